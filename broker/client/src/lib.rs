@@ -1,0 +1,1 @@
+//! The typed client of the bus and of the store.

@@ -1,0 +1,1 @@
+//! What a node does about an announcement: the node state machine.

@@ -1,0 +1,1 @@
+//! The node on a Raspberry Pi: installers for trees, service control.

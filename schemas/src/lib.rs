@@ -1,0 +1,18 @@
+//! What travels on the bus and what is stored: ids, topics, documents, manifests and their codec.
+//!
+//! Pure: no I/O, no clock, no random numbers. Who reads untrusted bytes starts at [`seal::Signed`].
+
+pub mod announcement;
+pub mod codec;
+pub mod id;
+pub mod manifest;
+pub mod order;
+pub mod reason;
+pub mod record;
+pub mod release;
+pub mod report;
+pub mod root;
+pub mod seal;
+pub mod status;
+pub mod time;
+pub mod topic;

@@ -1,0 +1,171 @@
+//! Why something was refused or failed: a stable code for machines, a sentence for people.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $advice:literal;)*) => {
+        /// A stable code that reports, events and logs carry.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[$doc])* #[serde(rename = $code)] $name,)*
+            /// A code of a newer version than this one.
+            #[serde(other, rename = "unknown")]
+            Unknown,
+        }
+
+        impl Reason {
+            /// Every code that this version gives.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The code, as reports carry it.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(Self::$name => $code,)*
+                    Self::Unknown => "unknown",
+                }
+            }
+
+            /// What a person should do about it.
+            pub fn advice(self) -> &'static str {
+                match self {
+                    $(Self::$name => $advice,)*
+                    Self::Unknown => "update this program: the node speaks a newer version",
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    // What a document can be refused for.
+    /// Bytes that are no document of this kind.
+    Malformed = "malformed", "publish it again with `publisher announce`; if it comes back, look for who else writes to this topic";
+    /// More bytes than this kind of document may have.
+    TooLarge = "too-large", "shorten the notes or the list of nodes";
+    /// No valid signature of the keys that the role asks for.
+    BadSignature = "bad-signature", "sign with the keys of this fleet; if you did not publish this, change the bus password of the publisher";
+    /// Signed, but by fewer keys than the role's threshold.
+    TooFewSignatures = "too-few-signatures", "let another key holder sign it too";
+    /// A key that signs anything.
+    WeakKey = "weak-key", "make new keys with `publisher init`";
+    /// The document belongs to another fleet.
+    WrongFleet = "wrong-fleet", "check the fleet in fleet.toml and in the node's settings";
+    /// The document was published on a topic that it does not belong to.
+    WrongTopic = "wrong-topic", "publish with `publisher announce`, which picks the topic";
+    /// The order names another release than the one beside it.
+    WrongRelease = "wrong-release", "publish it again with `publisher announce`";
+    /// The document's major version is newer than this node understands.
+    SpecTooNew = "spec-too-new", "update the worker of this node first";
+    /// A field marked as critical is unknown to this node.
+    UnknownCritical = "unknown-critical-field", "update the worker of this node first";
+    /// Its time to be accepted is over.
+    Expired = "expired", "announce it again";
+    /// An older document than one that was already accepted here.
+    Replayed = "replayed", "nothing to do if a broker was restored from a backup: announce again; else somebody replays old messages";
+    /// Two different orders carry the same revision.
+    RevisionConflict = "revision-conflict", "two publishers announced at once: announce again";
+    /// The release is older than the floor that a security release has set.
+    BelowFloor = "below-floor", "announce a release that is not older than the last security release";
+    /// The release has nothing for this kind of node.
+    NoPart = "no-part", "build a release with a part for this platform";
+
+    // What can go wrong on the way to a slot.
+    /// The store cannot be reached or answers with errors.
+    StoreUnreachable = "store-unreachable", "check that the broker's HTTP port is reachable from the node";
+    /// The store does not have an object.
+    ObjectMissing = "object-missing", "announce again from the folder: missing objects are uploaded";
+    /// Bytes from the store are not those that were signed.
+    DigestMismatch = "digest-mismatch", "the store or the network changes bytes: check the store's disk, then announce again";
+    /// The manifest breaks a rule.
+    BadManifest = "bad-manifest", "pack the folder again with `publisher pack`";
+    /// The disk of the node is full.
+    DiskFull = "disk-full", "free space on the node, then announce again";
+    /// The disk of the node does not do what it should.
+    DiskError = "disk-error", "look at the node's disk: it may be dying or mounted read-only";
+    /// What lies in the slot is not what was signed.
+    SlotMismatch = "slot-mismatch", "look at the node's disk: bytes changed after they were written";
+    /// The release's own pre-check said no.
+    PreCheckFailed = "pre-check-failed", "read the log lines below and mend the release";
+    /// A hook did not end in time.
+    HookTimeout = "hook-timeout", "make the hook faster or raise its timeout in deploybus.toml";
+
+    // What can go wrong once it runs.
+    /// The app could not be started.
+    StartFailed = "start-failed", "check `run` in deploybus.toml and the log lines below";
+    /// The app ended during its trial.
+    Exited = "exited", "read the log lines below and mend the release";
+    /// The app did not get healthy in time.
+    Unhealthy = "unhealthy", "look at what the health check answered, below";
+    /// The code that answers is not the release's.
+    StaleCode = "stale-code", "something serves old code: compare the expected and the answered value";
+    /// The running code could not be asked what it is.
+    NoProof = "no-proof", "make the proof URL or command of deploybus.toml answer the commit";
+    /// The bus could not be reached any more after the switch.
+    BusLost = "bus-lost", "the release cuts the node off the network: mend it";
+    /// The power or the worker failed too often during the trial.
+    TriesUsedUp = "tries-used-up", "the node or the worker went down during the trial: look at its log before announcing again";
+    /// The machine went round in circles.
+    Endless = "endless", "look at the node's log, then announce again";
+    /// Not even the release that ran before could be brought back.
+    RollbackFailed = "rollback-failed", "look at the node now: the release before does not run either";
+
+    // What is nobody's fault.
+    /// A newer order took its place.
+    Superseded = "superseded", "nothing: a newer order is carried out";
+    /// The order was taken back.
+    Withdrawn = "withdrawn", "nothing: the order was withdrawn";
+}
+
+impl Reason {
+    /// Whether an honest bus never shows this: somebody may be attacking.
+    pub fn is_attack(self) -> bool {
+        matches!(
+            self,
+            Self::BadSignature
+                | Self::TooFewSignatures
+                | Self::WeakKey
+                | Self::WrongFleet
+                | Self::WrongTopic
+                | Self::WrongRelease
+                | Self::Replayed
+                | Self::DigestMismatch
+                | Self::BelowFloor
+        )
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_stable_distinct_and_read_back() {
+        let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let json = serde_json::to_string(reason).unwrap();
+            assert_eq!(json, format!("\"{}\"", reason.code()));
+            assert_eq!(serde_json::from_str::<Reason>(&json).unwrap(), *reason);
+            assert!(!reason.advice().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_code_of_a_newer_version_is_read_as_unknown() {
+        assert_eq!(serde_json::from_str::<Reason>("\"moon-phase\"").unwrap(), Reason::Unknown);
+        assert_eq!(
+            crate::codec::decode::<Reason>(&crate::codec::encode(&"moon-phase"), 99).unwrap(),
+            Reason::Unknown
+        );
+    }
+}

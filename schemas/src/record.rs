@@ -1,0 +1,54 @@
+//! The node record: what ops says about a node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{GroupId, NodeId, PublicKey, Seq},
+    root::Role,
+    seal::{Document, Head, RoleDocument},
+};
+
+/// Key, groups and labels of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What every document has in common.
+    pub head: Head,
+    /// The node.
+    pub node: NodeId,
+    /// Rises with every record of the node.
+    pub seq: Seq,
+    /// The key that signs its reports.
+    pub key: PublicKey,
+    /// The groups whose orders it obeys.
+    pub groups: BTreeSet<GroupId>,
+    /// What people say about it, as in `site=barn`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether it still belongs to the fleet.
+    pub status: RecordStatus,
+}
+
+/// Whether a node belongs to the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// It does.
+    Active,
+    /// It was retired.
+    Revoked,
+}
+
+impl Document for Record {
+    const TYPE: &'static str = "record";
+    const MAX_BYTES: usize = 16 * 1024;
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl RoleDocument for Record {
+    const ROLE: Role = Role::Ops;
+}

@@ -1,0 +1,279 @@
+//! The topics of the bus. [`Topic`] is the only place that knows how they are spelled.
+
+use std::{fmt, str::FromStr};
+
+use crate::id::{AppId, FleetId, GroupId, InvalidId, NodeId};
+
+/// The wire major: the second level of every topic.
+pub const MAJOR: &str = "v1";
+
+/// One topic of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic {
+    /// Whose topic it is.
+    pub fleet: FleetId,
+    /// What is said there.
+    pub kind: Kind,
+}
+
+/// What a topic is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Newest root document and the chain to it.
+    Trust,
+    /// Announcement of a release to a group.
+    Release(GroupId, AppId),
+    /// The bus service about itself.
+    Bus(BusTopic),
+    /// A rollout's progress, for people.
+    Rollout(GroupId, AppId),
+    /// A node, to it or from it.
+    Node(NodeId, NodeTopic),
+}
+
+/// What the bus service says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BusTopic {
+    /// `online` or `offline`; the last will of the bus service.
+    Availability,
+    /// Version, start time, number of nodes.
+    Info,
+}
+
+/// What is said to a node or by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeTopic {
+    /// Signed by ops, not retained.
+    Command,
+    /// Signed by the node: the only state that is believed.
+    Report,
+    /// Signed by ops: key, groups, labels.
+    Record,
+    /// `online` or `offline`; the node's last will.
+    Availability,
+    /// What the node is.
+    Info,
+    /// How the node is.
+    Health,
+    /// What happened just now; not retained.
+    Event,
+    /// Log lines; not retained.
+    Log,
+    /// Wishes of people and tools.
+    Request,
+    /// One app on the node.
+    App(AppId, AppTopic),
+}
+
+/// What a node says about one of its apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AppTopic {
+    /// What is installed.
+    Version,
+    /// The state of Home Assistant's update entity.
+    Update,
+    /// What the node does about an order.
+    Status,
+}
+
+/// Why a text is not a topic of this bus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTopic {
+    /// A level is not an id.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// Another wire major than ours.
+    #[error("topic `{0}` is not of wire major {MAJOR}")]
+    Major(String),
+    /// No topic has this shape.
+    #[error("topic `{0}` is unknown")]
+    Unknown(String),
+}
+
+impl Kind {
+    /// This kind as a topic of `fleet`.
+    pub fn of(self, fleet: &FleetId) -> Topic {
+        Topic { fleet: fleet.clone(), kind: self }
+    }
+}
+
+impl Topic {
+    /// Whether messages of this topic stay with the broker.
+    pub fn is_retained(&self) -> bool {
+        match &self.kind {
+            Kind::Trust | Kind::Release(..) | Kind::Bus(_) | Kind::Rollout(..) => true,
+            Kind::Node(_, topic) => {
+                !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{MAJOR}/", self.fleet)?;
+        match &self.kind {
+            Kind::Trust => f.write_str("trust"),
+            Kind::Release(group, app) => write!(f, "release/{group}/{app}"),
+            Kind::Bus(BusTopic::Availability) => f.write_str("bus/availability"),
+            Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
+            Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
+            Kind::Node(node, topic) => write!(f, "node/{node}/{topic}"),
+        }
+    }
+}
+
+impl fmt::Display for NodeTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Command => "command",
+            Self::Report => "report",
+            Self::Record => "record",
+            Self::Availability => "availability",
+            Self::Info => "info",
+            Self::Health => "health",
+            Self::Event => "event",
+            Self::Log => "log",
+            Self::Request => "request",
+            Self::App(app, AppTopic::Version) => return write!(f, "app/{app}/version"),
+            Self::App(app, AppTopic::Update) => return write!(f, "app/{app}/update"),
+            Self::App(app, AppTopic::Status) => return write!(f, "app/{app}/status"),
+        })
+    }
+}
+
+impl FromStr for Topic {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        let unknown = || InvalidTopic::Unknown(text.chars().take(200).collect());
+        let levels: Vec<&str> = text.split('/').collect();
+        let [fleet, major, rest @ ..] = levels.as_slice() else { return Err(unknown()) };
+        let fleet = fleet.parse()?;
+        if *major != MAJOR {
+            return Err(InvalidTopic::Major(text.chars().take(200).collect()));
+        }
+        let kind = match rest {
+            ["trust"] => Kind::Trust,
+            ["release", group, app] => Kind::Release(group.parse()?, app.parse()?),
+            ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
+            ["bus", "info"] => Kind::Bus(BusTopic::Info),
+            ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
+            ["node", node, rest @ ..] => {
+                Kind::Node(node.parse()?, parse_node_topic(rest)?.ok_or_else(unknown)?)
+            }
+            _ => return Err(unknown()),
+        };
+        Ok(Self { fleet, kind })
+    }
+}
+
+fn parse_node_topic(levels: &[&str]) -> Result<Option<NodeTopic>, InvalidId> {
+    Ok(Some(match levels {
+        ["command"] => NodeTopic::Command,
+        ["report"] => NodeTopic::Report,
+        ["record"] => NodeTopic::Record,
+        ["availability"] => NodeTopic::Availability,
+        ["info"] => NodeTopic::Info,
+        ["health"] => NodeTopic::Health,
+        ["event"] => NodeTopic::Event,
+        ["log"] => NodeTopic::Log,
+        ["request"] => NodeTopic::Request,
+        ["app", app, "version"] => NodeTopic::App(app.parse()?, AppTopic::Version),
+        ["app", app, "update"] => NodeTopic::App(app.parse()?, AppTopic::Update),
+        ["app", app, "status"] => NodeTopic::App(app.parse()?, AppTopic::Status),
+        _ => return Ok(None),
+    }))
+}
+
+/// A subscription: a topic in which some levels are wildcards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Filter(String);
+
+impl Filter {
+    /// All releases for a group: the one wildcard that nodes use.
+    pub fn releases(fleet: &FleetId, group: &GroupId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/release/{group}/+"))
+    }
+
+    /// All announcements of a fleet.
+    pub fn all_releases(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/release/+/+"))
+    }
+
+    /// One kind of topic of every node: `record`, `report` or `availability`.
+    pub fn all_nodes(fleet: &FleetId, topic: &NodeTopic) -> Self {
+        Self(format!("{fleet}/{MAJOR}/node/+/{topic}"))
+    }
+
+    /// Everything of a fleet.
+    pub fn everything(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/#"))
+    }
+
+    /// The filter as MQTT spells it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&Topic> for Filter {
+    fn from(topic: &Topic) -> Self {
+        Self(topic.to_string())
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_reads_back_as_itself() {
+        let texts = [
+            "deploybus/v1/trust",
+            "deploybus/v1/release/canary/web",
+            "deploybus/v1/bus/availability",
+            "deploybus/v1/bus/info",
+            "deploybus/v1/rollout/all/web",
+            "deploybus/v1/node/pi-1/command",
+            "deploybus/v1/node/pi-1/report",
+            "deploybus/v1/node/pi-1/record",
+            "deploybus/v1/node/pi-1/availability",
+            "deploybus/v1/node/pi-1/info",
+            "deploybus/v1/node/pi-1/health",
+            "deploybus/v1/node/pi-1/event",
+            "deploybus/v1/node/pi-1/log",
+            "deploybus/v1/node/pi-1/request",
+            "deploybus/v1/node/pi-1/app/web/version",
+            "deploybus/v1/node/pi-1/app/web/update",
+            "deploybus/v1/node/pi-1/app/web/status",
+        ];
+        for text in texts {
+            assert_eq!(text.parse::<Topic>().unwrap().to_string(), text);
+            assert!(text.split('/').count() <= 8);
+        }
+    }
+
+    #[test]
+    fn foreign_topics_are_refused() {
+        for text in [
+            "",
+            "/",
+            "a",
+            "a/v1",
+            "a/v2/trust",
+            "a/v1/node/x",
+            "A/v1/trust",
+            "a/v1/node/x/app/y",
+            "a/v1/trust/x",
+        ] {
+            assert!(text.parse::<Topic>().is_err(), "{text}");
+        }
+    }
+}

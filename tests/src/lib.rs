@@ -1,0 +1,1 @@
+//! End-to-end scenarios with real processes, the simulator, and benches.
