@@ -1,0 +1,187 @@
+//! One document of each kind, the same on every run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemas::{
+    announcement::Announcement,
+    id::{Counter, Digest, Revision, Seq},
+    manifest::{Entry, Manifest, Node},
+    order::{Audience, Order, OrderState, Policy},
+    reason::Reason,
+    record::{Record, RecordStatus},
+    release::{Check, Expect, Hook, Part, PartKind, Probe, Proof, Provenance, Release, Run, Trial},
+    report::{AppReport, Installed, Outcome, Refusal, Report, Target, Verdict},
+    root::{Role, RoleKeys, Root, Trust},
+    seal::{Head, SecretKey, Signed},
+    status::Phase,
+    time::UnixTime,
+};
+
+pub(crate) const AT: UnixTime = UnixTime(1_795_000_000);
+
+pub(crate) fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+pub(crate) fn head() -> Head {
+    Head::new("deploybus".parse().unwrap(), AT)
+}
+
+/// Root 1 with key 1 for root, key 2 for release, key 3 for ops.
+pub(crate) fn root() -> Root {
+    let role = |n: u8| RoleKeys { keys: vec![key(n).public().id()], threshold: 1 };
+    Root {
+        head: head(),
+        version: 1,
+        keys: (1..=3).map(|n| key(n).public()).collect(),
+        roles: BTreeMap::from([(Role::Root, role(1)), (Role::Release, role(2)), (Role::Ops, role(3))]),
+        reset: Vec::new(),
+        expires: AT.plus_secs(365 * 86_400),
+    }
+}
+
+pub(crate) fn trust() -> Trust {
+    Trust::first(&Signed::seal(&root(), &[key(1)])).unwrap()
+}
+
+pub(crate) fn manifest() -> Manifest {
+    let file = |path: &str, executable, content: &[u8]| Entry {
+        path: path.into(),
+        node: Node::File { executable, size: content.len() as u64, digest: Digest::of(content) },
+    };
+    Manifest::new(vec![
+        file("app.py", true, b"print('1.0.0')\n"),
+        Entry { path: "static".into(), node: Node::Directory },
+        file("static/index.html", false, b"<h1>hello</h1>\n"),
+        Entry { path: "static/latest".into(), node: Node::Symlink { target: "index.html".into() } },
+    ])
+    .unwrap()
+}
+
+pub(crate) fn release() -> Release {
+    let manifest = manifest();
+    Release {
+        head: head(),
+        app: "web".parse().unwrap(),
+        version: "1.0.0".into(),
+        counter: Counter(7),
+        min_counter: Counter(3),
+        parts: vec![Part {
+            platform: "any".into(),
+            kind: PartKind::Tree,
+            tree_hash: manifest.tree_hash(),
+            size_bytes: manifest.size_bytes(),
+            manifest_bytes: manifest.encode().len() as u64,
+            run: Run::Process { command: vec!["python3".into(), "app.py".into()], stop_timeout_ms: 10_000 },
+            env: BTreeMap::from([("PORT".into(), "8000".into())]),
+            pre_check: Some(Hook { command: vec!["python3".into(), "-V".into()], timeout_ms: 60_000 }),
+            checks: vec![Check {
+                probe: Probe::Http { url: "http://127.0.0.1:8000/health".into() },
+                interval_ms: 1_000,
+                timeout_ms: 2_000,
+                healthy_after: 1,
+                unhealthy_after: 3,
+            }],
+            proof: Proof::Http {
+                url: "http://127.0.0.1:8000/version".into(),
+                pointer: "/commit".into(),
+                expect: Expect::Commit,
+            },
+            trial: Trial::default(),
+        }],
+        provenance: Provenance {
+            commit: "0123456789abcdef".into(),
+            dirty: false,
+            builder: "publisher 0.1.0".into(),
+            built_at: AT,
+        },
+        notes: "first".into(),
+    }
+}
+
+pub(crate) fn order() -> Order {
+    Order {
+        head: head(),
+        app: "web".parse().unwrap(),
+        group: "canary".parse().unwrap(),
+        revision: Revision(42),
+        release: Signed::seal(&release(), &[key(2)]).digest(),
+        audience: Audience::All,
+        state: OrderState::Active,
+        policy: Policy::default(),
+        not_before: UnixTime(0),
+        expires: AT.plus_secs(30 * 86_400),
+    }
+}
+
+pub(crate) fn announcement() -> Announcement {
+    Announcement { order: Signed::seal(&order(), &[key(3)]), release: Signed::seal(&release(), &[key(2)]) }
+}
+
+pub(crate) fn record() -> Record {
+    Record {
+        head: head(),
+        node: "pi-1".parse().unwrap(),
+        seq: Seq(1),
+        key: key(9).public(),
+        groups: BTreeSet::from(["canary".parse().unwrap(), "all".parse().unwrap()]),
+        labels: BTreeMap::from([("site".into(), "barn".into())]),
+        status: RecordStatus::Active,
+    }
+}
+
+pub(crate) fn report() -> Report {
+    let installed = Installed {
+        release: Digest::of(b"release"),
+        version: "1.0.0".into(),
+        counter: Counter(7),
+        commit: "0123456789abcdef".into(),
+        tree_hash: manifest().tree_hash(),
+        group: "all".parse().unwrap(),
+        since: AT,
+    };
+    Report {
+        head: head(),
+        node: "pi-1".parse().unwrap(),
+        boot: 3,
+        seq: Seq(12),
+        root_version: 1,
+        clock_unset: false,
+        apps: vec![AppReport {
+            app: "web".parse().unwrap(),
+            phase: Phase::Fetching,
+            revision: Revision(42),
+            installed: Some(installed),
+            previous: None,
+            target: Some(Target {
+                revision: Revision(42),
+                version: "1.1.0".into(),
+                progress_permille: 500,
+                attempt: 1,
+                waits_for: String::new(),
+            }),
+            healthy: Some(true),
+            outcomes: vec![Outcome {
+                revision: Revision(41),
+                release: Digest::of(b"bad"),
+                version: "1.0.1".into(),
+                verdict: Verdict::RolledBack,
+                reason: Some(Reason::Unhealthy),
+                text: "GET http://127.0.0.1:8000/health answered 500".into(),
+                log_tail: vec!["Traceback".into()],
+                took_ms: 1_234,
+                fetched_bytes: 567,
+                requests: 2,
+                at: AT,
+            }],
+        }],
+        refusals: vec![Refusal {
+            topic: "deploybus/v1/release/canary/web".into(),
+            reason: Reason::BadSignature,
+            text: "order has 0 of 1 valid signatures".into(),
+            attack: true,
+            times: 2,
+            at: AT,
+        }],
+    }
+}
