@@ -139,6 +139,12 @@ fn unknown_fields_are_ignored() {
 
 #[test]
 fn a_weak_key_signs_nothing() {
+    #[derive(Serialize)]
+    struct Envelope {
+        p: serde_bytes::ByteBuf,
+        s: Vec<(schemas::id::KeyId, schemas::id::Signature)>,
+    }
+
     // The identity point: an all-zero signature with R = identity verifies under it for every message.
     let mut weak = [0; 32];
     weak[0] = 1;
@@ -148,11 +154,6 @@ fn a_weak_key_signs_nothing() {
     root.roles.insert(Role::Ops, RoleKeys { keys: vec![weak.id()], threshold: 1 });
     let trust = Trust::first(&Signed::seal(&root, &[key(1)])).unwrap();
 
-    #[derive(Serialize)]
-    struct Envelope {
-        p: serde_bytes::ByteBuf,
-        s: Vec<(schemas::id::KeyId, schemas::id::Signature)>,
-    }
     let mut signature = [0; 64];
     signature[0] = 1;
     let forged = Envelope {

@@ -1,0 +1,30 @@
+# What people run. Every target works on a fresh Debian 12 machine with Rust 1.95.
+.PHONY: demo test check bench fmt build tools
+
+# The main job, all embedded: broker, three nodes, five releases. STAY=1 leaves it running and prints the addresses.
+demo: build
+	@cargo run --quiet --package e2e --bin demo -- $(if $(STAY),--stay)
+
+build:
+	cargo build --quiet --bin broker --bin publisher --bin pi-worker --bin demo
+
+# Every test; ends with `N passed, N failed`.
+test: tools
+	@tests/run
+
+# What a change must pass before it is committed.
+check: fmt
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(MAKE) test
+
+fmt:
+	cargo fmt --all
+
+# Figures against the field's tools, as JSON lines in target/bench/.
+bench: tools
+	cargo build --release --bin broker --bin publisher --bin pi-worker --bin bench
+	@cargo run --quiet --release --package e2e --bin bench
+
+# The real counterparts that tests talk to, from the distribution. Without root they are left out, and tests say so.
+tools:
+	@tests/tools
