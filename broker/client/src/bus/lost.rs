@@ -1,0 +1,181 @@
+//! Why the bus is away, in words that say what to do.
+
+use std::{error::Error, io, mem, sync::Arc};
+
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+
+use super::{
+    message::MAX_PACKET_BYTES,
+    options::{BusUrl, Options},
+};
+
+/// What went wrong beneath.
+type Cause = Arc<dyn Error + Send + Sync>;
+
+/// Why the bus is away. The client goes on trying, whatever the reason.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Lost {
+    /// Its machine answers, but no broker does.
+    #[error("no broker at {bus}: see that it runs there, and that the address is right")]
+    BrokerDown {
+        /// Where it was looked for.
+        bus: BusUrl,
+        /// What went wrong beneath.
+        #[source]
+        cause: Cause,
+    },
+    /// Nothing answers.
+    #[error("no answer from {bus}: see that its machine is up, and that the network reaches it")]
+    Unreachable {
+        /// Where it was looked for.
+        bus: BusUrl,
+        /// What went wrong beneath.
+        #[source]
+        cause: Cause,
+    },
+    /// It does not let us in.
+    #[error(
+        "the broker at {bus} does not let {who} in: see that user and password here are those in its users file"
+    )]
+    Refused {
+        /// Where the broker is.
+        bus: BusUrl,
+        /// As whom we tried.
+        who: String,
+    },
+    /// It does not take this client id.
+    #[error(
+        "the broker at {bus} does not take client id `{client_id}`: a node's client id begins with its user name"
+    )]
+    ClientIdRefused {
+        /// Where the broker is.
+        bus: BusUrl,
+        /// The id that we gave.
+        client_id: String,
+    },
+    /// A packet was larger than can be taken.
+    #[error(
+        "a message from {bus} is larger than {MAX_PACKET_BYTES} bytes: clear the retained message of that size, \
+         or subscribe to less"
+    )]
+    TooLarge {
+        /// Where the broker is.
+        bus: BusUrl,
+    },
+    /// It speaks something else than MQTT 3.1.1.
+    #[error(
+        "what answers at {bus} does not speak MQTT 3.1.1 as agreed: see that the port is that of the broker"
+    )]
+    Garbled {
+        /// Where it was looked for.
+        bus: BusUrl,
+        /// What went wrong beneath.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl Lost {
+    /// What an error of the MQTT client means.
+    pub(super) fn new(error: ConnectionError, options: &Options) -> Self {
+        let bus = options.url.clone();
+        match error {
+            ConnectionError::ConnectionRefused(code) => refused(code, options),
+            ConnectionError::Io(error)
+            | ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+            ) => from_io(error, bus),
+            ConnectionError::MqttState(StateError::Deserialization(
+                mqttbytes::Error::PayloadSizeLimitExceeded(_),
+            )) => Self::TooLarge { bus },
+            ConnectionError::MqttState(error @ StateError::ConnectionAborted) => {
+                Self::BrokerDown { bus, cause: Arc::new(error) }
+            }
+            error @ (ConnectionError::NetworkTimeout
+            | ConnectionError::FlushTimeout
+            | ConnectionError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout)) => {
+                Self::Unreachable { bus, cause: Arc::new(error) }
+            }
+            error => Self::Garbled { bus, cause: Arc::new(error) },
+        }
+    }
+
+    /// Whether the two are the same news.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        mem::discriminant(self) == mem::discriminant(other)
+    }
+}
+
+fn refused(code: ConnectReturnCode, options: &Options) -> Lost {
+    let bus = options.url.clone();
+    match code {
+        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => Lost::Refused {
+            bus,
+            who: match &options.credentials {
+                Some(credentials) => format!("user `{}`", credentials.user),
+                None => "anybody without user and password".to_owned(),
+            },
+        },
+        ConnectReturnCode::BadClientId => {
+            Lost::ClientIdRefused { bus, client_id: options.client_id.to_string() }
+        }
+        ConnectReturnCode::ServiceUnavailable => {
+            Lost::BrokerDown { bus, cause: Arc::new(ConnectionError::ConnectionRefused(code)) }
+        }
+        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => {
+            Lost::Garbled { bus, cause: Arc::new(ConnectionError::ConnectionRefused(code)) }
+        }
+    }
+}
+
+fn from_io(error: io::Error, bus: BusUrl) -> Lost {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let answered = matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof
+    );
+    let cause: Cause = Arc::new(error);
+    if answered { Lost::BrokerDown { bus, cause } } else { Lost::Unreachable { bus, cause } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Credentials;
+
+    #[test]
+    fn a_refused_log_in_names_the_user_and_what_to_do() {
+        let lost = lost(ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized));
+        assert!(matches!(lost, Lost::Refused { .. }));
+        let sentence = lost.to_string();
+        assert!(sentence.contains("user `anna`") && sentence.contains("users file"), "{sentence}");
+        assert!(!sentence.contains("hunter2"), "{sentence}");
+    }
+
+    #[test]
+    fn a_broker_that_is_down_is_told_from_one_that_cannot_be_reached() {
+        let io = |kind: io::ErrorKind| lost(ConnectionError::Io(kind.into()));
+        assert!(matches!(io(io::ErrorKind::ConnectionRefused), Lost::BrokerDown { .. }));
+        assert!(matches!(io(io::ErrorKind::ConnectionReset), Lost::BrokerDown { .. }));
+        assert!(matches!(io(io::ErrorKind::HostUnreachable), Lost::Unreachable { .. }));
+        assert!(matches!(io(io::ErrorKind::TimedOut), Lost::Unreachable { .. }));
+        assert!(matches!(lost(ConnectionError::NetworkTimeout), Lost::Unreachable { .. }));
+        assert!(matches!(
+            lost(ConnectionError::MqttState(StateError::AwaitPingResp)),
+            Lost::Unreachable { .. }
+        ));
+    }
+
+    #[test]
+    fn the_cause_is_in_the_chain_and_not_in_the_sentence() {
+        let lost = lost(ConnectionError::Io(io::Error::other("cable cut")));
+        assert!(!lost.to_string().contains("cable cut"));
+        assert!(lost.source().unwrap().to_string().contains("cable cut"));
+    }
+
+    fn lost(error: ConnectionError) -> Lost {
+        let mut options = Options::new("mqtt://pi".parse().unwrap(), "anna".parse().unwrap());
+        options.credentials = Some(Credentials::new("anna", "hunter2"));
+        Lost::new(error, &options)
+    }
+}
