@@ -1,1 +1,32 @@
-//! The bus service: relay, store.
+//! The bus service: the relay (an MQTT broker with a durable memory) and the store (objects over HTTP).
+//!
+//! [`Service`] is both in one process; [`main`] is the program around it.
+
+mod access;
+mod cli;
+mod folder;
+mod relay;
+mod service;
+mod settings;
+mod store;
+
+use std::{error::Error, fmt::Write as _};
+
+pub use self::{
+    cli::main,
+    relay::InvalidTopic,
+    service::Service,
+    settings::{Limits, Settings, SettingsError},
+};
+
+/// An error with its causes, as one line.
+fn chain(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut next = err.source();
+    while let Some(cause) = next {
+        // Writing to a string does not fail.
+        let _ = write!(text, ": {cause}");
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,7 @@
+//! The `broker` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    broker::main()
+}

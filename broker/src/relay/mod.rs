@@ -1,0 +1,188 @@
+//! The bus: an MQTT 3.1.1 broker whose front is ours and whose message core is rumqttd's router.
+//!
+//! A [`listener`] accepts, a [`connection`] speaks with one client, the [`hub`] decides, [`retained`] remembers.
+
+mod connection;
+mod denials;
+mod handshake;
+mod hub;
+mod listener;
+mod message;
+mod outgoing;
+mod packet;
+mod registry;
+mod retained;
+mod router;
+mod session;
+mod stats;
+mod subscriptions;
+mod topic;
+mod wire;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tracing::error;
+
+pub use self::topic::InvalidTopic;
+use self::{
+    denials::Denials,
+    hub::{Event, Events, Hub, HubSettings},
+    listener::ConnectionLimits,
+    retained::Quota,
+    router::Rumqttd,
+    session::QueueLimits,
+    stats::Stats,
+};
+pub(crate) use self::{retained::LogError, router::RouterError, topic::Filter};
+use crate::{access::Access, settings::Limits};
+
+/// How long connections may take to end when the relay does.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Why the relay does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen for MQTT on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The retained messages cannot be read.
+    #[error("cannot open the retained messages")]
+    Log(#[from] LogError),
+    /// The message core does not start.
+    #[error("cannot start the message router")]
+    Router(#[from] RouterError),
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    access: Arc<Access>,
+    events: Events,
+    /// Bytes that may be on their way from clients through the hub.
+    budget: Arc<Semaphore>,
+    budget_bytes: usize,
+    max_packet_bytes: usize,
+    denials: Denials,
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    address: SocketAddr,
+    events: Events,
+    hub: JoinHandle<Result<(), RouterError>>,
+    stop: watch::Sender<bool>,
+    connections: mpsc::Receiver<()>,
+}
+
+impl Relay {
+    /// Starts a relay on `address` that keeps its state in the folder `data`.
+    pub(crate) fn start(
+        address: SocketAddr,
+        data: &Path,
+        access: Arc<Access>,
+        limits: &Limits,
+        lazy: Vec<Filter>,
+    ) -> Result<Self, RelayError> {
+        let listener = listener::bind(address).map_err(|source| RelayError::Bind { address, source })?;
+        let address = listener.local_addr().map_err(|source| RelayError::Bind { address, source })?;
+        let stats = Arc::new(Stats::default());
+        let (events, queue) = mpsc::unbounded_channel();
+        let hub = new_hub(data, limits, lazy, &stats, &events)?;
+        let budget_bytes = limits.in_transit_bytes.max(limits.packet_bytes);
+        let shared = Shared {
+            access,
+            events: events.clone(),
+            budget: Arc::new(Semaphore::new(budget_bytes)),
+            budget_bytes,
+            max_packet_bytes: limits.packet_bytes,
+            denials: Denials::new(stats),
+        };
+        let (alive, connections) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(false);
+        spawn_listener(listener, limits, Arc::new(shared), alive, stopped);
+        Ok(Self { address, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends something through hub and router; ends when it is back, or never.
+    pub(crate) async fn probe(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.events.send(Event::Probe(reply)).is_ok() && answer.await.is_ok()
+    }
+
+    /// Ends only when the relay cannot go on.
+    pub(crate) async fn failed(&mut self) -> RouterError {
+        match (&mut self.hub).await {
+            Ok(Err(err)) => err,
+            Ok(Ok(())) => RouterError::Stopped,
+            Err(_panic) => RouterError::Hub,
+        }
+    }
+
+    /// Stops accepting, stores what is not stored, ends all connections.
+    pub(crate) async fn stop(mut self) {
+        // The listener is gone if nobody listens to this.
+        let _ = self.stop.send(true);
+        let (done, stored) = oneshot::channel();
+        if self.events.send(Event::Stop(done)).is_err() || stored.await.is_err() {
+            error!("the relay ended before it was stopped");
+        }
+        // What takes longer than this is cut off by the end of the process.
+        let _ = tokio::time::timeout(STOP_LIMIT, self.connections.recv()).await;
+    }
+}
+
+fn new_hub(
+    data: &Path,
+    limits: &Limits,
+    lazy: Vec<Filter>,
+    stats: &Arc<Stats>,
+    events: &Events,
+) -> Result<Hub<Rumqttd>, RelayError> {
+    // Events that nobody waits for are lost with the hub.
+    let (stored, routed) = (events.clone(), events.clone());
+    let quota = Quota {
+        topics: limits.retained_topics,
+        bytes: limits.retained_bytes,
+        topics_per_user: limits.retained_topics_per_user,
+    };
+    let (retained, writer) = retained::open(data.join("retained.log"), quota, move |outcomes| {
+        let _ = stored.send(Event::Stored(outcomes));
+    })?;
+    let router = Rumqttd::start(move |frame| {
+        let _ = routed.send(Event::Routed(frame));
+    })?;
+    let settings = HubSettings {
+        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
+        sessions: limits.sessions,
+        session_expiry: Duration::from_secs(limits.session_expiry_secs),
+        lazy,
+    };
+    Ok(Hub::new(settings, Arc::clone(stats), retained, writer, router))
+}
+
+fn spawn_listener(
+    listener: TcpListener,
+    limits: &Limits,
+    shared: Arc<Shared>,
+    alive: mpsc::Sender<()>,
+    stop: watch::Receiver<bool>,
+) {
+    let limits = ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
+    tokio::spawn(listener::accept(listener, limits, shared, alive, stop));
+}

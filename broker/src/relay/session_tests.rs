@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::relay::{message::Message, outgoing::MAX_SLICES};
+
+const LIMITS: QueueLimits = QueueLimits { messages: 10, bytes: 1000 };
+
+#[test]
+fn the_oldest_events_give_way_and_are_counted() {
+    let session = attached();
+    let dropped: u64 = (0..15).map(|n| session.publish(event(&format!("e/{n}"), Grant::AtMostOnce))).sum();
+    assert_eq!(dropped, 5);
+    assert_eq!(sent(&session), (5..15).map(|n| format!("e/{n}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_newest_state_gives_way_and_is_remembered_as_missed() {
+    let session = attached();
+    for n in 0..12 {
+        session.publish(state(&format!("s/{n}")));
+    }
+    let mut out = Outgoing::default();
+    assert_eq!(session.take(&mut out), Taken::Lagged);
+    let Missed::Topics(topics) = session.take_missed() else { panic!() };
+    assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["s/10", "s/11"]);
+    assert_eq!(session.take(&mut out), Taken::All);
+}
+
+#[test]
+fn what_is_missed_is_bounded() {
+    let session = attached();
+    for n in 0..=MAX_MISSED + LIMITS.messages {
+        session.publish(state(&format!("s/{n}")));
+    }
+    assert!(matches!(session.take_missed(), Missed::Everything));
+}
+
+#[test]
+fn replayed_messages_keep_their_place_among_the_live_ones() {
+    let session = attached();
+    session.publish(event("1", Grant::AtMostOnce));
+    session.replay(vec![state("2"), state("3")], |_| false);
+    session.publish(event("4", Grant::AtMostOnce));
+    session.replay(vec![state("2")], |old| old.message.topic.as_str() == "2");
+    assert_eq!(sent(&session), ["1", "3", "4", "2"]);
+}
+
+#[test]
+fn a_resumed_session_sends_again_what_was_not_acknowledged() {
+    let session = attached();
+    for n in 0..3 {
+        session.publish(event(&format!("e/{n}"), Grant::AtLeastOnce));
+    }
+    assert_eq!(sent(&session), ["e/0", "e/1", "e/2"]);
+    session.acknowledged(PacketId(2));
+    session.detach();
+    session.publish(event("e/3", Grant::AtLeastOnce));
+    session.publish(event("lost", Grant::AtMostOnce));
+    session.attach(Attachment(2));
+    assert_eq!(sent(&session), ["e/0", "e/2", "e/3"]);
+}
+
+#[test]
+fn the_window_opens_with_each_acknowledgement() {
+    let session = Session::new(QueueLimits { messages: 1000, bytes: 1 << 20 });
+    session.attach(Attachment(1));
+    for _ in 0..WINDOW + 2 {
+        session.publish(event("e", Grant::AtLeastOnce));
+    }
+    assert_eq!(sent(&session).len(), WINDOW);
+    session.acknowledged(PacketId(5));
+    assert_eq!(sent(&session).len(), 1);
+}
+
+#[test]
+fn answers_reach_only_the_connection_that_asked() {
+    let session = attached();
+    session.attach(Attachment(2));
+    session.reply(Attachment(1), Reply::PubAck(PacketId(1)));
+    let mut out = Outgoing::default();
+    assert_eq!(session.take(&mut out), Taken::All);
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_publish_at_qos_2_is_new_once_until_it_is_released() {
+    let session = attached();
+    assert_eq!(session.receive_once(PacketId(1)), Some(true));
+    assert_eq!(session.receive_once(PacketId(1)), Some(false));
+    session.release(PacketId(1));
+    assert_eq!(session.receive_once(PacketId(1)), Some(true));
+    assert!((2..=MAX_UNRELEASED as u16).all(|id| session.receive_once(PacketId(id)) == Some(true)));
+    assert_eq!(session.receive_once(PacketId(9999)), None);
+}
+
+fn attached() -> Session {
+    let session = Session::new(LIMITS);
+    session.attach(Attachment(1));
+    session
+}
+
+fn event(topic: &str, grant: Grant) -> Delivery {
+    delivery(topic, grant, false)
+}
+
+fn state(topic: &str) -> Delivery {
+    delivery(topic, Grant::AtMostOnce, true)
+}
+
+fn delivery(topic: &str, grant: Grant, retain: bool) -> Delivery {
+    let topic = TopicName::parse(topic).unwrap();
+    let message = Message { topic, payload: Bytes::from_static(b"x"), grant, retain };
+    Delivery { message: Arc::new(message), grant, replayed: false }
+}
+
+/// The topics of everything that the session now sends.
+fn sent(session: &Session) -> Vec<String> {
+    let mut wire = bytes::BytesMut::new();
+    loop {
+        let mut out = Outgoing::default();
+        let taken = session.take(&mut out);
+        while !out.is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); MAX_SLICES];
+            let filled = out.slices(&mut slices);
+            let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+            out.written(bytes.len());
+            wire.extend_from_slice(&bytes);
+        }
+        if taken != Taken::Congested {
+            break;
+        }
+    }
+    let mut topics = Vec::new();
+    while !wire.is_empty() {
+        let rumqttc::Packet::Publish(publish) = rumqttc::Packet::read(&mut wire, 1 << 20).unwrap() else {
+            panic!()
+        };
+        topics.push(publish.topic);
+    }
+    topics
+}

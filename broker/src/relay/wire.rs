@@ -1,0 +1,114 @@
+//! One client's byte stream. Holds no buffer while nothing happens: thousands of idle connections cost little.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::outgoing::{MAX_SLICES, Outgoing};
+
+/// What one read takes at most; on the stack, for as long as the read lasts.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A stream with what was read and is not yet understood, and what is yet to be written.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    stream: S,
+    /// Read, not yet decoded.
+    pub(super) input: BytesMut,
+    /// Not yet written.
+    pub(super) out: Outgoing,
+}
+
+/// What happened on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is new input.
+    Read,
+    /// Some output is written.
+    Wrote,
+    /// The client closed its side.
+    Closed,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Takes over `stream`.
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, input: BytesMut::new(), out: Outgoing::default() }
+    }
+
+    /// Writes what the stream takes without waiting; returns how many bytes that were.
+    pub(super) async fn write_now(&mut self) -> io::Result<usize> {
+        let mut total = 0;
+        poll_fn(|cx| {
+            while !self.out.is_empty() {
+                match self.poll_write(cx) {
+                    Poll::Ready(Ok(count)) => total += count,
+                    Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(total))
+        })
+        .await
+    }
+
+    /// Waits until something can be written, or read if `want_read`.
+    pub(super) async fn step(&mut self, want_read: bool) -> io::Result<Step> {
+        poll_fn(|cx| {
+            if !self.out.is_empty()
+                && let Poll::Ready(result) = self.poll_write(cx)
+            {
+                return Poll::Ready(result.map(|_| Step::Wrote));
+            }
+            if want_read { self.poll_read(cx) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Gives the memory of understood input back.
+    pub(super) fn release_input(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Writes `last` and closes our side, so that the client reads it before the end.
+    pub(super) async fn finish_with(&mut self, last: &[u8]) -> io::Result<()> {
+        self.stream.write_all(last).await?;
+        self.stream.shutdown().await
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let filled = self.out.slices(&mut slices);
+        let written = match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled]) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(err)) => return Poll::Ready(Err(err)),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.out.written(written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let mut scratch = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Ok(Step::Closed)),
+            Poll::Ready(Ok(())) => {
+                self.input.extend_from_slice(buffer.filled());
+                Poll::Ready(Ok(Step::Read))
+            }
+            Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Settings of the service: defaults, then the file, then the command line.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use config::{Config, ConfigError, File, FileFormat};
+use schemas::id::FleetId;
+use serde::Deserialize;
+
+use crate::relay::{Filter, InvalidTopic};
+
+/// MQTT's registered port.
+const MQTT_PORT: u16 = 1883;
+/// The store's port.
+const HTTP_PORT: u16 = 8080;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Whose bus this is: the first level of its topics.
+    pub fleet: FleetId,
+    /// The folder for everything that is kept.
+    pub data: PathBuf,
+    /// Where the relay listens; port 0 takes any.
+    pub mqtt: SocketAddr,
+    /// Where the store listens; port 0 takes any.
+    pub http: SocketAddr,
+    /// The file of users; a relative path starts at the settings file.
+    pub users: Option<PathBuf>,
+    /// Lets everybody on this machine do everything; for trying out.
+    pub open_loopback: bool,
+    /// Another broker to use; then no relay runs here.
+    pub bus: Option<String>,
+    /// Filters of topics whose retained values may be lost for a minute: spares SD cards.
+    pub lazy: Vec<String>,
+    /// What there may be at most.
+    pub limits: Limits,
+}
+
+/// What there may be at most.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// One MQTT packet.
+    pub packet_bytes: usize,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections from one address other than this machine.
+    pub connections_per_address: usize,
+    /// Sessions, connected or kept.
+    pub sessions: usize,
+    /// How long the session of an absent client is kept.
+    pub session_expiry_secs: u64,
+    /// Messages that wait for one client.
+    pub queue_messages: usize,
+    /// Bytes that wait for one client.
+    pub queue_bytes: usize,
+    /// Bytes of messages on their way from all clients; beyond, publishers wait.
+    pub in_transit_bytes: usize,
+    /// Retained topics.
+    pub retained_topics: usize,
+    /// Bytes of retained messages.
+    pub retained_bytes: usize,
+    /// Retained topics of one user.
+    pub retained_topics_per_user: usize,
+    /// One object as it is stored.
+    pub object_bytes: u64,
+    /// One object unpacked.
+    pub plain_bytes: u64,
+}
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+    pub(crate) mqtt: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) open_loopback: bool,
+    pub(crate) bus: Option<String>,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read or has something wrong.
+    #[error("cannot use the settings{}", .0.as_deref().map(|file| format!(" of {}", file.display())).unwrap_or_default())]
+    Invalid(Option<PathBuf>, #[source] ConfigError),
+    /// Without users nobody could connect.
+    #[error(
+        "nobody may connect: name a users file in the settings (`users = \"users\"`), or try out with --open-loopback"
+    )]
+    NoUsers,
+    /// The open mode is for one machine.
+    #[error(
+        "--open-loopback lets everybody do everything, so {0} is refused: use an address of 127.0.0.0/8 or ::1"
+    )]
+    OpenToTheWorld(SocketAddr),
+    /// The other broker's address.
+    #[error("bus `{0}` is not a URL like mqtt://host:1883 or mqtts://host")]
+    Bus(String),
+    /// A filter of `lazy`.
+    #[error("`{0}` in `lazy` is not a topic filter")]
+    Lazy(String, #[source] InvalidTopic),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes: 1024 * 1024,
+            connections: 20_000,
+            connections_per_address: 256,
+            sessions: 40_000,
+            session_expiry_secs: 24 * 60 * 60,
+            queue_messages: 1000,
+            queue_bytes: 1024 * 1024,
+            in_transit_bytes: 16 * 1024 * 1024,
+            retained_topics: 100_000,
+            retained_bytes: 256 * 1024 * 1024,
+            retained_topics_per_user: 50_000,
+            object_bytes: 4 * 1024 * 1024 * 1024,
+            plain_bytes: 4 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+impl Settings {
+    /// Settings for trying out and for tests: everybody on this machine may do everything, any free ports.
+    pub fn open(fleet: FleetId, data: PathBuf) -> Self {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            lazy: default_lazy(fleet.as_str()),
+            fleet,
+            data,
+            mqtt: any_port,
+            http: any_port,
+            users: None,
+            open_loopback: true,
+            bus: None,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Reads the settings and checks them.
+    pub(crate) fn load(overrides: Overrides) -> Result<Self, SettingsError> {
+        let file = overrides.file.clone();
+        let mut settings = read(overrides).map_err(|source| SettingsError::Invalid(file.clone(), source))?;
+        if let (Some(file), Some(users)) = (&file, &settings.users) {
+            settings.users = Some(file.parent().unwrap_or(Path::new("")).join(users));
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whether these settings can be used together.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.open_loopback {
+            let open = [self.mqtt, self.http].into_iter().find(|address| !address.ip().is_loopback());
+            if let Some(address) = open {
+                return Err(SettingsError::OpenToTheWorld(address));
+            }
+        } else if self.users.is_none() {
+            return Err(SettingsError::NoUsers);
+        }
+        if let Some(bus) = self.bus.as_ref().filter(|bus| !is_bus_url(bus)) {
+            return Err(SettingsError::Bus(bus.clone()));
+        }
+        self.lazy_filters().map(drop)
+    }
+
+    /// The filters of `lazy`.
+    pub(crate) fn lazy_filters(&self) -> Result<Vec<Filter>, SettingsError> {
+        let parse = |text: &String| Filter::parse(text).map_err(|err| SettingsError::Lazy(text.clone(), err));
+        self.lazy.iter().map(parse).collect()
+    }
+}
+
+fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
+    let mut values = Config::builder();
+    if let Some(file) = overrides.file {
+        values = values.add_source(File::from(file).format(FileFormat::Toml));
+    }
+    let text = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
+    let values = values
+        .set_default("fleet", "deploybus")?
+        .set_default("data", "/var/lib/deploybus/broker")?
+        .set_default("open_loopback", false)?
+        .set_default("limits.packet_bytes", Limits::default().packet_bytes as u64)?
+        .set_override_option("data", text(overrides.data))?
+        .set_override_option("mqtt", overrides.mqtt.map(|address| address.to_string()))?
+        .set_override_option("http", overrides.http.map(|address| address.to_string()))?
+        .set_override_option("open_loopback", overrides.open_loopback.then_some(true))?
+        .set_override_option("bus", overrides.bus)?
+        .build()?;
+    // These defaults follow from other settings.
+    let host = if values.get_bool("open_loopback")? { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let fleet = values.get_string("fleet")?;
+    Config::builder()
+        .set_default("mqtt", SocketAddr::from((host, MQTT_PORT)).to_string())?
+        .set_default("http", SocketAddr::from((host, HTTP_PORT)).to_string())?
+        .set_default("lazy", default_lazy(&fleet))?
+        .add_source(values)
+        .build()?
+        .try_deserialize()
+}
+
+/// Nodes say how they are every minute; losing the last of it costs nothing.
+fn default_lazy(fleet: &str) -> Vec<String> {
+    vec![format!("{fleet}/v1/node/+/health")]
+}
+
+fn is_bus_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("mqtt://").or_else(|| text.strip_prefix("mqtts://")) else {
+        return false;
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
+    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn with_file(text: &str, mut overrides: Overrides) -> Result<Settings, SettingsError> {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("broker.toml");
+        fs::write(&file, text).unwrap();
+        overrides.file = Some(file);
+        Settings::load(overrides)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let text = "fleet = 'home'\nmqtt = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\nusers = 'users'\n[limits]\nconnections = 7\n";
+        let flags = Overrides { http: Some("127.0.0.1:9".parse().unwrap()), ..Overrides::default() };
+        let settings = with_file(text, flags).unwrap();
+        assert_eq!((settings.mqtt.port(), settings.http.port()), (1, 9));
+        assert_eq!((settings.limits.connections, settings.limits.queue_messages), (7, 1000));
+        assert_eq!(settings.lazy, ["home/v1/node/+/health"]);
+        assert!(settings.users.unwrap().is_absolute());
+    }
+
+    #[test]
+    fn without_settings_only_the_open_mode_starts_and_only_on_this_machine() {
+        assert!(matches!(Settings::load(Overrides::default()), Err(SettingsError::NoUsers)));
+        let open = Overrides { open_loopback: true, ..Overrides::default() };
+        assert_eq!(Settings::load(open).unwrap().mqtt, "127.0.0.1:1883".parse().unwrap());
+        let world = Overrides {
+            open_loopback: true,
+            mqtt: Some("0.0.0.0:1".parse().unwrap()),
+            ..Overrides::default()
+        };
+        assert!(matches!(Settings::load(world), Err(SettingsError::OpenToTheWorld(_))));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for text in
+            ["colour = 'red'", "[limits]\nconections = 1", "fleet = 'A B'", "mqtt = 'x'", "lazy = ['a#']"]
+        {
+            assert!(with_file(&format!("users = 'u'\n{text}"), Overrides::default()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bus_is_named_by_its_url() {
+        for good in
+            ["mqtt://host", "mqtts://host:8883", "mqtt://10.0.0.1:1883/", "mqtt://[::1]:1883", "mqtt://[::1]"]
+        {
+            assert!(is_bus_url(good), "{good}");
+        }
+        for bad in ["host", "http://host", "mqtt://", "mqtt://:1883", "mqtt://host:x", "mqtt://a b"] {
+            assert!(!is_bus_url(bad), "{bad}");
+        }
+    }
+}
