@@ -1,10 +1,12 @@
-//! The typed client of the bus.
+//! The typed client of the bus and of the object store.
 //!
-//! It knows topics and bytes, not documents: what the bytes mean and whether to believe them is for
-//! its callers. [`bus`] is the only place of the project that runs an MQTT client.
+//! It knows topics, digests and bytes, not documents: what the bytes mean and whether to believe them is for
+//! its callers. [`bus`] is the only place of the project that runs an MQTT client, [`store`] the only one that
+//! speaks HTTP to the store.
 
 mod backoff;
 pub mod bus;
 mod credentials;
+pub mod store;
 
 pub use credentials::{Credentials, Password};
