@@ -1,0 +1,75 @@
+//! What a machine is told.
+
+use schemas::{announcement::Announced, id::Digest, reason::Reason, time::UnixTime};
+
+/// The time as a machine sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps, from the start of the worker; for deadlines.
+    pub mono_ms: u64,
+    /// The wall clock, never before the newest signed time that the node has seen.
+    pub wall: UnixTime,
+}
+
+/// What a machine is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A verified announcement for a group of this node.
+    Announced(Box<Announced>),
+    /// The effect in flight ended. One that no effect waits for is ignored.
+    Done(Result<Yield, Fault>),
+    /// How far the effect in flight is, in thousandths.
+    Progress(u16),
+    /// What the checks of the watched slot say; given when it changes.
+    Health(Health),
+    /// The app's process ended by itself.
+    Exited(Fault),
+    /// Whether the bus can be reached.
+    Bus(Bus),
+}
+
+/// What an effect gave beside having ended well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Yield {
+    /// Bytes that were fetched.
+    pub fetched_bytes: u64,
+    /// Requests that it took.
+    pub requests: u32,
+}
+
+/// Why an effect ended badly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The code that reports carry.
+    pub reason: Reason,
+    /// The same for people: what, where, expected and found.
+    pub text: String,
+    /// Last lines of the hook or the app.
+    pub log_tail: Vec<String>,
+    /// Whether the same again may end well: the store is down, a daemon restarts.
+    pub transient: bool,
+}
+
+/// What the checks of a slot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// The tree of the slot that was asked.
+    pub tree: Digest,
+    /// Whether all checks are good.
+    pub ok: bool,
+    /// What the first bad check answered, or empty.
+    pub text: String,
+    /// Last lines of the app, when it is bad.
+    pub log_tail: Vec<String>,
+}
+
+/// Whether the bus can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// There is a session.
+    Connected,
+    /// Its host answers, the broker does not: nobody's fault here.
+    BrokerDown,
+    /// Nothing answers: this node may have cut itself off.
+    Unreachable,
+}

@@ -1,0 +1,207 @@
+//! The trial: the new release must be healthy, prove what it is, and not have cut the node off.
+
+use schemas::{reason::Reason, release::Part};
+
+use crate::{
+    effect::Effect,
+    input::{Bus, Fault, Health, Now},
+    journal::Change,
+    machine::Machine,
+    outbox::Flight,
+    outcome::{Failure, Subject},
+    retry::JOURNAL_PAUSE_MS,
+    state::{State, Trial},
+};
+
+/// From one asking for proof to the next.
+const PROOF_PAUSE_MS: u64 = 1_000;
+/// The bus may be gone for so long after the switch: longer than a Pi's Wi-Fi takes to come back.
+const CUT_OFF_LIMIT_MS: u64 = 60_000;
+
+/// What a trial asks for now.
+enum Weighed {
+    Wait,
+    Prove,
+    Commit,
+    RollBack(Failure),
+}
+
+impl Machine {
+    /// The new slot was started.
+    pub(crate) fn begin_trial(&mut self, now: Now) {
+        let State::Switching(job, handover) = &mut self.state else { return };
+        let part = &job.slot.part;
+        let trial = Trial {
+            deadline_ms: now.mono_ms.saturating_add(part.trial.deadline_ms),
+            healthy_since_ms: part.checks.is_empty().then_some(now.mono_ms),
+            bad: None,
+            proven: false,
+            no_proof: None,
+            not_before_ms: now.mono_ms,
+            connected: handover.connected,
+            cut_off_since_ms: None,
+            exited: handover.exited.take(),
+        };
+        let (job, slot) = (job.clone(), job.slot.clone());
+        self.enter(State::Trial(job, trial));
+        self.watch(slot);
+    }
+
+    /// The checks of the slot on trial changed their mind.
+    pub(crate) fn trial_health(&mut self, health: Health, now: Now) {
+        let State::Trial(_, trial) = &mut self.state else { return };
+        if health.ok {
+            trial.healthy_since_ms.get_or_insert(now.mono_ms);
+        } else {
+            trial.healthy_since_ms = None;
+            trial.proven = false;
+            trial.bad = Some(health);
+        }
+    }
+
+    /// Asks for the next effect of the trial, when it is time.
+    pub(crate) fn weigh(&mut self, now: Now) {
+        let State::Trial(job, trial) = &mut self.state else { return };
+        match trial.weigh(&job.slot.part, self.bus, now) {
+            Weighed::Wait => {}
+            Weighed::Prove => {
+                let slot = Box::new(job.slot.clone());
+                self.outbox.ask(Effect::Prove(slot), Flight::Prove);
+            }
+            Weighed::Commit => {
+                let (slot, spent) = (job.slot.clone(), job.spent_until(now.mono_ms));
+                let outcome = Subject::from(&slot).kept("", spent, now.wall);
+                self.persist(Change::Keep { slot, since: now.wall, outcome });
+            }
+            Weighed::RollBack(failure) => {
+                let job = job.clone();
+                self.roll_back(job, failure, false, now);
+            }
+        }
+    }
+
+    /// The running code said what it is, or something else.
+    pub(crate) fn proved(&mut self, result: Result<(), Fault>, now: Now) {
+        let State::Trial(_, trial) = &mut self.state else { return };
+        match result {
+            Ok(()) => trial.proven = trial.healthy_since_ms.is_some(),
+            Err(fault) => {
+                trial.no_proof = Some(fault);
+                trial.not_before_ms = now.mono_ms + PROOF_PAUSE_MS;
+            }
+        }
+    }
+
+    /// The commit was stored, or not.
+    pub(crate) fn keep_stored(&mut self, result: &Result<(), Fault>, now: Now) {
+        let State::Trial(job, trial) = &mut self.state else { return };
+        if result.is_err() {
+            trial.not_before_ms = now.mono_ms + JOURNAL_PAUSE_MS;
+            return;
+        }
+        let (tree, exited) = (job.slot.tree(), trial.exited.is_some());
+        self.tidy_but(tree);
+        self.enter(State::Idle);
+        self.keeper.up(now);
+        if exited {
+            self.kept_exited(now);
+        }
+    }
+
+    /// When the trial must be looked at again.
+    pub(crate) fn trial_ms(&self) -> Option<u64> {
+        let State::Trial(job, trial) = &self.state else { return None };
+        let Some(healthy_since_ms) = trial.healthy_since_ms else { return Some(trial.deadline_ms) };
+        let long_enough_ms = healthy_since_ms.saturating_add(job.slot.part.trial.min_healthy_ms);
+        let next_ms = long_enough_ms.max(trial.not_before_ms);
+        Some(match trial.cut_off_since_ms {
+            _ if !trial.proven => next_ms.min(trial.deadline_ms),
+            Some(since_ms) => since_ms + CUT_OFF_LIMIT_MS,
+            None if trial.waits_for_bus(self.bus) => return None,
+            None => next_ms,
+        })
+    }
+
+    /// What the trial waits for, for people.
+    pub(crate) fn trial_waits_for(&self) -> &'static str {
+        match &self.state {
+            State::Trial(_, trial) if trial.proven && trial.waits_for_bus(self.bus) => "the bus",
+            State::Trial(_, trial) if trial.healthy_since_ms.is_none() => "its health checks",
+            State::Trial(_, trial) if trial.no_proof.is_some() && !trial.proven => "its proof",
+            _ => "",
+        }
+    }
+}
+
+impl Trial {
+    fn weigh(&mut self, part: &Part, bus: Option<Bus>, now: Now) -> Weighed {
+        if let Some(fault) = self.exited.take() {
+            return Weighed::RollBack(Failure { reason: Reason::Exited, ..fault.into() });
+        }
+        let stale = |fault: &mut Fault| fault.reason == Reason::StaleCode;
+        if let Some(fault) = self.no_proof.take_if(stale) {
+            return Weighed::RollBack(fault.into());
+        }
+        let late = now.mono_ms >= self.deadline_ms;
+        let healthy_ms = self.healthy_since_ms.map(|since| now.mono_ms.saturating_sub(since));
+        let healthy = healthy_ms.is_some_and(|ms| ms >= part.trial.min_healthy_ms);
+        let soon = now.mono_ms < self.not_before_ms;
+        match (healthy, self.proven) {
+            (false, _) if late => Weighed::RollBack(self.unhealthy(part, healthy_ms)),
+            (true, false) if late => Weighed::RollBack(self.unproven(part)),
+            (true, false) if !soon => Weighed::Prove,
+            (true, true) => self.pass_gate(bus, soon, now),
+            _ => Weighed::Wait,
+        }
+    }
+
+    /// A release after which the bus is gone goes back; a broker that is down is nobody's fault here.
+    fn pass_gate(&mut self, bus: Option<Bus>, soon: bool, now: Now) -> Weighed {
+        if !self.waits_for_bus(bus) || bus == Some(Bus::BrokerDown) {
+            self.cut_off_since_ms = None;
+        }
+        if !self.waits_for_bus(bus) {
+            return if soon { Weighed::Wait } else { Weighed::Commit };
+        }
+        if bus == Some(Bus::BrokerDown) {
+            return Weighed::Wait;
+        }
+        let since_ms = *self.cut_off_since_ms.get_or_insert(now.mono_ms);
+        if now.mono_ms - since_ms < CUT_OFF_LIMIT_MS {
+            return Weighed::Wait;
+        }
+        let text = "the bus was there before the switch and cannot be reached since";
+        Weighed::RollBack(Failure::new(Reason::BusLost, text))
+    }
+
+    fn waits_for_bus(&self, bus: Option<Bus>) -> bool {
+        self.connected && bus != Some(Bus::Connected)
+    }
+
+    fn unhealthy(&mut self, part: &Part, healthy_ms: Option<u64>) -> Failure {
+        let (deadline_ms, min_ms) = (part.trial.deadline_ms, part.trial.min_healthy_ms);
+        match (healthy_ms, self.bad.take()) {
+            (Some(ms), _) => Failure::new(
+                Reason::Unhealthy,
+                format!("healthy for {ms} ms only after {deadline_ms} ms, {min_ms} ms are asked for"),
+            ),
+            (None, Some(Health { text, log_tail, .. })) => {
+                Failure { reason: Reason::Unhealthy, text, log_tail }
+            }
+            (None, None) => {
+                Failure::new(Reason::Unhealthy, format!("no health check answered within {deadline_ms} ms"))
+            }
+        }
+    }
+
+    fn unproven(&mut self, part: &Part) -> Failure {
+        if let Some(fault) = self.no_proof.take() {
+            return Failure { reason: Reason::NoProof, ..fault.into() };
+        }
+        let deadline_ms = part.trial.deadline_ms;
+        Failure::new(Reason::NoProof, format!("healthy too late to be asked within {deadline_ms} ms"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
