@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     access::Access,
@@ -13,6 +13,9 @@ use crate::{
     settings::Settings,
     store::Store,
 };
+
+/// Open files that are kept for the store, the log and the rest.
+const FILES_FOR_OTHERS: u64 = 500;
 
 /// A running service.
 #[derive(Debug)]
@@ -28,10 +31,10 @@ impl Service {
     ///
     /// # Errors
     /// Names the port, file or folder that cannot be used.
-    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn start(mut settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let lock = folder::lock(&settings.data)?;
-        raise_file_limit(settings.limits.connections);
+        settings.limits.connections = settings.limits.connections.min(possible_connections());
         let access = Arc::new(access(&settings)?);
         let relay = match &settings.bus {
             Some(bus) => {
@@ -103,15 +106,16 @@ fn start_relay(settings: &Settings, access: Arc<Access>) -> anyhow::Result<Relay
     relay.context("cannot start the relay")
 }
 
-/// Each connection is a file; the usual soft limit of 1,024 would stop a fleet.
-fn raise_file_limit(connections: usize) {
+/// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet. Refusing a client in time is
+/// better than running out of files, which would stop the store and the log too.
+fn possible_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    if let Err(err) = raised {
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(err) = setrlimit(Resource::Nofile, raised) {
         warn!(error = %err, "cannot raise the limit of open files");
     }
-    let enough = getrlimit(Resource::Nofile).current.is_none_or(|files| files > connections as u64 + 100);
-    if !enough {
-        warn!(files = ?limit.maximum, connections, "fewer open files are allowed than connections");
-    }
+    let files = getrlimit(Resource::Nofile).current;
+    let possible = files.map_or(usize::MAX, |files| files.saturating_sub(FILES_FOR_OTHERS) as usize);
+    debug!(?files, possible, "open files limit the connections");
+    possible
 }

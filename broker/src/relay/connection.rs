@@ -7,7 +7,7 @@ use rumqttc::{Packet, QoS, Subscribe, Unsubscribe};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
 use tracing::{debug, trace};
 
@@ -114,7 +114,7 @@ impl Drop for Farewell<'_> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn run(&mut self) -> Over {
-        let timer = sleep(STALL_LIMIT);
+        let timer = sleep_until(self.next_check());
         tokio::pin!(timer);
         loop {
             if let Err(over) = self.turn(timer.as_mut()).await {
@@ -125,12 +125,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Sends what there is, then waits for one thing to happen.
     async fn turn(&mut self, mut timer: Pin<&mut Sleep>) -> Result<(), Over> {
-        self.take()?;
+        if let Err(over) = self.take() {
+            // What is acknowledged is acknowledged, if the client takes it at once.
+            self.wire.write_now().await?;
+            return Err(over);
+        }
         self.write().await?;
-        if let Some(stalled) = self.stalled
-            && stalled + STALL_LIMIT < timer.deadline()
+        if let Some(stalled) = self.stalled_at()
+            && stalled < timer.deadline()
         {
-            timer.as_mut().reset(stalled + STALL_LIMIT);
+            timer.as_mut().reset(stalled);
         }
         // Who does not take our answers is not asked for more questions.
         let want_read = !self.wire.out.is_full();
@@ -176,19 +180,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     fn check_time(&self, mut timer: Pin<&mut Sleep>) -> Result<(), Over> {
         let now = Instant::now();
-        // MQTT-3.1.2-24: one and a half times the keep-alive.
-        let patience = Duration::from_millis(u64::from(self.guest.keep_alive_secs) * 1500);
-        let silent = (!patience.is_zero()).then(|| self.last_heard + patience);
-        let stalled = self.stalled.map(|since| since + STALL_LIMIT);
-        if silent.is_some_and(|limit| limit <= now) {
+        if self.silent_at().is_some_and(|limit| limit <= now) {
             return Err(Over::Silent);
         }
-        if stalled.is_some_and(|limit| limit <= now) {
+        if self.stalled_at().is_some_and(|limit| limit <= now) {
             return Err(Over::Stalled);
         }
-        let an_hour = now + Duration::from_hours(1);
-        timer.as_mut().reset([silent, stalled].into_iter().flatten().min().unwrap_or(an_hour));
+        timer.as_mut().reset(self.next_check());
         Ok(())
+    }
+
+    /// MQTT-3.1.2-24: one and a half times the keep-alive.
+    fn silent_at(&self) -> Option<Instant> {
+        let patience = Duration::from_millis(u64::from(self.guest.keep_alive_secs) * 1500);
+        (!patience.is_zero()).then(|| self.last_heard + patience)
+    }
+
+    fn stalled_at(&self) -> Option<Instant> {
+        self.stalled.map(|since| since + STALL_LIMIT)
+    }
+
+    fn next_check(&self) -> Instant {
+        let limits = [self.silent_at(), self.stalled_at()];
+        limits.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_hours(1))
     }
 
     async fn read(&mut self) -> Result<(), Over> {

@@ -271,14 +271,16 @@ impl State {
     }
 
     fn take(&mut self, out: &mut Outgoing) -> Taken {
+        while !out.is_full()
+            && let Some(reply) = self.replies.pop_front()
+        {
+            out.push_reply(&reply);
+        }
         if let Some(end) = self.end {
             return Taken::Ended(end);
         }
-        while let Some(reply) = self.replies.pop_front() {
-            out.push_reply(&reply);
-            if out.is_full() {
-                return Taken::Congested;
-            }
+        if !self.replies.is_empty() {
+            return Taken::Congested;
         }
         for message in self.in_flight.iter_mut().filter(|message| !message.sent) {
             if out.is_full() {

@@ -127,6 +127,13 @@ impl RetainedLog {
         }
     }
 
+    /// Makes every write fail as on a full disk, or work again.
+    #[cfg(test)]
+    pub(super) fn fill_disk(&mut self, full: bool) {
+        let path = if full { Path::new("/dev/full") } else { &self.path };
+        self.file = OpenOptions::new().read(true).write(true).open(path).expect("both are there");
+    }
+
     fn load(&mut self) -> io::Result<Loaded> {
         let mut loaded = Loaded::new();
         let mut damaged = 0;

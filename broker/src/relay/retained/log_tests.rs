@@ -78,10 +78,12 @@ fn a_full_disk_refuses_and_keeps_what_was_there() {
     let folder = TempDir::new().unwrap();
     let (mut log, _) = open(&folder);
     log.append(&[record("a", 1)]).unwrap();
-    log.file = OpenOptions::new().read(true).write(true).open("/dev/full").unwrap();
+    log.fill_disk(true);
     let err = log.append(&[record("b", 2)]).unwrap_err();
     assert!(err.to_string().starts_with("cannot write retained log"), "{err}");
-    assert_eq!(sizes(&open(&folder).1), [("a", 1)]);
+    log.fill_disk(false);
+    log.append(&[record("c", 3)]).unwrap();
+    assert_eq!(sizes(&open(&folder).1), [("a", 1), ("c", 3)]);
 }
 
 #[test]

@@ -190,3 +190,65 @@ impl<F: Fn(Vec<Outcome>)> Work<F> {
         self.failing = err.is_some();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::relay::message::{Grant, Message};
+
+    #[test]
+    fn each_job_has_one_outcome_in_its_order_and_a_batch_shares_its_fate() {
+        let folder = TempDir::new().unwrap();
+        let (log, _) = RetainedLog::open(folder.path().join("retained.log")).unwrap();
+        let (tell, outcomes) = mpsc::channel();
+        let report = move |batch| tell.send(batch).unwrap();
+        let mut work = Work { log, lazy: HashMap::new(), lazy_since: None, failing: false, report };
+        let (jobs, queue) = mpsc::channel();
+
+        jobs.send(Job::Pass).unwrap();
+        jobs.send(Job::Store(record("b"))).unwrap();
+        assert!(!work.batch(Job::Store(record("a")), &queue));
+        assert_eq!(outcomes.recv().unwrap(), [Outcome::Stored; 3]);
+
+        work.log.fill_disk(true);
+        jobs.send(Job::Pass).unwrap();
+        assert!(!work.batch(Job::Store(record("c")), &queue));
+        assert_eq!(outcomes.recv().unwrap(), [Outcome::Failed, Outcome::Stored]);
+
+        work.log.fill_disk(false);
+        assert!(!work.batch(Job::Store(record("d")), &queue));
+        assert_eq!(outcomes.recv().unwrap(), [Outcome::Stored]);
+        assert_eq!(stored(&folder), ["a", "b", "d"]);
+    }
+
+    #[test]
+    fn lazy_values_are_stored_at_the_end_and_never_over_a_newer_one() {
+        let folder = TempDir::new().unwrap();
+        let (log, _) = RetainedLog::open(folder.path().join("retained.log")).unwrap();
+        let writer = Writer::start(log, |_| {}).unwrap();
+        writer.store_lazily(record("lazy"));
+        writer.store_lazily(record("cleared"));
+        let cleared = record("cleared").message;
+        let empty = Message { payload: Bytes::new(), topic: cleared.topic.clone(), ..*cleared };
+        writer.store(Record { message: Arc::new(empty), owner: "anna".into() });
+        writer.finish();
+        assert_eq!(stored(&folder), ["lazy"]);
+    }
+
+    fn record(topic: &str) -> Record {
+        let topic = TopicName::parse(topic).unwrap();
+        let payload = Bytes::from_static(b"x");
+        let message = Message { topic, payload, grant: Grant::AtLeastOnce, retain: true };
+        Record { message: Arc::new(message), owner: "anna".into() }
+    }
+
+    fn stored(folder: &TempDir) -> Vec<String> {
+        let (_, loaded) = RetainedLog::open(folder.path().join("retained.log")).unwrap();
+        loaded.into_keys().map(|topic| topic.to_string()).collect()
+    }
+}

@@ -1,0 +1,13 @@
+//! The service as its clients see it: over sockets, with bytes of their own making.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bus;
+mod client;
+mod hostile;
+mod permissions;
+mod process;
+mod retained;
+mod rules;
+mod sessions;
+mod store;

@@ -1,0 +1,161 @@
+//! What MQTT 3.1.1 says about connections, publishes and subscriptions.
+
+use rumqttc::{ConnectReturnCode, Packet, PubRel, Publish, QoS, SubscribeReasonCode};
+
+use crate::{
+    bus::Bus,
+    client::{Client, Hello},
+};
+
+#[test]
+fn messages_come_at_the_lower_of_both_qualities() {
+    let bus = Bus::open();
+    let mut client = bus.client("a");
+    client.subscribe_all(&[("low", 0), ("high", 1)]);
+    for qos in 0..3 {
+        client.publish("low", "x", qos, false);
+        client.publish("high", "x", qos, false);
+    }
+    let expected = ["low=x q0", "high=x q0", "low=x q0", "high=x q1", "low=x q0", "high=x q1"];
+    assert_eq!(client.messages(6), expected);
+}
+
+#[test]
+fn at_most_quality_1_is_granted() {
+    let bus = Bus::open();
+    let granted = |qos| SubscribeReasonCode::Success(qos);
+    let codes = bus.client("a").subscribe_all(&[("a", 0), ("b", 1), ("c", 2)]);
+    assert_eq!(codes, [granted(QoS::AtMostOnce), granted(QoS::AtLeastOnce), granted(QoS::AtLeastOnce)]);
+}
+
+#[test]
+fn overlapping_filters_give_one_copy_at_the_highest_quality() {
+    let bus = Bus::open();
+    let mut client = bus.client("a");
+    client.subscribe_all(&[("a/#", 0), ("a/+", 1), ("a/b", 0)]);
+    client.publish("a/b", "x", 1, false);
+    assert_eq!(client.messages(1), ["a/b=x q1"]);
+    assert_eq!(client.pending(), [""; 0]);
+}
+
+#[test]
+fn nothing_comes_after_unsubscribing() {
+    let bus = Bus::open();
+    let mut client = bus.client("a");
+    client.subscribe("a", 0);
+    client.unsubscribe("a");
+    client.unsubscribe("never/there");
+    client.publish("a", "x", 1, false);
+    assert_eq!(client.pending(), [""; 0]);
+}
+
+#[test]
+fn a_quality_2_publish_is_routed_once_however_often_it_is_sent() {
+    let bus = Bus::open();
+    let mut client = bus.client("a");
+    client.subscribe("a", 0);
+    let mut publish = Publish::new("a", QoS::ExactlyOnce, "x");
+    publish.pkid = 9;
+    for _ in 0..3 {
+        client.send(&Packet::Publish(publish.clone()));
+        publish.dup = true;
+    }
+    let answers: Vec<_> = (0..4).map(|_| client.packet()).collect();
+    let count = |kind: fn(&Packet) -> bool| answers.iter().filter(|packet| kind(packet)).count();
+    assert_eq!(count(|p| matches!(p, Packet::PubRec(r) if r.pkid == 9)), 3);
+    assert_eq!(count(|p| matches!(p, Packet::Publish(_))), 1);
+    client.send(&Packet::PubRel(PubRel::new(9)));
+    assert!(matches!(client.packet(), Packet::PubComp(comp) if comp.pkid == 9));
+    publish.dup = false;
+    client.send(&Packet::Publish(publish));
+    let answers = [client.packet(), client.packet()];
+    assert!(answers.iter().any(|packet| matches!(packet, Packet::Publish(_))), "{answers:?}");
+}
+
+#[test]
+fn other_protocol_levels_are_refused_with_code_1() {
+    let bus = Bus::open();
+    let v5 = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0];
+    let v31 = [0x10, 15, 0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, 2, 0, 60, 0, 1, b'x'];
+    for hello in [&v5[..], &v31] {
+        let mut client = Client::silent(bus.mqtt());
+        client.send_bytes(hello);
+        let Packet::ConnAck(ack) = client.packet() else { panic!() };
+        assert_eq!(ack.code, ConnectReturnCode::RefusedProtocolVersion);
+        assert!(client.try_packet().is_none());
+    }
+}
+
+#[test]
+fn an_empty_client_id_needs_a_clean_session() {
+    let bus = Bus::open();
+    let connect = |hello: &Hello| Client::connect(bus.mqtt(), hello);
+    let (first, second) = (connect(&Hello::new("")), connect(&Hello::new("")));
+    assert!(first.is_ok() && second.is_ok());
+    assert!(first.unwrap().pending().is_empty());
+    assert_eq!(connect(&Hello::new("").keep()).err(), Some(ConnectReturnCode::BadClientId));
+    assert_eq!(connect(&Hello::new(&"x".repeat(257))).err(), Some(ConnectReturnCode::BadClientId));
+    assert!(connect(&Hello::new("/+#$ ä")).is_ok());
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_is_cut_off() {
+    let bus = Bus::open();
+    let subscribe = |filter: &str| {
+        let mut bytes = vec![0x82, (filter.len() + 5) as u8, 0, 1, 0, filter.len() as u8];
+        bytes.extend(filter.as_bytes());
+        bytes.push(0);
+        bytes
+    };
+    let second_connect = Hello::new("a").bytes();
+    for (offence, bytes) in [
+        ("a second CONNECT", &second_connect[..]),
+        ("publish to a wildcard", &[0x30, 5, 0, 3, b'a', b'/', b'+']),
+        ("publish to nowhere", &[0x30, 2, 0, 0]),
+        ("publish to null", &[0x30, 3, 0, 1, 0]),
+        ("quality 3", &[0x36, 5, 0, 1, b'a', 0, 1]),
+        ("misplaced wildcard", &subscribe("a/#/b")),
+        ("half a wildcard", &subscribe("a+")),
+        ("no filter", &[0x82, 2, 0, 1]),
+        ("reserved flags", &[0x80, 6, 0, 1, 0, 1, b'a', 0]),
+        ("a server's packet", &[0x20, 2, 0, 0]),
+        ("packet type 0", &[0x00, 0]),
+        ("packet type 15", &[0xf0, 0]),
+        ("length of five bytes", &[0x30, 0xff, 0xff, 0xff, 0xff, 0x01]),
+    ] {
+        let mut client = bus.client("offender");
+        client.send_bytes(bytes);
+        assert!(client.try_packet().is_none(), "{offence}");
+    }
+    bus.assert_alive();
+}
+
+#[test]
+fn the_relay_speaks_about_itself() {
+    let bus = Bus::open();
+    let mut client = bus.client("a");
+    client.subscribe("#", 0);
+    client.subscribe("$SYS/broker/version", 0);
+    assert!(client.message().text().starts_with("$SYS/broker/version=deploybus "));
+    client.publish("$SYS/broker/version", "mine", 1, true);
+    assert_eq!(client.pending(), [""; 0]);
+}
+
+#[test]
+fn silence_ends_a_connection_after_one_and_a_half_keep_alives_even_when_it_receives() {
+    let bus = Bus::open();
+    let mut patient = bus.client("patient");
+    let mut silent = Client::connect(bus.mqtt(), &Hello::new("silent").keep_alive(1)).unwrap();
+    silent.subscribe("a", 0);
+    let begin = std::time::Instant::now();
+    let ended = std::thread::spawn(move || {
+        silent.wait_for_end();
+        begin.elapsed()
+    });
+    while !ended.is_finished() {
+        patient.publish("a", "x", 1, false);
+    }
+    let lasted = ended.join().unwrap().as_millis();
+    assert!((1400..6000).contains(&lasted), "{lasted} ms");
+    assert_eq!(patient.pending(), [""; 0], "a client without keep-alive may be silent");
+}
