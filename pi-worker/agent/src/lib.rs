@@ -1,1 +1,34 @@
 //! The runtime that drives the machines of a node with real I/O.
+//!
+//! [`run`] is one loop: whatever happens on the bus, in an installer or in time becomes one event, which a synchronous
+//! handler gives to the machine that it concerns. What a machine then wants done is carried out in a task of its own.
+
+mod cancel;
+mod chain;
+mod clock;
+mod durable;
+mod facts;
+mod fault;
+mod fetch;
+mod identity;
+mod inbound;
+mod installer;
+pub mod journal;
+mod keeper;
+mod memory;
+mod mirror;
+mod refusals;
+mod report;
+mod runtime;
+mod settings;
+pub mod status_file;
+#[cfg(test)]
+mod testing;
+mod work;
+
+pub use cancel::{Cancel, Canceller};
+pub use facts::boot_id;
+pub use identity::IdentityError;
+pub use installer::{AppDirs, Installer, Notice, Notices};
+pub use runtime::{Pulse, RunError, run};
+pub use settings::{FetchSettings, Settings, SettingsError};

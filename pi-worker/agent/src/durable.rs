@@ -1,0 +1,133 @@
+//! Small files that survive a power cut whole or not at all: CBOR with its CRC-32 at the end, replaced atomically.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use atomicwrites::{AtomicFile, OverwriteBehavior};
+use schemas::codec::{self, CodecError};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Most bytes of such a file: far above any journal (four outcomes with log tails, three slots: below 64 KiB).
+const MAX_BYTES: usize = 1024 * 1024;
+const CRC_BYTES: usize = 4;
+
+/// Why a file cannot be read or replaced.
+#[derive(Debug, thiserror::Error)]
+pub enum DurableError {
+    /// The disk said no.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// The file is there, but its bytes are not what was written.
+    #[error("{path} is damaged")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Damage,
+    },
+}
+
+/// What is wrong with the bytes of a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// Shorter than its checksum, or another checksum.
+    #[error("checksum does not match")]
+    Checksum,
+    /// The checksum matches, the content is something else.
+    #[error("content has another form")]
+    Content(#[source] CodecError),
+}
+
+/// The value in the file at `path`; none where there is no file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DurableError> {
+    let bytes = match read_at_most(path, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(DurableError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    unwrap(&bytes).map(Some).map_err(|source| DurableError::Damaged { path: path.to_owned(), source })
+}
+
+/// Puts `value` in place of what the file held; it is on the disk when this returns. Folders are made as needed.
+pub(crate) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), DurableError> {
+    let failed = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
+    }
+    let bytes = wrap(value);
+    AtomicFile::new(path, OverwriteBehavior::AllowOverwrite)
+        .write(|file| file.write_all(&bytes))
+        .map_err(|error| failed("replace")(error.into()))
+}
+
+/// The first `limit` bytes of a file; one byte more tells callers that there are more.
+pub(crate) fn read_at_most(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn wrap<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = codec::encode(value);
+    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+    bytes
+}
+
+fn unwrap<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damage> {
+    let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or(Damage::Checksum)?;
+    if u32::from_be_bytes(*crc) != crc32fast::hash(content) {
+        return Err(Damage::Checksum);
+    }
+    codec::decode(content, MAX_BYTES).map_err(Damage::Content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("apps/web/file");
+        assert!(read::<String>(&path).unwrap().is_none());
+        replace(&path, &"one").unwrap();
+        replace(&path, &"two").unwrap();
+        assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("two"));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let whole = wrap(&"some content");
+        assert_eq!(unwrap::<String>(&whole).unwrap(), "some content");
+        for len in 0..whole.len() {
+            assert!(unwrap::<String>(&whole[..len]).is_err(), "cut to {len}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(unwrap::<String>(&flipped), Err(Damage::Checksum)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn another_form_and_an_endless_file_are_damage() {
+        assert!(matches!(unwrap::<u64>(&wrap(&"text")), Err(Damage::Content(_))));
+        assert!(matches!(read::<u64>(Path::new("/dev/zero")), Err(DurableError::Damaged { .. })));
+    }
+
+    #[test]
+    fn an_unwritable_place_is_named() {
+        let error = replace(Path::new("/proc/nowhere/file"), &1).unwrap_err();
+        assert!(error.to_string().contains("/proc/nowhere/file"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The wall between the runtime and what really installs: trees on a Pi, later containers and Picos.
+
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+
+use machine::{Fault, Health, Slot};
+use schemas::{
+    id::{AppId, Digest},
+    manifest::Manifest,
+    release::PartKind,
+};
+use tokio::sync::mpsc;
+
+use crate::cancel::Cancel;
+
+/// The folders of one app on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppDirs {
+    /// Holds `slots/`, `current`, `work/` and `log/`; the worker's.
+    pub root: PathBuf,
+    /// The app's own; outside all slots, kept over releases.
+    pub data: PathBuf,
+    /// Where fetched objects land, named by digest, plain; on the same file system as `root`.
+    pub objects: PathBuf,
+}
+
+/// What an installer tells by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The checks of the watched slot changed their mind.
+    Health(Health),
+    /// The app's process ended by itself.
+    Exited(Fault),
+}
+
+/// Where an installer tells it.
+pub type Notices = mpsc::UnboundedSender<(AppId, Notice)>;
+
+/// Installs, runs and proves the parts of some kinds. Every method may be called again after a crash at any point
+/// of the call before, and then ends as if that call had never begun or had ended.
+pub trait Installer: Send + Sync + 'static {
+    /// What parts are chosen for, as in `linux/aarch64`.
+    fn platform(&self) -> &str;
+
+    /// The kinds that it installs.
+    fn kinds(&self) -> &[PartKind];
+
+    /// The tree to which `current` points, with what is known about it.
+    fn active(&self, app: &AppId) -> Option<Slot>;
+
+    /// Contents of `manifest` that need not be fetched, for a slot on the disk has them.
+    fn present(&self, app: &AppId, manifest: &Manifest) -> BTreeMap<Digest, u64>;
+
+    /// Builds the slot out of fetched objects and other slots, then reads it back from the disk.
+    fn stage(
+        &self,
+        app: &AppId,
+        slot: &Slot,
+        manifest: Arc<Manifest>,
+        cancel: Cancel,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Runs the release's pre-check in the slot.
+    fn pre_check(
+        &self,
+        app: &AppId,
+        slot: &Slot,
+        cancel: Cancel,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Stops what runs of the slot.
+    fn stop(&self, app: &AppId, slot: &Slot) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Points `current` to the slot, durably.
+    fn switch(&self, app: &AppId, slot: Option<&Slot>) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Starts the slot, or takes over what runs of it already.
+    fn start(&self, app: &AppId, slot: &Slot) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Begins to ask the slot's checks, in place of those asked before.
+    fn watch(&self, app: &AppId, slot: &Slot);
+
+    /// Asks the running code what it is.
+    fn prove(&self, app: &AppId, slot: &Slot) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Removes every slot but those of `keep`.
+    fn prune(&self, app: &AppId, keep: &[Digest]) -> impl Future<Output = Result<(), Fault>> + Send;
+}

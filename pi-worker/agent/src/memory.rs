@@ -1,0 +1,87 @@
+//! What a node remembers about itself over restarts: how often it started, the newest time it was told, its record.
+
+use std::path::PathBuf;
+
+use schemas::time::UnixTime;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use tracing::warn;
+
+use crate::{
+    chain::chain,
+    durable::{self, DurableError},
+    keeper::Keeper,
+};
+
+const SPEC: u32 = 1;
+
+/// What a node remembers about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    spec: u32,
+    /// How often the worker was started; orders its reports.
+    pub(crate) boot: u64,
+    /// The newest time in a verified document: the clock is never before it.
+    pub(crate) floor: UnixTime,
+    /// The envelope of the newest record that came over the bus.
+    pub(crate) record: Option<ByteBuf>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { spec: SPEC, boot: 0, floor: UnixTime(0), record: None }
+    }
+}
+
+impl Memory {
+    /// What the file says, with one more start, which is on the disk when this returns.
+    ///
+    /// A damaged file is begun anew: `clock_secs` then stands in for the lost number of starts, so that reports still
+    /// count as newer than those before.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) fn open(path: PathBuf, clock_secs: u64) -> Result<(Self, Keeper<Self>), DurableError> {
+        let mut memory = match durable::read(&path) {
+            Ok(read) => read.unwrap_or_default(),
+            Err(error @ DurableError::Damaged { .. }) => {
+                warn!(error = %chain(&error), "the node's memory is begun anew");
+                Self { boot: clock_secs, ..Self::default() }
+            }
+            Err(error) => return Err(error),
+        };
+        memory.boot = memory.boot.saturating_add(1);
+        durable::replace(&path, &memory)?;
+        let keeper = Keeper::start(memory.clone(), move |memory| durable::replace(&path, memory));
+        Ok((memory, keeper))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_start_is_counted_and_the_newest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.cbor");
+        let (mut memory, keeper) = Memory::open(path.clone(), 0).unwrap();
+        assert_eq!(memory.boot, 1);
+        for floor in 1..=3 {
+            memory.floor = UnixTime(floor);
+            keeper.keep(memory.clone());
+        }
+        keeper.finish().await;
+        let (memory, _keeper) = Memory::open(path, 0).unwrap();
+        assert_eq!((memory.boot, memory.floor), (2, UnixTime(3)));
+    }
+
+    #[tokio::test]
+    async fn after_a_damaged_file_starts_still_count_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.cbor");
+        std::fs::write(&path, b"torn").unwrap();
+        let (memory, _keeper) = Memory::open(path, 1_800_000_000).unwrap();
+        assert_eq!(memory.boot, 1_800_000_001);
+    }
+}

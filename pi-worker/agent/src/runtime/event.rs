@@ -1,0 +1,26 @@
+//! What happens to a node: everything that the loop waits for, as one type.
+
+use bus_client::bus;
+use machine::{Fault, Yield};
+use schemas::id::AppId;
+
+use crate::{facts::Facts, installer::Notice};
+
+/// Something that happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// On the bus.
+    Bus(bus::Event),
+    /// An effect of this app ended.
+    Done(AppId, Result<Yield, Fault>),
+    /// An effect of this app is so far, in thousandths.
+    Progress(AppId, u16),
+    /// An installer tells by itself.
+    Notice(AppId, Notice),
+    /// The node was looked at.
+    Facts(Facts),
+    /// Something is due.
+    Due,
+    /// The worker is to end.
+    Stop,
+}

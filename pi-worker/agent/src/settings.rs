@@ -1,0 +1,331 @@
+//! The settings of a node: a file, with the environment above it. `publisher node add` writes the file.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    error::Error,
+    fs, io,
+    num::{NonZeroU8, NonZeroU64},
+    path::{Path, PathBuf},
+};
+
+use bus_client::{bus::BusUrl, store::StoreUrl};
+use config::{Config, ConfigError, Environment, FileFormat};
+use schemas::id::{AppId, FleetId, NodeId};
+use serde::Deserialize;
+
+use crate::installer::AppDirs;
+
+/// Environment variables with this prefix go above the file, as in `DEPLOYBUS_FETCH__PARALLEL=2`.
+const ENV_PREFIX: &str = "DEPLOYBUS";
+/// The keys that the environment may set; the publisher and the apps have variables of the same prefix.
+const ENV_KEYS: [&str; 11] = [
+    "node",
+    "fleet",
+    "bus",
+    "store",
+    "data",
+    "root",
+    "record",
+    "key",
+    "password",
+    "fetch__parallel",
+    "fetch__bandwidth_bytes_per_s",
+];
+
+/// What a node is told before it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The node's name.
+    pub node: NodeId,
+    /// The fleet that it belongs to.
+    pub fleet: FleetId,
+    /// Where the bus is.
+    pub bus: BusUrl,
+    /// Where objects come from, tried in turn.
+    pub store: Vec<StoreUrl>,
+    /// The folder of everything that the node writes.
+    pub data: PathBuf,
+    /// The root document that the node trusts from the beginning.
+    #[serde(default = "beside::root")]
+    pub root: PathBuf,
+    /// The record about the node that it has from the beginning.
+    #[serde(default = "beside::record")]
+    pub record: PathBuf,
+    /// The secret key that signs reports.
+    #[serde(default = "beside::key")]
+    pub key: PathBuf,
+    /// The file with the node's password on the bus.
+    #[serde(default = "beside::password")]
+    pub password: PathBuf,
+    /// How objects are fetched.
+    #[serde(default)]
+    pub fetch: FetchSettings,
+    /// The environment of apps, checks and hooks on this node; above what a release says.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// How objects are fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FetchSettings {
+    /// So many at a time.
+    pub parallel: NonZeroU8,
+    /// So many bytes a second at most.
+    pub bandwidth_bytes_per_s: Option<NonZeroU64>,
+}
+
+impl Default for FetchSettings {
+    fn default() -> Self {
+        /// Enough to fill the wire with small files, few enough for the memory of the smallest Pi.
+        const PARALLEL: NonZeroU8 = NonZeroU8::new(8).expect("8 is not 0");
+        Self { parallel: PARALLEL, bandwidth_bytes_per_s: None }
+    }
+}
+
+/// Where the files are unless the settings say so: beside them.
+mod beside {
+    use std::path::PathBuf;
+
+    pub(super) fn root() -> PathBuf {
+        "root.cbor".into()
+    }
+
+    pub(super) fn record() -> PathBuf {
+        "record.cbor".into()
+    }
+
+    pub(super) fn key() -> PathBuf {
+        "node.key".into()
+    }
+
+    pub(super) fn password() -> PathBuf {
+        "password".into()
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read settings file {path}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// The file is no TOML.
+    #[error("settings file {path} is unreadable")]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<ConfigError>,
+    },
+    /// A key is missing, unknown, or has a value that it cannot have.
+    #[error("settings file {path} (or a variable {ENV_PREFIX}_…) is wrong at `{key}`")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The key, or `.` for the whole.
+        key: String,
+        /// What is wrong with it.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// No store is named.
+    #[error("settings file {path} names no `store`, as in store = [\"http://192.168.1.10:8080\"]")]
+    NoStore {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl Settings {
+    /// Reads the settings of the file, with the environment above them. Paths in them start at the file's folder.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a setting is wrong.
+    pub fn load(file: &Path) -> Result<Self, SettingsError> {
+        let text = fs::read_to_string(file)
+            .map_err(|source| SettingsError::Unreadable { path: file.to_owned(), source })?;
+        Self::parse(
+            file,
+            &text,
+            std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
+    /// The folders of an app.
+    pub fn app_dirs(&self, app: &AppId) -> AppDirs {
+        let root = self.apps_folder().join(app.as_str());
+        AppDirs { data: root.join("data"), objects: root.join("objects"), root }
+    }
+
+    /// Every app that has a folder on this node.
+    ///
+    /// # Errors
+    /// When the disk refuses to list them.
+    pub fn apps(&self) -> io::Result<Vec<AppId>> {
+        let folders = match fs::read_dir(self.apps_folder()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            folders => folders?,
+        };
+        let mut apps = Vec::new();
+        for folder in folders {
+            apps.extend(folder?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        apps.sort();
+        Ok(apps)
+    }
+
+    /// What the node said last, for people who are on the node itself.
+    pub fn status_file(&self) -> PathBuf {
+        self.data.join("status.json")
+    }
+
+    /// What the node remembers about itself.
+    pub(crate) fn memory_file(&self) -> PathBuf {
+        self.data.join("node.cbor")
+    }
+
+    fn apps_folder(&self) -> PathBuf {
+        self.data.join("apps")
+    }
+
+    fn parse(
+        file: &Path,
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsError> {
+        let path = || file.to_owned();
+        let layered = Config::builder()
+            .add_source(config::File::from_str(text, FileFormat::Toml))
+            .add_source(environment(variables))
+            .build()
+            .map_err(|source| SettingsError::NotToml { path: path(), source: Box::new(source) })?;
+        let wrong = |key: &str, source| SettingsError::Wrong { path: path(), key: key.to_owned(), source };
+        let mut settings: Self = serde_path_to_error::deserialize(layered)
+            .map_err(|error| wrong(&error.path().to_string(), Box::new(error.into_inner())))?;
+        settings.env = names_as_written(text).map_err(|error| wrong("env", Box::new(error)))?;
+        if settings.store.is_empty() {
+            return Err(SettingsError::NoStore { path: path() });
+        }
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let Self { data, root, record, key, password, .. } = &mut settings;
+        for relative in [data, root, record, key, password] {
+            *relative = folder.join(&*relative);
+        }
+        Ok(settings)
+    }
+}
+
+/// The table `env`, once more: `config` makes all keys lower-case, but the names of variables are the user's.
+fn names_as_written(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
+    #[derive(Deserialize)]
+    struct OnlyEnv {
+        #[serde(default)]
+        env: BTreeMap<String, String>,
+    }
+    toml::from_str(text).map(|OnlyEnv { env }| env)
+}
+
+fn environment(variables: impl Iterator<Item = (String, String)>) -> Environment {
+    let ours = |(name, _): &(String, String)| {
+        let key = name.strip_prefix(ENV_PREFIX).and_then(|rest| rest.strip_prefix('_'));
+        key.is_some_and(|key| ENV_KEYS.contains(&key.to_ascii_lowercase().as_str()))
+    };
+    let variables: HashMap<_, _> = variables.filter(ours).collect();
+    Environment::with_prefix(ENV_PREFIX)
+        .prefix_separator("_")
+        .separator("__")
+        .list_separator(",")
+        .with_list_parse_key("store")
+        .try_parsing(true)
+        .source(Some(variables))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::chain;
+
+    const FILE: &str = r#"
+        node = "pi-kitchen"
+        fleet = "deploybus"
+        bus = "mqtt://192.168.1.10:1883"
+        store = ["http://192.168.1.10:8080"]
+        data = "/var/lib/deploybus"
+    "#;
+
+    #[test]
+    fn the_file_of_node_add_is_enough() {
+        let settings = load(FILE, &[]).unwrap();
+        assert_eq!(settings.node.as_str(), "pi-kitchen");
+        assert_eq!(settings.data, Path::new("/var/lib/deploybus"));
+        assert_eq!(settings.key, Path::new("/etc/deploybus/node.key"));
+        assert_eq!(settings.fetch.parallel.get(), 8);
+        let dirs = settings.app_dirs(&"web".parse().unwrap());
+        assert_eq!(dirs.objects, Path::new("/var/lib/deploybus/apps/web/objects"));
+    }
+
+    #[test]
+    fn the_environment_goes_above_the_file() {
+        let env = [
+            ("DEPLOYBUS_NODE", "pi-attic"),
+            ("DEPLOYBUS_STORE", "http://a:1,http://b:2"),
+            ("DEPLOYBUS_FETCH__PARALLEL", "2"),
+            ("DEPLOYBUS_HOME", "/somewhere"),
+            ("DEPLOYBUS_APP", "web"),
+        ];
+        let settings = load(FILE, &env).unwrap();
+        assert_eq!(settings.node.as_str(), "pi-attic");
+        assert_eq!(settings.store.len(), 2);
+        assert_eq!(settings.fetch.parallel.get(), 2);
+    }
+
+    #[test]
+    fn variables_of_the_node_keep_their_names() {
+        let settings = load(&format!("{FILE}\n[env]\nWEB_PORT = \"8081\"\nLang = \"de\""), &[]).unwrap();
+        let env: Vec<_> = settings.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(env, [("Lang", "de"), ("WEB_PORT", "8081")]);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_its_file() {
+        for (wrong, key) in [
+            (FILE.replace("pi-kitchen", "Pi Kitchen"), "`node`: `Pi Kitchen`"),
+            (FILE.replace("data", "dta"), "dta"),
+            (FILE.replace("mqtt://192.168.1.10:1883", "ftp://x"), "ftp://x"),
+            (FILE.replace("fleet = \"deploybus\"", ""), "fleet"),
+            (format!("{FILE}\n[fetch]\nparallel = 0"), "parallel"),
+            (format!("{FILE}\n[fetch]\nparallel = \"many\""), "`fetch.parallel`"),
+            (format!("{FILE}\n[env]\nPORT = 80"), "PORT = 80"),
+            (FILE.replace("\"http://192.168.1.10:8080\"", ""), "store"),
+            (FILE.replace("node =", "node"), "line 2"),
+        ] {
+            let text = chain(&load(&wrong, &[]).unwrap_err());
+            assert!(text.contains("/etc/deploybus/pi-worker.toml") && text.contains(key), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_folders_named_like_apps_are_apps() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = load(FILE, &[]).unwrap();
+        settings.data = folder.path().to_owned();
+        assert!(settings.apps().unwrap().is_empty());
+        for name in ["web", "api", "Lost+Found"] {
+            fs::create_dir_all(folder.path().join("apps").join(name)).unwrap();
+        }
+        let names: Vec<_> = settings.apps().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["api", "web"]);
+    }
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Settings::parse(Path::new("/etc/deploybus/pi-worker.toml"), text, env)
+    }
+}

@@ -1,0 +1,156 @@
+//! A fleet of one node for tests: its keys, its files, its documents.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use schemas::{
+    announcement::Announcement,
+    id::{Counter, Digest, FleetId, Revision, Seq},
+    order::{Audience, Order, OrderState, Policy},
+    record::{Record, RecordStatus},
+    release::{ANY_PLATFORM, Part, PartKind, Proof, Provenance, Release, Run, Trial},
+    root::{Role, RoleKeys, Root},
+    seal::{Head, SecretKey, Signed},
+    time::UnixTime,
+};
+
+use crate::settings::Settings;
+
+/// The folder that `publisher node add` writes, and the fleet's key.
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        home.write("root.cbor", &root().to_bytes());
+        home.write("record.cbor", &home.record(1, &["all", "canary"], RecordStatus::Active));
+        home.write("node.key", format!("{}\n", Digest([2; 32])).as_bytes());
+        home.write("password", b"correct horse\n");
+        home
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings_for("mqtt://127.0.0.1:1", "http://127.0.0.1:1")
+    }
+
+    pub(crate) fn settings_for(&self, bus: &str, store: &str) -> Settings {
+        let text = format!(
+            "node = \"pi-1\"\nfleet = \"home\"\nbus = \"{bus}\"\nstore = [\"{store}\"]\ndata = \"data\"\n"
+        );
+        self.write("pi-worker.toml", text.as_bytes());
+        Settings::load(&self.path().join("pi-worker.toml")).unwrap()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path().join(name), bytes).unwrap();
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).unwrap();
+    }
+
+    #[expect(clippy::unused_self, reason = "a home is what has records")]
+    pub(crate) fn record(&self, seq: u64, groups: &[&str], status: RecordStatus) -> Vec<u8> {
+        let record = Record {
+            head: head(),
+            node: "pi-1".parse().unwrap(),
+            seq: Seq(seq),
+            key: node_key().public(),
+            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+            labels: BTreeMap::new(),
+            status,
+        };
+        Signed::seal(&record, &[fleet_key()]).to_bytes()
+    }
+}
+
+pub(crate) fn fleet_key() -> SecretKey {
+    SecretKey::from_seed(&[1; 32])
+}
+
+pub(crate) fn node_key() -> SecretKey {
+    SecretKey::from_seed(&[2; 32])
+}
+
+pub(crate) fn release(app: &str) -> Release {
+    Release {
+        head: head(),
+        app: app.parse().unwrap(),
+        version: "1.1.0".into(),
+        counter: Counter(2),
+        min_counter: Counter(0),
+        parts: vec![part(Digest::of(b"tree"))],
+        provenance: Provenance { commit: "abc123".into(), ..Provenance::default() },
+        notes: "faster".into(),
+    }
+}
+
+pub(crate) fn part(tree_hash: Digest) -> Part {
+    Part {
+        platform: ANY_PLATFORM.into(),
+        kind: PartKind::Tree,
+        tree_hash,
+        size_bytes: 0,
+        manifest_bytes: 0,
+        run: Run::None,
+        env: BTreeMap::new(),
+        pre_check: None,
+        checks: Vec::new(),
+        proof: Proof::None,
+        trial: Trial::default(),
+    }
+}
+
+pub(crate) fn order(group: &str, app: &str, revision: u64, release: Digest) -> Order {
+    Order {
+        head: head(),
+        app: app.parse().unwrap(),
+        group: group.parse().unwrap(),
+        revision: Revision(revision),
+        release,
+        audience: Audience::All,
+        state: OrderState::Active,
+        policy: Policy::default(),
+        not_before: UnixTime(0),
+        expires: UnixTime(4_000_000_000),
+    }
+}
+
+pub(crate) fn announcement(group: &str, app: &str, revision: u64) -> Announcement {
+    let release = Signed::seal(&release(app), &[fleet_key()]);
+    let order = Signed::seal(&order(group, app, revision, release.digest()), &[fleet_key()]);
+    Announcement { order, release }
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(len: usize) -> Vec<u8> {
+    let next = |seed: &Digest| Some(Digest::of(&seed.0));
+    std::iter::successors(Some(Digest::of(b"noise")), next).flat_map(|seed| seed.0).take(len).collect()
+}
+
+pub(crate) fn fleet() -> FleetId {
+    "home".parse().unwrap()
+}
+
+fn head() -> Head {
+    Head::new(fleet(), UnixTime(1_800_000_000))
+}
+
+fn root() -> Signed<Root> {
+    let key = fleet_key().public();
+    let keys = RoleKeys { keys: vec![key.id()], threshold: 1 };
+    let root = Root {
+        head: head(),
+        version: 1,
+        keys: vec![key],
+        roles: Role::ALL.map(|role| (role, keys.clone())).into(),
+        reset: Vec::new(),
+        expires: UnixTime(4_000_000_000),
+    };
+    Signed::seal(&root, &[fleet_key()])
+}
