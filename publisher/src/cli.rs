@@ -1,0 +1,315 @@
+//! The command line: what can be asked for, with examples that work as printed.
+
+use std::{path::PathBuf, time::Duration};
+
+use bus_client::{bus::BusUrl, store::StoreUrl};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use schemas::id::{AppId, FleetId, GroupId, NodeId};
+
+use crate::{app_file::Version, exit::Exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  publisher init
+  publisher node add pi-kitchen --group canary
+  publisher announce ./app --group canary
+  publisher status
+  publisher rollback --group canary";
+
+/// Deploy apps to Raspberry Pis over an MQTT bus
+#[derive(Debug, Parser)]
+#[command(name = "publisher", version, after_help = format!("{EXAMPLES}\n\n{}", Exit::table()))]
+pub(crate) struct Cli {
+    /// Folder with the fleet's settings and keys [default: ~/.deploybus]
+    #[arg(long, global = true, value_name = "DIR", env = "DEPLOYBUS_HOME", hide_env_values = true)]
+    pub(crate) home: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new fleet: keys, root document, passwords, settings of the broker
+    #[command(after_help = "\
+Examples:
+  publisher init                                                   everything on this machine, to try it out
+  publisher init --bus mqtt://192.168.1.10:1883 --store http://192.168.1.10:8080
+  publisher init --home ./fleet --fleet farm")]
+    Init(Init),
+    /// Add nodes, list them, publish their records
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Pack a folder without announcing it: shows what would be deployed
+    #[command(after_help = "\
+Examples:
+  publisher pack ./app
+  publisher pack ./app --json
+  publisher pack ./app --out ./site      objects as any web server or a USB stick can serve them")]
+    Pack(Pack),
+    /// Pack, sign, upload and announce a folder, then follow every node to its verdict
+    #[command(after_help = format!("\
+Examples:
+  publisher announce ./app --group canary
+  publisher announce ./app --group all --notes \"faster start\"
+  publisher announce ./app --group all --version 1.2.0 --timeout 5m --json
+  publisher announce ./app --group all --no-wait
+
+With --json, one object is printed at the end: app, group, version, counter, revision, release, tree_hash,
+uploaded_objects, uploaded_bytes, exit_code, exit_meaning and nodes[]: node, state, online, announced_to_verdict_ms,
+took_ms, fetched_bytes, requests, reason, text, advice, log_tail.
+
+{}", Exit::table()))]
+    Announce(Announce),
+    /// Order the release again that was ordered before the present one
+    #[command(after_help = format!("\
+Examples:
+  publisher rollback --group canary
+  publisher rollback --group all --app web --to 1.0.0
+
+{}", Exit::table()))]
+    Rollback(Rollback),
+    /// Show nodes, apps and orders as the bus has them now
+    #[command(after_help = "\
+Examples:
+  publisher status
+  publisher status --json")]
+    Status,
+    /// Show what changes, until Ctrl-C
+    #[command(after_help = "\
+Examples:
+  publisher watch
+  publisher watch --json")]
+    Watch,
+    /// Show a document of the bus or of a file as readable text, and whether its signatures are right
+    #[command(after_help = "\
+Examples:
+  publisher decode ~/.deploybus/root.cbor
+  publisher decode ~/.deploybus/nodes/pi-kitchen/record.cbor
+  mosquitto_sub -u watcher -P $(cat ~/.deploybus/watcher.password) -C 1 -N \\
+    -t deploybus/v1/release/canary/web | publisher decode -")]
+    Decode(Decode),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Name of the fleet: the first level of every topic
+    #[arg(long, default_value = "deploybus")]
+    pub(crate) fleet: FleetId,
+    /// Where the bus is, as nodes see it
+    #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
+    pub(crate) bus: BusUrl,
+    /// Where the store is, as nodes see it
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) store: StoreUrl,
+}
+
+/// What can be done with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Make a node: its key, password, settings and signed record, in a folder to copy over
+    #[command(after_help = "\
+Examples:
+  publisher node add pi-kitchen --group canary
+  publisher node add pi-barn --group barn --label site=farm --out /media/sd/deploybus
+  publisher node add pi-kitchen --group canary --force          a new key, the old one is no longer believed")]
+    Add(NodeAdd),
+    /// List the nodes that were added from here
+    #[command(after_help = "\
+Examples:
+  publisher node list
+  publisher node list --json")]
+    List,
+    /// Publish the records that the bus lacks
+    #[command(after_help = "\
+Examples:
+  publisher node sync")]
+    Sync,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeAdd {
+    /// Name of the node
+    pub(crate) name: NodeId,
+    /// Group whose orders it obeys; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<GroupId>,
+    /// Leave it out of the group `all`, to which every node belongs
+    #[arg(long)]
+    pub(crate) no_all: bool,
+    /// Something to say about it, as KEY=VALUE; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Folder where the worker keeps its data, on the node
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/deploybus")]
+    pub(crate) data: PathBuf,
+    /// Copy the node's folder there as well
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Make it anew when it was added before
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// The folder and what the command line says about it.
+#[derive(Debug, Args)]
+pub(crate) struct Folder {
+    /// Folder with deploybus.toml
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Another name than deploybus.toml says
+    #[arg(long)]
+    pub(crate) app: Option<AppId>,
+    /// Another version than deploybus.toml, the file VERSION or git say
+    #[arg(long)]
+    pub(crate) version: Option<Version>,
+    /// Another commit than git says
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) commit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pack {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Write objects and manifest there, as a store serves them
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How long an order is followed, and how long it may be taken.
+#[derive(Debug, Args)]
+pub(crate) struct Following {
+    /// Follow every node to its verdict (the default)
+    #[arg(long, overrides_with = "no_wait")]
+    wait: bool,
+    /// End as soon as the bus has it
+    #[arg(long, overrides_with = "wait")]
+    no_wait: bool,
+    /// Follow for so long at most
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Duration,
+    /// Nodes that are offline are no reason for another exit code than 0, when at least one kept it
+    #[arg(long)]
+    pub(crate) ignore_offline: bool,
+    /// Nodes begin with it for so long; later they wait for a newer announcement
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    pub(crate) expires: Duration,
+}
+
+impl Following {
+    /// Whether to follow at all.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wait || !self.no_wait
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Announce {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// Group of nodes that is to run it
+    #[arg(long)]
+    pub(crate) group: GroupId,
+    /// What changed, for people
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) notes: String,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// Group of nodes that is to go back
+    #[arg(long)]
+    pub(crate) group: GroupId,
+    /// App that is to go back; needed when the group has several
+    #[arg(long)]
+    pub(crate) app: Option<AppId>,
+    /// Version to go back to
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<Version>,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Decode {
+    /// File to read, or - for standard input
+    pub(crate) file: PathBuf,
+    /// What it is, when that is not seen by itself
+    #[arg(long)]
+    pub(crate) kind: Option<DocumentKind>,
+}
+
+/// What `decode` can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DocumentKind {
+    Announcement,
+    Root,
+    Release,
+    Order,
+    Record,
+    Report,
+    Manifest,
+    Json,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write it as KEY=VALUE, as in site=barn"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_help_has_examples_that_parse() {
+        let mut root = Cli::command();
+        root.build();
+        let mut commands = vec![root];
+        let mut helps = Vec::new();
+        while let Some(mut command) = commands.pop() {
+            commands.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned());
+            let help = command.render_long_help().to_string();
+            if command.get_subcommands().next().is_none() {
+                assert!(help.contains("Examples:"), "{}", command.get_name());
+            }
+            let lines = help.lines().filter_map(|line| line.strip_prefix("  publisher "));
+            lines.for_each(parses);
+            helps.push(help);
+        }
+        helps.sort();
+        insta::assert_snapshot!(helps.join("\n════\n"));
+    }
+
+    /// Parses an example; what stands behind three spaces explains it.
+    fn parses(example: &str) {
+        let command = example.split("   ").next().unwrap().replace("\"faster start\"", "faster");
+        let words = ["publisher"].into_iter().chain(command.split_whitespace());
+        assert!(Cli::try_parse_from(words).is_ok(), "{example}");
+    }
+
+    #[test]
+    fn waiting_is_the_default_and_the_last_word_wins() {
+        let wanted = |flags: &str| {
+            let line = format!("publisher announce . --group g {flags}");
+            match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+                Command::Announce(announce) => announce.following.is_wanted(),
+                _ => unreachable!(),
+            }
+        };
+        assert_eq!(
+            ["", "--wait", "--no-wait", "--no-wait --wait", "--wait --no-wait"].map(wanted),
+            [true, true, false, true, false]
+        );
+    }
+}

@@ -1,0 +1,52 @@
+//! One file for each command: reads what it needs, asks the pure modules, and carries out.
+
+mod announce;
+mod decode;
+mod init;
+mod node;
+mod order;
+mod pack;
+mod rollback;
+mod status;
+mod watch;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cli::{Cli, Command},
+    exit::Exit,
+    home::Home,
+    problem::problem,
+    screen::Screen,
+};
+
+/// Carries out a command line.
+pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
+    let dir = home_dir(cli.home)?;
+    match cli.command {
+        Command::Init(init) => init::run(&dir, init, screen),
+        Command::Pack(pack) => pack::run(&dir, pack, screen),
+        Command::Decode(decode) => decode::run(&dir, &decode, screen),
+        Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
+        Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
+        Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
+        Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
+        Command::Watch => block_on(watch::run(&Home::open(&dir)?, screen)),
+    }
+}
+
+fn home_dir(given: Option<PathBuf>) -> Result<PathBuf> {
+    let default = || std::env::home_dir().filter(|dir| dir.is_absolute()).map(|dir| dir.join(".deploybus"));
+    let missing =
+        || problem("this user has no home folder", "say where the fleet's settings are with --home");
+    let dir = given.or_else(default).ok_or_else(missing)?;
+    std::path::absolute(&dir).with_context(|| format!("cannot find {}", dir.display()))
+}
+
+/// Runs a command that talks to bus or store.
+fn block_on(command: impl Future<Output = Result<Exit>>) -> Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(command)
+}

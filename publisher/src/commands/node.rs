@@ -1,0 +1,153 @@
+//! `publisher node`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use schemas::topic::{Kind, NodeTopic};
+use serde::Serialize;
+
+use super::block_on;
+use crate::{
+    cli::{NodeAdd, NodeCommand},
+    clock,
+    exit::Exit,
+    fleet::{Fleet, Node},
+    home::{
+        Home,
+        init::is_loopback,
+        nodes::{KnownNode, NewNode, copy_folder},
+    },
+    screen::Screen,
+    session::Session,
+    show::table,
+};
+
+/// The group to which every node belongs unless it is said otherwise.
+const ALL: &str = "all";
+
+/// Carries out one of the node commands.
+pub(super) fn run(home: &Home, command: NodeCommand, screen: &Screen) -> Result<Exit> {
+    match command {
+        NodeCommand::Add(add) => block_on(run_add(home, add, screen)),
+        NodeCommand::List => list(home, screen),
+        NodeCommand::Sync => block_on(run_sync(home, screen)),
+    }
+}
+
+async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exit> {
+    let mut groups: std::collections::BTreeSet<_> = arguments.groups.into_iter().collect();
+    if !arguments.no_all {
+        groups.insert(ALL.parse()?);
+    }
+    let new = NewNode {
+        name: arguments.name,
+        groups,
+        labels: arguments.labels.into_iter().collect(),
+        data: arguments.data,
+        replace: arguments.force,
+    };
+    let folder = home.add_node(&new, clock::now())?;
+    if let Some(out) = &arguments.out {
+        copy_folder(&folder, out)?;
+    }
+    let folder = arguments.out.unwrap_or(folder);
+    if is_loopback(home.settings.bus.host()) {
+        screen.warn(&format!(
+            "the bus is at {}, which only this machine reaches: for other machines make the fleet with --bus and --store",
+            home.settings.bus
+        ));
+    }
+    if let Err(error) = publish_all(home).await {
+        screen.note(&format!("its record is not on the bus yet ({error:#}): the next `publisher announce` or `publisher node sync` publishes it"));
+    }
+    show_added(&new, &folder, home, screen)
+}
+
+fn show_added(new: &NewNode, folder: &Path, home: &Home, screen: &Screen) -> Result<Exit> {
+    if screen.is_json() {
+        let groups: Vec<_> = new.groups.iter().map(schemas::id::GroupId::as_str).collect();
+        screen.json(&serde_json::json!({ "node": new.name, "groups": groups, "folder": folder }))?;
+        return Ok(Exit::Done);
+    }
+    screen.say(&format!(
+        "node {name} is in {folder}\n\
+         \n\
+         next:\n  \
+           copy {folder} to the node as /etc/deploybus\n  \
+           copy {users} to the broker's machine, unless the broker reads it here\n  \
+           on the node: pi-worker run --config /etc/deploybus/pi-worker.toml",
+        name = new.name,
+        folder = folder.display(),
+        users = home.path("broker/users").display(),
+    ));
+    Ok(Exit::Done)
+}
+
+async fn publish_all(home: &Home) -> Result<Vec<String>> {
+    Session::with(home, async |session| {
+        let mut fleet = session.read_fleet(home).await?;
+        sync(home, session, &mut fleet).await
+    })
+    .await
+}
+
+async fn run_sync(home: &Home, screen: &Screen) -> Result<Exit> {
+    let published = publish_all(home).await?;
+    if screen.is_json() {
+        screen.json(&serde_json::json!({ "published": published }))?;
+    } else if published.is_empty() {
+        screen.say("the bus has all records");
+    } else {
+        screen.say(&format!("published the records of {}", published.join(", ")));
+    }
+    Ok(Exit::Done)
+}
+
+/// Publishes the records that the bus lacks or has in an older form, and names the nodes.
+pub(super) async fn sync(home: &Home, session: &Session, fleet: &mut Fleet) -> Result<Vec<String>> {
+    let mut published = Vec::new();
+    for KnownNode { signed, record } in home.nodes()? {
+        let there = fleet.nodes().get(&record.node).and_then(Node::record);
+        if there.is_some_and(|there| there.seq >= record.seq) {
+            continue;
+        }
+        let topic = Kind::Node(record.node.clone(), NodeTopic::Record).of(&home.settings.fleet);
+        session.publish(topic.clone(), signed.to_bytes()).await?;
+        fleet.take(&topic, &signed.to_bytes());
+        published.push(record.node.to_string());
+    }
+    Ok(published)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    node: String,
+    groups: Vec<String>,
+    labels: Vec<String>,
+    added_at: String,
+}
+
+fn list(home: &Home, screen: &Screen) -> Result<Exit> {
+    let listed: Vec<Listed> = home.nodes()?.iter().map(listed).collect();
+    if screen.is_json() {
+        screen.json(&listed)?;
+        return Ok(Exit::Done);
+    }
+    if listed.is_empty() {
+        screen.say("no nodes yet: add one with `publisher node add NAME --group canary`");
+        return Ok(Exit::Done);
+    }
+    let row = |node: Listed| vec![node.node, node.groups.join(","), node.labels.join(","), node.added_at];
+    let rows: Vec<_> = listed.into_iter().map(row).collect();
+    screen.say(&table(&["NODE", "GROUPS", "LABELS", "ADDED"], &rows));
+    Ok(Exit::Done)
+}
+
+fn listed(KnownNode { record, .. }: &KnownNode) -> Listed {
+    Listed {
+        node: record.node.to_string(),
+        groups: record.groups.iter().map(ToString::to_string).collect(),
+        labels: record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        added_at: record.head.issued_at.to_string(),
+    }
+}

@@ -1,0 +1,208 @@
+//! Ordering a release: sign, publish, read back, and follow every node to its verdict.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
+use schemas::{
+    announcement::{Announced, Announcement},
+    id::{GroupId, NodeId},
+    order::{Audience, Order, OrderState, Policy},
+    release::Release,
+    root::Role,
+    seal::{Head, Signed, Verified},
+    time::UnixTime,
+    topic::Kind,
+};
+use tokio::{
+    signal,
+    time::{Duration, Instant, interval},
+};
+
+use crate::{
+    cli::Following,
+    clock,
+    exit::Exit,
+    fleet::Fleet,
+    follow::Follow,
+    home::{Home, history::Kept},
+    problem::{Advise as _, problem},
+    screen::Screen,
+    session::{News, Session, until},
+    show::follow as show,
+    upload::Uploaded,
+};
+
+/// How often it is looked whether waiting for nodes that are offline is over.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A release that is to be ordered for a group.
+pub(super) struct Ordering<'a> {
+    pub(super) group: &'a GroupId,
+    pub(super) release: &'a Kept<Release>,
+    pub(super) following: &'a Following,
+    pub(super) uploaded: Uploaded,
+}
+
+impl Ordering<'_> {
+    /// Publishes the order and follows it.
+    pub(super) async fn run(
+        &self,
+        home: &Home,
+        session: &mut Session,
+        fleet: &mut Fleet,
+        screen: &Screen,
+    ) -> Result<Exit> {
+        let (announcement, announced) = self.sign(home, fleet)?;
+        let topic = Kind::Release(self.group.clone(), announced.order.app.clone()).of(&home.settings.fleet);
+        let mut follow = Follow::new(&announced.order, fleet);
+        let started = Instant::now();
+        let bytes = announcement.to_bytes();
+        session.publish(topic.clone(), bytes.clone()).await?;
+        session.read_back(fleet, &topic, &bytes).await?;
+        home.remember(&announcement, &announced.order, &announced.release)?;
+        screen.say(&format!("announced to {}, revision {}", self.group, announced.order.revision));
+        let exit = if self.following.is_wanted() {
+            let mut live = Live { follow: &mut follow, fleet, screen, started, lines: BTreeMap::new() };
+            live.run(session, self.following).await
+        } else {
+            Exit::Done
+        };
+        self.show(&follow, &announced, exit, screen)?;
+        Ok(exit)
+    }
+
+    /// The announcement, verified as nodes will: better to hear here than from them what is wrong with it.
+    fn sign(&self, home: &Home, fleet: &Fleet) -> Result<(Announcement, Announced)> {
+        let key = home.key(Role::Ops)?;
+        let _lock = home.lock()?;
+        let seen = fleet.highest_revision().max(home.highest_revision()?);
+        let release = &self.release.document;
+        let order = Order {
+            head: Head::new(home.settings.fleet.clone(), clock::now()),
+            app: release.app.clone(),
+            group: self.group.clone(),
+            revision: seen.next(clock::now_ms()),
+            release: release.digest(),
+            audience: Audience::All,
+            state: OrderState::Active,
+            policy: Policy::default(),
+            not_before: UnixTime(0),
+            expires: clock::now().plus_secs(self.following.expires.as_secs()),
+        };
+        let announcement =
+            Announcement { order: Signed::seal(&order, &[key]), release: self.release.signed.clone() };
+        let bytes = announcement.to_bytes();
+        if bytes.len() > Announcement::MAX_BYTES {
+            return Err(problem(
+                format!(
+                    "the announcement has {} bytes, {} are allowed",
+                    bytes.len(),
+                    Announcement::MAX_BYTES
+                ),
+                "shorten --notes, or [env] and the commands in deploybus.toml",
+            ));
+        }
+        let announced = announcement.verify(&home.trust, self.group, &release.app).advise(
+            "what was signed here would not be believed",
+            "the files in the folder `keys` are not those of root.cbor: bring them back from a backup",
+        )?;
+        Ok((announcement, announced))
+    }
+
+    fn show(&self, follow: &Follow, announced: &Announced, exit: Exit, screen: &Screen) -> Result<()> {
+        let Announced { order, release } = announced;
+        if screen.is_json() {
+            return screen.json(&show::Outcomes {
+                app: order.app.clone(),
+                group: order.group.clone(),
+                version: release.version.clone(),
+                counter: release.counter,
+                revision: order.revision,
+                release: release.digest(),
+                tree_hash: tree_hash(release),
+                uploaded_objects: self.uploaded.objects,
+                uploaded_bytes: self.uploaded.bytes,
+                exit_code: exit.code(),
+                exit_meaning: exit.meaning(),
+                nodes: show::outcomes(follow),
+            });
+        }
+        if follow.nodes().is_empty() {
+            screen.warn(&format!("group {} has no nodes yet; those that are added take it", self.group));
+        } else if self.following.is_wanted() {
+            screen.say(&show::summary(follow, &order.app, &release.version, exit));
+        }
+        Ok(())
+    }
+}
+
+fn tree_hash(release: &Verified<Release>) -> Option<schemas::id::Digest> {
+    release.parts.first().map(|part| part.tree_hash)
+}
+
+/// Following on the screen: lines that change in place for a person, one line for each change otherwise.
+struct Live<'a> {
+    follow: &'a mut Follow,
+    fleet: &'a mut Fleet,
+    screen: &'a Screen,
+    started: Instant,
+    lines: BTreeMap<NodeId, ProgressBar>,
+}
+
+impl Live<'_> {
+    async fn run(&mut self, session: &mut Session, following: &Following) -> Exit {
+        let limit = self.started.checked_add(following.timeout);
+        let mut tick = interval(TICK);
+        for name in self.follow.nodes().keys().cloned().collect::<Vec<_>>() {
+            self.show(&name);
+        }
+        let exit = loop {
+            let now_ms = self.update();
+            if self.follow.is_over(now_ms) {
+                break self.follow.exit(following.ignore_offline);
+            }
+            tokio::select! {
+                news = session.next(self.fleet) => match news {
+                    Some(News::Changed(_)) => {}
+                    Some(News::Lost(lost)) => self.screen.note(&format!("bus: {lost}; connecting again")),
+                    Some(News::Back) => self.screen.note("bus: connected again"),
+                    None => break Exit::Failed,
+                },
+                _ = tick.tick() => {}
+                () = until(limit) => break self.follow.exit(following.ignore_offline),
+                _ = signal::ctrl_c() => break Exit::Interrupted,
+            }
+        };
+        self.lines.values().for_each(ProgressBar::finish);
+        exit
+    }
+
+    fn update(&mut self) -> u64 {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for name in self.follow.update(self.fleet, now_ms) {
+            self.show(&name);
+        }
+        now_ms
+    }
+
+    fn show(&mut self, name: &NodeId) {
+        let Some(progress) = self.follow.nodes().get(name) else { return };
+        let text = show::line(name, show::width(self.follow), progress);
+        if self.screen.is_live() {
+            let line = self.lines.entry(name.clone()).or_insert_with(|| self.screen.live_line());
+            line.set_message(text);
+        } else {
+            self.screen.say(&text);
+        }
+    }
+}
+
+/// Keeps what others announced, so that a rollback from here knows it.
+pub(super) fn learn(home: &Home, fleet: &Fleet) -> Result<()> {
+    for ordered in fleet.believed_orders() {
+        let Announced { order, release } = &ordered.announced;
+        home.remember(&ordered.announcement, order, release).context("cannot keep what is on the bus")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! `publisher watch`.
+
+use anyhow::Result;
+use serde::Serialize;
+use tokio::signal;
+
+use crate::{
+    clock,
+    exit::Exit,
+    home::Home,
+    screen::Screen,
+    session::{News, Session},
+    show::{
+        status,
+        watch::{Line, Watcher},
+    },
+};
+
+#[derive(Serialize)]
+struct TimedLine<'a> {
+    at: String,
+    node: Option<&'a schemas::id::NodeId>,
+    app: Option<&'a schemas::id::AppId>,
+    text: &'a str,
+}
+
+/// Shows the fleet as it is, then a line for each change, until Ctrl-C.
+pub(super) async fn run(home: &Home, screen: &Screen) -> Result<Exit> {
+    Session::with(home, async |session| follow(home, session, screen).await).await
+}
+
+async fn follow(home: &Home, session: &mut Session, screen: &Screen) -> Result<Exit> {
+    let mut fleet = session.read_fleet(home).await?;
+    let mut watcher = Watcher::of(&fleet);
+    if !screen.is_json() {
+        screen.say(&format!("{}\n", status::text(&fleet, clock::now())));
+    }
+    loop {
+        tokio::select! {
+            news = session.next(&mut fleet) => match news {
+                Some(News::Changed(change)) => {
+                    watcher.lines(&fleet, &change).iter().try_for_each(|line| show(line, screen))?;
+                }
+                Some(News::Lost(lost)) => screen.note(&format!("bus: {lost}; connecting again")),
+                Some(News::Back) => screen.note("bus: connected again"),
+                None => return Ok(Exit::Failed),
+            },
+            _ = signal::ctrl_c() => return Ok(Exit::Done),
+        }
+    }
+}
+
+fn show(line: &Line, screen: &Screen) -> Result<()> {
+    let at = clock::now().to_string();
+    if screen.is_json() {
+        return screen.json(&TimedLine {
+            at,
+            node: line.node.as_ref(),
+            app: line.app.as_ref(),
+            text: &line.text,
+        });
+    }
+    screen.say(&format!("{at} {}", line.plain()));
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! The fleet as the bus shows it. Pure: topics and payloads in, a [`Fleet`] out.
+//!
+//! Only what verifies is believed: orders and records by the fleet's root, reports by the key of the node's record.
+//! Retained messages come in any order, so a report waits for the record that proves it.
+
+use std::collections::BTreeMap;
+
+use schemas::{
+    announcement::{Announced, Announcement},
+    id::{AppId, GroupId, NodeId, PublicKey, Revision},
+    record::{Record, RecordStatus},
+    report::{AppReport, Report},
+    root::Trust,
+    seal::{Signed, Verified},
+    status::availability,
+    topic::{Kind, NodeTopic, Topic},
+};
+
+/// What was said on the bus, and what of it is believed.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    trust: Trust,
+    orders: BTreeMap<(GroupId, AppId), Belief<Ordered>>,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+/// A document, or why it is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Belief<T> {
+    Believed(T),
+    NotBelieved(String),
+}
+
+impl<T> Belief<T> {
+    /// The document, when it is believed.
+    pub(crate) fn believed(&self) -> Option<&T> {
+        match self {
+            Self::Believed(document) => Some(document),
+            Self::NotBelieved(_) => None,
+        }
+    }
+}
+
+/// An announcement as it came and as it was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ordered {
+    pub(crate) announcement: Announcement,
+    pub(crate) announced: Announced,
+}
+
+/// One node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Node {
+    record: Option<Belief<Verified<Record>>>,
+    report: Option<Belief<Verified<Report>>>,
+    /// The bytes of the report, until another record can prove them.
+    report_bytes: Vec<u8>,
+    online: Option<bool>,
+}
+
+/// What a message changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Order(GroupId, AppId),
+    Record(NodeId),
+    Report(NodeId),
+    Availability(NodeId),
+}
+
+impl Node {
+    /// The record, when it is believed.
+    pub(crate) fn record(&self) -> Option<&Verified<Record>> {
+        self.record.as_ref()?.believed()
+    }
+
+    /// The report, when it is believed.
+    pub(crate) fn report(&self) -> Option<&Verified<Report>> {
+        self.report.as_ref()?.believed()
+    }
+
+    /// What the node says about `app`, when it is believed.
+    pub(crate) fn app(&self, app: &AppId) -> Option<&AppReport> {
+        self.report()?.apps.iter().find(|report| report.app == *app)
+    }
+
+    /// Whether its session is there; `None` when it never was.
+    pub(crate) fn online(&self) -> Option<bool> {
+        self.online
+    }
+
+    /// Why its record or its report is not believed.
+    pub(crate) fn disbelief(&self) -> Option<&str> {
+        let record = self.record.as_ref().and_then(reason);
+        record.or_else(|| self.report.as_ref().and_then(reason))
+    }
+
+    /// Whether it is an active member of `group`.
+    pub(crate) fn is_in(&self, group: &GroupId) -> bool {
+        self.record()
+            .is_some_and(|record| record.status == RecordStatus::Active && record.groups.contains(group))
+    }
+
+    fn judge_report(&mut self, trust: &Trust, name: &NodeId) {
+        if self.report_bytes.is_empty() {
+            self.report = None;
+            return;
+        }
+        let key = self.record().map(|record| record.key);
+        let judged = judge_report(&self.report_bytes, key, trust, name);
+        if let (Some(Belief::Believed(old)), Belief::Believed(new)) = (&self.report, &judged)
+            && (new.boot, new.seq) < (old.boot, old.seq)
+        {
+            return;
+        }
+        self.report = Some(judged);
+    }
+}
+
+fn reason<T>(belief: &Belief<T>) -> Option<&str> {
+    match belief {
+        Belief::Believed(_) => None,
+        Belief::NotBelieved(reason) => Some(reason),
+    }
+}
+
+impl Fleet {
+    /// A fleet of which nothing was heard yet.
+    pub(crate) fn new(trust: Trust) -> Self {
+        Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new() }
+    }
+
+    /// Takes a message and says what it was about; nothing when this view has no place for it.
+    pub(crate) fn take(&mut self, topic: &Topic, payload: &[u8]) -> Option<Change> {
+        if topic.fleet != *self.trust.fleet() {
+            return None;
+        }
+        match &topic.kind {
+            Kind::Release(group, app) => {
+                self.take_order(group, app, payload);
+                Some(Change::Order(group.clone(), app.clone()))
+            }
+            Kind::Node(name, NodeTopic::Record) => {
+                self.take_record(name, payload);
+                Some(Change::Record(name.clone()))
+            }
+            Kind::Node(name, NodeTopic::Report) => {
+                let node = self.nodes.entry(name.clone()).or_default();
+                node.report_bytes = payload.to_vec();
+                node.judge_report(&self.trust, name);
+                Some(Change::Report(name.clone()))
+            }
+            Kind::Node(name, NodeTopic::Availability) => {
+                let online = (!payload.is_empty()).then(|| payload == availability::ONLINE.as_bytes());
+                self.nodes.entry(name.clone()).or_default().online = online;
+                Some(Change::Availability(name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// All nodes that were heard of, by name.
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+        &self.nodes
+    }
+
+    /// The present orders, by group and app.
+    pub(crate) fn orders(&self) -> &BTreeMap<(GroupId, AppId), Belief<Ordered>> {
+        &self.orders
+    }
+
+    /// The orders that are believed.
+    pub(crate) fn believed_orders(&self) -> impl Iterator<Item = &Ordered> {
+        self.orders.values().filter_map(Belief::believed)
+    }
+
+    /// The highest revision on the bus, as far as it is believed.
+    pub(crate) fn highest_revision(&self) -> Revision {
+        self.believed_orders().map(|ordered| ordered.announced.order.revision).max().unwrap_or_default()
+    }
+
+    fn take_order(&mut self, group: &GroupId, app: &AppId, payload: &[u8]) {
+        let key = (group.clone(), app.clone());
+        if payload.is_empty() {
+            self.orders.remove(&key);
+            return;
+        }
+        let judged = Announcement::from_bytes(payload).and_then(|announcement| {
+            let announced = announcement.verify(&self.trust, group, app)?;
+            Ok(Ordered { announcement, announced })
+        });
+        self.orders.insert(key, belief(judged));
+    }
+
+    fn take_record(&mut self, name: &NodeId, payload: &[u8]) {
+        let node = self.nodes.entry(name.clone()).or_default();
+        let key = node.record().map(|record| record.key);
+        node.record = (!payload.is_empty()).then(|| judge_record(payload, &self.trust, name));
+        if node.record().map(|record| record.key) != key {
+            // Numbers of another key say nothing about this one's.
+            node.report = None;
+            node.judge_report(&self.trust, name);
+        }
+    }
+}
+
+fn belief<T, E: std::error::Error>(judged: Result<T, E>) -> Belief<T> {
+    match judged {
+        Ok(document) => Belief::Believed(document),
+        Err(error) => Belief::NotBelieved(error.to_string()),
+    }
+}
+
+fn judge_record(bytes: &[u8], trust: &Trust, name: &NodeId) -> Belief<Verified<Record>> {
+    match Signed::<Record>::from_bytes(bytes).and_then(|signed| signed.verify(trust)) {
+        Ok(record) if record.node != *name => Belief::NotBelieved(format!("record is about {}", record.node)),
+        judged => belief(judged),
+    }
+}
+
+fn judge_report(
+    bytes: &[u8],
+    key: Option<PublicKey>,
+    trust: &Trust,
+    name: &NodeId,
+) -> Belief<Verified<Report>> {
+    let Some(key) = key else {
+        return Belief::NotBelieved("no record says which key signs its reports".to_owned());
+    };
+    match Signed::<Report>::from_bytes(bytes).and_then(|signed| signed.verify_by(&key, trust.fleet())) {
+        Ok(report) if report.node != *name => Belief::NotBelieved(format!("report is about {}", report.node)),
+        judged => belief(judged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::Sample;
+
+    #[test]
+    fn a_report_waits_for_the_record_that_proves_it() {
+        let sample = Sample::new();
+        let mut fleet = sample.empty_fleet();
+        fleet.take(&sample.topic("pi-1", NodeTopic::Report), &sample.report("pi-1", 1, vec![]));
+        let pi = "pi-1".parse().unwrap();
+        assert_eq!(fleet.nodes()[&pi].disbelief(), Some("no record says which key signs its reports"));
+        fleet.take(&sample.topic("pi-1", NodeTopic::Record), &sample.record("pi-1", &["canary"]));
+        assert!(fleet.nodes()[&pi].report().is_some() && fleet.nodes()[&pi].disbelief().is_none());
+    }
+
+    #[test]
+    fn what_another_signed_is_not_believed() {
+        let (sample, other) = (Sample::new(), Sample::new());
+        let mut fleet = sample.empty_fleet();
+        let pi: NodeId = "pi-1".parse().unwrap();
+        fleet.take(&sample.topic("pi-1", NodeTopic::Record), &sample.record("pi-1", &["canary"]));
+        fleet.take(&sample.topic("pi-1", NodeTopic::Report), &sample.report("pi-2", 1, vec![]));
+        assert_eq!(fleet.nodes()[&pi].disbelief(), Some("report has 0 of 1 valid signatures"));
+        fleet.take(&sample.topic("pi-1", NodeTopic::Record), &other.record("pi-1", &["canary"]));
+        assert_eq!(fleet.nodes()[&pi].disbelief(), Some("record has 0 of 1 valid signatures"));
+        let (group, app) = ("canary".parse().unwrap(), "web".parse().unwrap());
+        let topic = Kind::Release(group, app).of(sample.home.trust.fleet());
+        fleet.take(&topic, &other.announcement(1, 1, "1.0.0").to_bytes());
+        assert_eq!(fleet.believed_orders().count(), 0);
+        assert!(matches!(fleet.orders().values().next(), Some(Belief::NotBelieved(_))));
+        fleet.take(&topic, b"");
+        assert!(fleet.orders().is_empty());
+    }
+
+    #[test]
+    fn an_older_report_of_the_same_key_changes_nothing() {
+        let sample = Sample::new();
+        let mut fleet = sample.empty_fleet();
+        let topic = sample.topic("pi-1", NodeTopic::Report);
+        fleet.take(&sample.topic("pi-1", NodeTopic::Record), &sample.record("pi-1", &["canary"]));
+        for seq in [7, 3] {
+            fleet.take(&topic, &sample.report("pi-1", seq, vec![]));
+        }
+        let seq = fleet.nodes().values().next().unwrap().report().unwrap().seq;
+        assert_eq!(seq.0, 7);
+    }
+
+    #[test]
+    fn topics_of_others_are_nothing_to_it() {
+        let sample = Sample::new();
+        let mut fleet = sample.empty_fleet();
+        assert_eq!(fleet.take(&"other/v1/node/pi/report".parse().unwrap(), b"x"), None);
+        assert_eq!(fleet.take(&"deploybus/v1/node/pi/health".parse().unwrap(), b"{}"), None);
+        assert!(fleet.nodes().is_empty());
+    }
+}

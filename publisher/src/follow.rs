@@ -1,0 +1,217 @@
+//! Following an order through a group to its end. Pure: a [`Fleet`] and the time in, each node's state and an exit out.
+
+use std::collections::BTreeMap;
+
+use schemas::{
+    id::{AppId, GroupId, NodeId, Revision},
+    order::{Audience, Order},
+    reason::Reason,
+    report::{AppReport, Outcome, Refusal, Verdict},
+    status::Phase,
+    topic::{Kind, Topic},
+};
+
+use crate::{
+    exit::Exit,
+    fleet::{Fleet, Node},
+};
+
+/// A node that is offline may just be connecting again: so long it is waited for.
+const OFFLINE_GRACE_MS: u64 = 3_000;
+
+/// An order and how far each node of its group is with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Follow {
+    topic: Topic,
+    group: GroupId,
+    app: AppId,
+    revision: Revision,
+    audience: Audience,
+    /// What each node had refused on this topic before the order was published.
+    refused_before: BTreeMap<NodeId, Vec<Refusal>>,
+    nodes: BTreeMap<NodeId, Progress>,
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) state: State,
+    pub(crate) online: bool,
+    /// It has begun, so that going offline is no excuse any more.
+    has_begun: bool,
+    /// When its verdict was seen here, counted from the publishing.
+    pub(crate) ended_ms: Option<u64>,
+}
+
+/// What a node does about the order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has said nothing about the order yet.
+    Waiting,
+    /// It was away when the order came, and takes it when it is back.
+    Offline,
+    /// It is on the way.
+    Working { phase: Phase, permille: u16, waits_for: String },
+    /// It gave a verdict.
+    Ended(Outcome),
+    /// It obeys a newer order, so no verdict on this one will come.
+    Overtaken,
+    /// It did not accept the announcement.
+    Refused(Refusal),
+    /// What it says does not verify.
+    NotBelieved(String),
+}
+
+impl State {
+    /// Whether nothing more is expected of the node.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Overtaken | Self::Refused(_))
+    }
+
+    /// The state in one word, as people and JSON see it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Offline => "offline",
+            Self::Working { phase, .. } => phase.name(),
+            Self::Ended(outcome) => outcome.verdict.name(),
+            Self::Overtaken => Verdict::Superseded.name(),
+            Self::Refused(_) => Verdict::Refused.name(),
+            Self::NotBelieved(_) => "not_believed",
+        }
+    }
+
+    /// Whether the node runs the release.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self, Self::Ended(outcome) if outcome.verdict == Verdict::Kept)
+    }
+
+    /// Why it did not work, with the sentence for people.
+    pub(crate) fn failure(&self) -> Option<(Reason, &str)> {
+        match self {
+            Self::Ended(outcome) => outcome.reason.map(|reason| (reason, outcome.text.as_str())),
+            Self::Refused(refusal) => Some((refusal.reason, refusal.text.as_str())),
+            Self::Overtaken => Some((Reason::Superseded, "a newer order took its place")),
+            _ => None,
+        }
+    }
+}
+
+impl Follow {
+    /// Begins to follow an order that is about to be published in the fleet as it is now.
+    pub(crate) fn new(order: &Order, before: &Fleet) -> Self {
+        let topic = Kind::Release(order.group.clone(), order.app.clone()).of(&order.head.fleet);
+        let refused = |node: &Node| refusals_on(node, &topic).cloned().collect();
+        let mut follow = Self {
+            group: order.group.clone(),
+            app: order.app.clone(),
+            revision: order.revision,
+            audience: order.audience.clone(),
+            refused_before: before.nodes().iter().map(|(name, node)| (name.clone(), refused(node))).collect(),
+            nodes: BTreeMap::new(),
+            topic,
+        };
+        follow.update(before, 0);
+        follow
+    }
+
+    /// Looks at the fleet again and names the nodes whose state is another one.
+    pub(crate) fn update(&mut self, fleet: &Fleet, now_ms: u64) -> Vec<NodeId> {
+        let mut changed = Vec::new();
+        for (name, node) in fleet.nodes() {
+            if !node.is_in(&self.group) || !self.audience.includes(name) {
+                continue;
+            }
+            let before = self.nodes.get(name);
+            let progress = self.progress(name, node, before, now_ms);
+            if before != Some(&progress) {
+                changed.push(name.clone());
+                self.nodes.insert(name.clone(), progress);
+            }
+        }
+        changed
+    }
+
+    /// Every node of the group, by name.
+    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Progress> {
+        &self.nodes
+    }
+
+    /// Whether there is nothing more to wait for.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        let is_settled = |node: &Progress| match node.state {
+            State::Offline => now_ms >= OFFLINE_GRACE_MS,
+            _ => node.state.is_final(),
+        };
+        self.nodes.values().all(is_settled)
+    }
+
+    /// What it comes to.
+    pub(crate) fn exit(&self, ignore_offline: bool) -> Exit {
+        let any = |is: fn(&State) -> bool| self.nodes.values().any(|node| is(&node.state));
+        if self.nodes.is_empty() {
+            Exit::Nobody
+        } else if any(|state| state.is_final() && !state.is_kept()) {
+            Exit::NotKept
+        } else if any(|state| !state.is_final() && *state != State::Offline) {
+            Exit::Silent
+        } else if any(|state| *state == State::Offline) && !(ignore_offline && any(State::is_kept)) {
+            Exit::Offline
+        } else {
+            Exit::Done
+        }
+    }
+
+    fn progress(&self, name: &NodeId, node: &Node, before: Option<&Progress>, now_ms: u64) -> Progress {
+        let online = node.online().unwrap_or(false);
+        let had_begun = before.is_some_and(|before| before.has_begun);
+        let said = self.said(name, node);
+        let state = match said {
+            State::Waiting if !online && !had_begun => State::Offline,
+            said => said,
+        };
+        let ended_ms = state.is_final().then(|| before.and_then(|before| before.ended_ms).unwrap_or(now_ms));
+        let has_begun = had_begun || matches!(state, State::Working { .. });
+        Progress { state, online, has_begun, ended_ms }
+    }
+
+    /// What the node itself says about the order.
+    fn said(&self, name: &NodeId, node: &Node) -> State {
+        if let Some(reason) = node.disbelief() {
+            return State::NotBelieved(reason.to_owned());
+        }
+        let app = node.app(&self.app);
+        if let Some(state) = app.and_then(|app| self.said_of_app(app)) {
+            return state;
+        }
+        let known = self.refused_before.get(name);
+        let is_new = |refusal: &&Refusal| !known.is_some_and(|known| known.contains(refusal));
+        match refusals_on(node, &self.topic).rfind(is_new) {
+            Some(refusal) => State::Refused(refusal.clone()),
+            None => State::Waiting,
+        }
+    }
+
+    fn said_of_app(&self, app: &AppReport) -> Option<State> {
+        if let Some(outcome) = app.outcomes.iter().rfind(|outcome| outcome.revision == self.revision) {
+            return Some(State::Ended(outcome.clone()));
+        }
+        if let Some(target) = app.target.as_ref().filter(|target| target.revision == self.revision) {
+            return Some(State::Working {
+                phase: app.phase,
+                permille: target.progress_permille,
+                waits_for: target.waits_for.clone(),
+            });
+        }
+        (app.revision > self.revision).then_some(State::Overtaken)
+    }
+}
+
+fn refusals_on<'a>(node: &'a Node, topic: &Topic) -> impl DoubleEndedIterator<Item = &'a Refusal> {
+    let topic = topic.to_string();
+    let refusals = node.report().map(|report| report.refusals.as_slice()).unwrap_or_default();
+    refusals.iter().filter(move |refusal| refusal.topic == topic)
+}
+
+#[cfg(test)]
+mod tests;

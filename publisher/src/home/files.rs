@@ -1,0 +1,36 @@
+//! Writing files so that a power cut leaves the old one or the new one, and secrets are readable by their owner alone.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use atomicwrites::{AllowOverwrite, AtomicFile};
+
+/// Mode of keys, passwords and whatever else only the owner needs.
+pub(crate) const PRIVATE: u32 = 0o600;
+/// Mode of what may be read by others.
+pub(crate) const PUBLIC: u32 = 0o644;
+
+/// Replaces `path` by a file with `bytes`, or makes it.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    AtomicFile::new(path, AllowOverwrite)
+        .write_with_options(|file| file.write_all(bytes), options)
+        .map_err(io::Error::from)
+}
+
+/// Makes a file that is not there yet.
+pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,174 @@
+//! What was released and ordered, so that it can be ordered again without building it again.
+//!
+//! ```text
+//! releases/<app>/<counter>-<version>.cbor     signed release
+//! orders/<app>/<group>/<revision>.cbor        signed order
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use schemas::{
+    announcement::Announcement,
+    id::{AppId, GroupId},
+    order::Order,
+    release::Release,
+    root::Trust,
+    seal::{RoleDocument, Signed, Verified},
+};
+
+use super::{Home, files};
+
+/// A document with the envelope that proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kept<T> {
+    pub(crate) signed: Signed<T>,
+    pub(crate) document: Verified<T>,
+}
+
+impl Home {
+    /// Keeps both documents of an announcement; the same ones again change nothing.
+    pub(crate) fn remember(
+        &self,
+        announcement: &Announcement,
+        order: &Order,
+        release: &Release,
+    ) -> Result<()> {
+        let name = format!("{}-{}.cbor", release.counter, file_name_of(&release.version));
+        let releases = self.releases_folder(&release.app);
+        keep(&releases.join(name), &announcement.release.to_bytes())?;
+        let orders = self.orders_folder(&order.app, &order.group);
+        keep(&orders.join(format!("{}.cbor", order.revision)), &announcement.order.to_bytes())
+    }
+
+    /// All releases of an app, oldest first.
+    pub(crate) fn releases(&self, app: &AppId) -> Result<Vec<Kept<Release>>> {
+        let mut releases = read_all::<Release>(&self.releases_folder(app), &self.trust)?;
+        releases.sort_by_key(|release| release.document.counter);
+        Ok(releases)
+    }
+
+    /// All orders of an app to a group, oldest first.
+    pub(crate) fn orders(&self, app: &AppId, group: &GroupId) -> Result<Vec<Kept<Order>>> {
+        let mut orders = read_all::<Order>(&self.orders_folder(app, group), &self.trust)?;
+        orders.sort_by_key(|order| order.document.revision);
+        Ok(orders)
+    }
+
+    /// The apps that were ever ordered for a group.
+    pub(crate) fn apps_of(&self, group: &GroupId) -> Result<Vec<AppId>> {
+        let names = list(&self.path("orders"))?;
+        let apps = names.iter().filter(|folder| folder.join(group.as_str()).is_dir());
+        Ok(apps.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok()).collect())
+    }
+
+    /// The highest revision that was ever ordered from here, of any app and group.
+    pub(crate) fn highest_revision(&self) -> Result<schemas::id::Revision> {
+        let mut highest = 0;
+        for app in list(&self.path("orders"))? {
+            for group in list(&app)? {
+                let numbers =
+                    list(&group)?.into_iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
+                highest = numbers.fold(highest, u64::max);
+            }
+        }
+        Ok(schemas::id::Revision(highest))
+    }
+
+    fn releases_folder(&self, app: &AppId) -> PathBuf {
+        self.path("releases").join(app.as_str())
+    }
+
+    fn orders_folder(&self, app: &AppId, group: &GroupId) -> PathBuf {
+        self.path("orders").join(app.as_str()).join(group.as_str())
+    }
+}
+
+/// A version that came over the bus may be any text; a file name may not.
+fn file_name_of(version: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+~-".contains(c) { c } else { '_' };
+    version.chars().take(64).map(plain).collect()
+}
+
+fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
+    let what = || format!("cannot write {}", path.display());
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(what)?;
+    }
+    files::replace(path, bytes, files::PUBLIC).with_context(what)
+}
+
+/// The entries of a folder in the order of their names; none when there is no such folder.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    let what = || format!("cannot read {}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(what)?,
+    };
+    let paths: std::io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut paths = paths.with_context(what)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Every document of a folder that verifies; one that does not is said and left out.
+fn read_all<T: RoleDocument>(folder: &Path, trust: &Trust) -> Result<Vec<Kept<T>>> {
+    let mut all = Vec::new();
+    for path in list(folder)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "cbor")) {
+        let read = || -> Result<Kept<T>> {
+            let signed: Signed<T> = Signed::from_bytes(&fs::read(&path)?)?;
+            let document = signed.verify(trust)?;
+            Ok(Kept { signed, document })
+        };
+        match read() {
+            Ok(kept) => all.push(kept),
+            Err(error) => tracing::warn!("Left out {}: {error:#}", path.display()),
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::Sample;
+
+    #[test]
+    fn what_was_announced_is_found_again_in_order() {
+        let sample = Sample::new();
+        let (group, app) = ("canary".parse().unwrap(), "web".parse().unwrap());
+        for (revision, counter, version) in [(30, 9, "1.1.0"), (4, 8, "1.0.0"), (30, 9, "1.1.0")] {
+            let announcement = sample.announcement(revision, counter, version);
+            let announced = announcement.verify(&sample.home.trust, &group, &app).unwrap();
+            sample.home.remember(&announcement, &announced.order, &announced.release).unwrap();
+        }
+        let home = &sample.home;
+        let versions: Vec<_> = home
+            .releases(&app)
+            .unwrap()
+            .into_iter()
+            .map(|release| release.document.into_inner().version)
+            .collect();
+        assert_eq!(versions, ["1.0.0", "1.1.0"]);
+        let revisions: Vec<_> =
+            home.orders(&app, &group).unwrap().iter().map(|order| order.document.revision.0).collect();
+        assert_eq!(revisions, [4, 30]);
+        assert_eq!(home.highest_revision().unwrap().0, 30);
+        assert_eq!(home.apps_of(&group).unwrap(), std::slice::from_ref(&app));
+        assert_eq!(home.apps_of(&"all".parse().unwrap()).unwrap(), []);
+        fs::write(home.path("releases/web/10-x.cbor"), "rubbish").unwrap();
+        assert_eq!(home.releases(&app).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_version_never_leaves_its_folder() {
+        assert_eq!(file_name_of("../../etc/passwd"), ".._.._etc_passwd");
+        assert_eq!(file_name_of("ä b"), "__b");
+    }
+}

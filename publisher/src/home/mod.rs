@@ -1,0 +1,110 @@
+//! The publisher's home: the fleet's settings and keys, the nodes that were added, what was announced.
+
+pub(crate) mod files;
+pub(crate) mod history;
+pub(crate) mod init;
+mod keys;
+pub(crate) mod nodes;
+mod users;
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use bus_client::{Credentials, bus::BusUrl, store::StoreUrl};
+use schemas::{
+    id::FleetId,
+    root::{Role, Root, Trust},
+    seal::{SecretKey, Signed},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Advise as _, problem};
+
+/// `fleet.toml`: where the fleet is and who this publisher is there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub(crate) fleet: FleetId,
+    pub(crate) bus: BusUrl,
+    pub(crate) store: StoreUrl,
+    pub(crate) user: String,
+    password: String,
+}
+
+impl Settings {
+    /// Name and password for bus and store.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials::new(&self.user, &self.password)
+    }
+}
+
+/// A home that `publisher init` made.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: PathBuf,
+    pub(crate) settings: Settings,
+    pub(crate) trust: Trust,
+}
+
+impl Home {
+    /// Opens the home in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let file = dir.join("fleet.toml");
+        if !file.exists() {
+            return Err(problem(
+                format!("there is no fleet in {}", dir.display()),
+                "make one with `publisher init`, or say where it is with --home",
+            ));
+        }
+        let what = || format!("cannot use {}", file.display());
+        let text = fs::read_to_string(&file).advise(what(), "make it readable for you")?;
+        let settings: Settings = toml::from_str(&text).advise(what(), "correct the line that is shown")?;
+        let trust = read_trust(&dir.join("root.cbor"))?;
+        if *trust.fleet() != settings.fleet {
+            return Err(problem(
+                format!("{} says fleet {}, root.cbor says {}", file.display(), settings.fleet, trust.fleet()),
+                "set `fleet` back: another fleet is made with `publisher init --home DIR --fleet NAME`",
+            ));
+        }
+        Ok(Self { dir: dir.to_owned(), settings, trust })
+    }
+
+    /// The home's folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path in the home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The secret key of a role.
+    pub(crate) fn key(&self, role: Role) -> Result<SecretKey> {
+        keys::load(&self.dir.join(format!("keys/{}.key", role.name())))
+    }
+
+    /// Held while numbers are chosen, so that two commands at once do not choose the same.
+    pub(crate) fn lock(&self) -> Result<File> {
+        let path = self.dir.join("lock");
+        let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        file.with_context(|| format!("cannot lock {}", path.display()))
+    }
+}
+
+/// Where hashes are kept between packings; also without a home, for packing needs no fleet.
+pub(crate) fn caches(dir: &Path) -> PathBuf {
+    dir.join("cache")
+}
+
+/// The trust that a root file gives.
+pub(crate) fn read_trust(path: &Path) -> Result<Trust> {
+    let what = || format!("cannot use {}", path.display());
+    let advice = "bring it back from a backup, or from a node's folder, which has a copy";
+    let bytes = fs::read(path).advise(what(), advice)?;
+    let root: Signed<Root> = Signed::from_bytes(&bytes).advise(what(), advice)?;
+    Trust::first(&root).advise(what(), advice)
+}

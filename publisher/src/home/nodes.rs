@@ -1,0 +1,204 @@
+//! The nodes that were added: a folder each, with all that is copied to the node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use schemas::{
+    id::{GroupId, NodeId, PublicKey, Seq},
+    record::{Record, RecordStatus},
+    root::Role,
+    seal::{Head, SecretKey, Signed, Verified},
+    time::UnixTime,
+};
+use serde::Serialize;
+
+use super::{
+    Home, files, keys,
+    users::{self, User, UserRole},
+};
+use crate::problem::{Advise as _, problem};
+
+/// A node that is to be added.
+pub(crate) struct NewNode {
+    pub(crate) name: NodeId,
+    pub(crate) groups: BTreeSet<GroupId>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Where the worker keeps its data on the node.
+    pub(crate) data: PathBuf,
+    /// Makes a node anew that was added before.
+    pub(crate) replace: bool,
+}
+
+/// A node's record, as it is published.
+pub(crate) struct KnownNode {
+    pub(crate) signed: Signed<Record>,
+    pub(crate) record: Verified<Record>,
+}
+
+/// `pi-worker.toml`: the other files are found beside it.
+#[derive(Serialize)]
+struct WorkerSettings<'a> {
+    node: &'a NodeId,
+    fleet: &'a schemas::id::FleetId,
+    bus: String,
+    store: Vec<String>,
+    data: &'a Path,
+}
+
+impl Home {
+    /// Makes key, password and record of a node, lets it into the broker, and returns its folder.
+    pub(crate) fn add_node(&self, new: &NewNode, now: UnixTime) -> Result<PathBuf> {
+        let _lock = self.lock()?;
+        let folder = self.path("nodes").join(new.name.as_str());
+        let before = self.check_name(new, &folder)?;
+        let (key, password) = (keys::new_key()?, keys::new_password()?);
+        let seq = before.map_or(Seq(0), |known| known.record.seq).next(now.0);
+        let record = self.record(new, key.public(), seq, now);
+        let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
+        // The users file first: when it cannot be written, nothing of the node is there and the same call works later.
+        self.let_in(new, &password)?;
+        let draft = self.path("nodes").join(format!(".{}.new-{}", new.name, std::process::id()));
+        let written = self
+            .fill_folder(&draft, new, &key, &password, &signed)
+            .and_then(|()| put_in_place(&draft, &folder));
+        if written.is_err() {
+            let _ = fs::remove_dir_all(&draft);
+        }
+        written.with_context(|| format!("cannot write {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// All nodes that were added here, by name. Records that no longer verify are left out and said.
+    pub(crate) fn nodes(&self) -> Result<Vec<KnownNode>> {
+        let folder = self.path("nodes");
+        let what = || format!("cannot read {}", folder.display());
+        let mut nodes = Vec::new();
+        for entry in fs::read_dir(&folder).with_context(what)? {
+            let entry = entry.with_context(what)?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            match self.known(&entry.path()) {
+                Ok(known) => nodes.push(known),
+                Err(error) => tracing::warn!("Left out: {error:#}"),
+            }
+        }
+        nodes.sort_by(|a, b| a.record.node.cmp(&b.record.node));
+        Ok(nodes)
+    }
+
+    fn known(&self, folder: &Path) -> Result<KnownNode> {
+        let path = folder.join("record.cbor");
+        let what = || format!("cannot use {}", path.display());
+        let signed: Signed<Record> =
+            Signed::from_bytes(&fs::read(&path).with_context(what)?).with_context(what)?;
+        let record = signed.verify(&self.trust).with_context(what)?;
+        Ok(KnownNode { signed, record })
+    }
+
+    fn check_name(&self, new: &NewNode, folder: &Path) -> Result<Option<KnownNode>> {
+        let users = self.read_users()?;
+        if let Some(role) = users::role_of(&users, new.name.as_str()).filter(|role| *role != "node") {
+            return Err(problem(
+                format!("{} is the name of a {role}", new.name),
+                "choose another name: on the bus, users and nodes share one list of names",
+            ));
+        }
+        if !folder.exists() {
+            return Ok(None);
+        }
+        if !new.replace {
+            return Err(problem(
+                format!("node {} was added before: {}", new.name, folder.display()),
+                "copy that folder to the node, or make a new one with --force: then the old one is no longer believed",
+            ));
+        }
+        Ok(self.known(folder).ok())
+    }
+
+    fn record(&self, new: &NewNode, key: PublicKey, seq: Seq, now: UnixTime) -> Record {
+        Record {
+            head: Head::new(self.settings.fleet.clone(), now),
+            node: new.name.clone(),
+            seq,
+            key,
+            groups: new.groups.clone(),
+            labels: new.labels.clone(),
+            status: RecordStatus::Active,
+        }
+    }
+
+    fn fill_folder(
+        &self,
+        draft: &Path,
+        new: &NewNode,
+        key: &SecretKey,
+        password: &str,
+        record: &Signed<Record>,
+    ) -> Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(draft)?;
+        let settings = WorkerSettings {
+            node: &new.name,
+            fleet: &self.settings.fleet,
+            bus: self.settings.bus.to_string(),
+            store: vec![self.settings.store.to_string()],
+            data: &new.data,
+        };
+        keys::store(&draft.join("node.key"), key)?;
+        files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
+        files::create(&draft.join("record.cbor"), &record.to_bytes(), files::PUBLIC)?;
+        files::create(&draft.join("root.cbor"), &fs::read(self.path("root.cbor"))?, files::PUBLIC)?;
+        files::create(&draft.join("pi-worker.toml"), toml::to_string(&settings)?.as_bytes(), files::PUBLIC)?;
+        Ok(files::sync_folder(draft)?)
+    }
+
+    fn read_users(&self) -> Result<String> {
+        let path = self.path("broker/users");
+        fs::read_to_string(&path).advise(
+            format!("cannot read {}", path.display()),
+            "bring it back from the broker's machine, which has a copy",
+        )
+    }
+
+    fn let_in(&self, new: &NewNode, password: &str) -> Result<()> {
+        let user = User { name: new.name.as_str(), role: UserRole::Node, password, groups: &new.groups };
+        let path = self.path("broker/users");
+        let text = users::with_user(&self.read_users()?, &user);
+        files::replace(&path, text.as_bytes(), files::PRIVATE)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// A folder that is replaced is moved aside first: nobody ever sees a mixture of two.
+fn put_in_place(draft: &Path, folder: &Path) -> Result<()> {
+    let parent = folder.parent().context("a node's folder lies in the home")?;
+    let old = draft.with_extension("old");
+    if folder.exists() {
+        fs::rename(folder, &old)?;
+    }
+    fs::rename(draft, folder)?;
+    files::sync_folder(parent)?;
+    match fs::remove_dir_all(&old) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Copies a node's folder to a place of the person's choice, such as a mounted SD card.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let what = || format!("cannot copy {} to {}", from.display(), to.display());
+    fs::create_dir_all(to).with_context(what)?;
+    for entry in fs::read_dir(from).with_context(what)? {
+        let entry = entry.with_context(what)?;
+        let secret = matches!(entry.file_name().to_str(), Some("node.key" | "password"));
+        let mode = if secret { files::PRIVATE } else { files::PUBLIC };
+        let bytes = fs::read(entry.path()).with_context(what)?;
+        files::replace(&to.join(entry.file_name()), &bytes, mode).with_context(what)?;
+    }
+    Ok(())
+}

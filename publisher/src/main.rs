@@ -1,0 +1,7 @@
+//! The `publisher` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    publisher::main()
+}

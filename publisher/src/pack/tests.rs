@@ -1,0 +1,115 @@
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::*;
+use crate::problem::render;
+
+const APP: &str = "[app]\nname = \"web\"\nversion = \"1.0.0\"\n[run]\ncommand = [\"./run.sh\"]\n";
+
+fn app_folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("deploybus.toml"), APP).unwrap();
+    fs::create_dir_all(at("lib/empty")).unwrap();
+    fs::write(at("lib/a.py"), "print()").unwrap();
+    fs::write(at("run.sh"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("lib/a.py", at("link")).unwrap();
+    dir
+}
+
+fn request(folder: &Path) -> Request {
+    Request { folder: folder.to_owned(), ..Request::default() }
+}
+
+fn pack_of(folder: &Path) -> Result<Packed> {
+    pack(&request(folder), None, UnixTime(1))
+}
+
+/// The error as people see it, with the folder's name made stable.
+fn error_of(folder: &Path) -> String {
+    render(&pack_of(folder).unwrap_err()).replace(folder.to_str().unwrap(), "<folder>")
+}
+
+#[test]
+fn the_same_content_gives_the_same_tree_wherever_and_whenever_it_lies() {
+    let (one, two) = (app_folder(), app_folder());
+    fs::set_permissions(two.path().join("lib/a.py"), fs::Permissions::from_mode(0o600)).unwrap();
+    let (one, two) = (pack_of(one.path()).unwrap(), pack_of(two.path()).unwrap());
+    assert_eq!(one.part, two.part);
+    assert_eq!(one.part.tree_hash.short(), "85cd947da6e1");
+    let paths: Vec<_> = one.manifest.entries().iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["lib", "lib/a.py", "lib/empty", "link", "run.sh"]);
+    assert_eq!(one.sources().len(), 2);
+}
+
+#[test]
+fn a_changed_file_is_read_again_and_others_come_from_the_cache() {
+    let (dir, caches) = (app_folder(), tempfile::tempdir().unwrap());
+    let packed = |()| pack(&request(dir.path()), Some(caches.path()), UnixTime(1)).unwrap().part.tree_hash;
+    let (first, second) = (packed(()), packed(()));
+    assert_eq!(first, second);
+    fs::write(dir.path().join("lib/a.py"), "exit(1)").unwrap();
+    assert_ne!(packed(()), first);
+    fs::write(dir.path().join("lib/a.py"), "print()").unwrap();
+    assert_eq!(packed(()), first);
+}
+
+#[test]
+fn the_version_comes_from_the_file_when_nothing_else_says_it() {
+    let dir = app_folder();
+    fs::write(dir.path().join("deploybus.toml"), "[app]\nname = \"web\"\n").unwrap();
+    insta::assert_snapshot!(error_of(dir.path()), @r#"
+    error: no version for <folder>
+    hint:  say `version = "1.0.0"` under [app] in deploybus.toml, give --version, or commit the folder to git
+    "#);
+    fs::write(dir.path().join("VERSION"), "3.1\n").unwrap();
+    assert_eq!(pack_of(dir.path()).unwrap().version, "3.1");
+    let given = Request {
+        version: Some("4".parse().unwrap()),
+        app: Some("api".parse().unwrap()),
+        ..request(dir.path())
+    };
+    let packed = pack(&given, None, UnixTime(1)).unwrap();
+    assert_eq!((packed.version.as_str(), packed.app.as_str()), ("4", "api"));
+}
+
+#[test]
+fn warns_of_what_looks_like_a_secret() {
+    let dir = app_folder();
+    for name in [".env", "lib/server.key", "id_ed25519", ".env.example", "id_ed25519.pub", "key.py"] {
+        fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let warnings = pack_of(dir.path()).unwrap().warnings;
+    let mut secrets: Vec<_> = warnings.iter().filter_map(|text| text.split(" looks like").next()).collect();
+    secrets.sort_unstable();
+    assert_eq!(secrets, [".env", "id_ed25519", "lib/server.key"]);
+}
+
+#[test]
+fn a_proof_of_the_commit_needs_a_commit() {
+    let dir = app_folder();
+    let proof = "[proof]\nexec = [\"./v\"]\nexpect = \"commit\"\n";
+    fs::write(dir.path().join("deploybus.toml"), format!("{APP}{proof}")).unwrap();
+    assert!(error_of(dir.path()).starts_with("error: the proof expects a commit"));
+    let given = Request { commit: Some("abc".into()), ..request(dir.path()) };
+    assert_eq!(pack(&given, None, UnixTime(1)).unwrap().provenance.commit, "abc");
+}
+
+#[test]
+fn each_wrong_folder_has_its_own_message() {
+    let mut errors = vec![error_of(Path::new("/nowhere"))];
+    let dir = app_folder();
+    let at = |name: &str| dir.path().join(name);
+    errors.push(error_of(&at("run.sh")));
+    symlink("../outside", at("out")).unwrap();
+    errors.push(error_of(dir.path()));
+    fs::remove_file(at("out")).unwrap();
+    fs::write(at("LINK"), "").unwrap();
+    errors.push(error_of(dir.path()));
+    fs::remove_file(at("LINK")).unwrap();
+    fs::write(at("deploybus.toml"), "[app]\nname = 3\n").unwrap();
+    errors.push(error_of(dir.path()));
+    fs::remove_file(at("deploybus.toml")).unwrap();
+    errors.push(error_of(dir.path()));
+    insta::assert_snapshot!(errors.join("\n\n"));
+}

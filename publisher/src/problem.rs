@@ -1,0 +1,68 @@
+//! Errors that say what to do. The advice is printed on a line of its own, below the chain of causes.
+
+use std::fmt;
+
+use anyhow::Context;
+
+/// What went wrong, and what a person should do about it.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    what: String,
+    advice: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// An error that has no cause below it.
+pub(crate) fn problem(what: impl Into<String>, advice: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Problem { what: what.into(), advice: advice.into() })
+}
+
+/// Puts what was being done, and advice, on top of an error.
+pub(crate) trait Advise<T> {
+    /// As `with_context`, with advice.
+    fn advise(self, what: impl Into<String>, advice: impl Into<String>) -> anyhow::Result<T>;
+}
+
+impl<T, E> Advise<T> for Result<T, E>
+where
+    Self: Context<T, E>,
+{
+    fn advise(self, what: impl Into<String>, advice: impl Into<String>) -> anyhow::Result<T> {
+        self.with_context(|| Problem { what: what.into(), advice: advice.into() })
+    }
+}
+
+/// The error as it is printed: the chain of causes, then the advice that is nearest to what was asked for.
+pub(crate) fn render(error: &anyhow::Error) -> String {
+    let chain = format!("{error:#}");
+    let chain = chain.trim_end();
+    let Some(problem) = error.downcast_ref::<Problem>() else { return format!("error: {chain}") };
+    let mut lines = problem.advice.lines();
+    let first = lines.next().unwrap_or_default();
+    lines.fold(format!("error: {chain}\nhint:  {first}"), |text, line| {
+        let indent = if line.is_empty() { "" } else { "       " };
+        format!("{text}\n{indent}{line}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_found_below_other_context_and_is_no_part_of_the_chain() {
+        let low: Result<(), _> = Err(std::io::Error::other("disk on fire"));
+        let error = low.advise("cannot read it", "call somebody\nsoon").context("cannot start").unwrap_err();
+        assert_eq!(
+            render(&error),
+            "error: cannot start: cannot read it: disk on fire\nhint:  call somebody\n       soon"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Where output goes: results to stdout, news and progress to stderr; progress bars only where a person looks.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Standard output and standard error of one command.
+#[derive(Debug, Clone)]
+pub(crate) struct Screen {
+    is_json: bool,
+    bars: MultiProgress,
+}
+
+impl Screen {
+    pub(crate) fn new(is_json: bool) -> Self {
+        let has_person = !is_json && io::stderr().is_terminal() && io::stdout().is_terminal();
+        let target = if has_person { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        Self { is_json, bars: MultiProgress::with_draw_target(target) }
+    }
+
+    /// Whether lines can be drawn again in place.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.bars.is_hidden()
+    }
+
+    /// Whether the result is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// A line of the result for people; with `--json` it goes to stderr, so that stdout is JSON alone.
+    pub(crate) fn say(&self, text: &str) {
+        if self.is_json {
+            self.note(text);
+        } else {
+            // A reader that went away, as in `| head`, is no failure of what was asked for.
+            self.bars.suspend(|| writeln!(io::stdout(), "{text}")).ok();
+        }
+    }
+
+    /// News that are no part of the result.
+    pub(crate) fn note(&self, text: &str) {
+        self.bars.suspend(|| writeln!(io::stderr(), "{text}")).ok();
+    }
+
+    /// What a person should look at.
+    pub(crate) fn warn(&self, text: &str) {
+        self.note(&format!("warning: {text}"));
+    }
+
+    /// The result as one line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        let text = serde_json::to_string(value)?;
+        self.bars.suspend(|| writeln!(io::stdout(), "{text}")).ok();
+        Ok(())
+    }
+
+    /// A bar that fills up with `total` bytes.
+    pub(crate) fn bytes_bar(&self, total: u64) -> ProgressBar {
+        let style = style("uploading {wide_bar} {bytes}/{total_bytes} {eta}");
+        self.bars.add(ProgressBar::new(total).with_style(style))
+    }
+
+    /// A line that is drawn again when it changes.
+    pub(crate) fn live_line(&self) -> ProgressBar {
+        self.bars.add(ProgressBar::new_spinner().with_style(style("{msg}")))
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are written here")
+}

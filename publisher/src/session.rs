@@ -1,0 +1,252 @@
+//! A connection to the bus for the time of one command: read what is retained, publish, read back.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use bus_client::bus::{Bus, ClientId, Event, Events, Lost, Message, Options};
+use schemas::{
+    id::Digest,
+    topic::{Filter, NodeTopic, Topic},
+};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::{
+    fleet::{Change, Fleet},
+    home::Home,
+    problem::{Advise as _, problem},
+};
+
+/// A broker on the same network answers in milliseconds; a person waits no longer than this to hear that none does.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Retained messages come in one burst; so long a silence after the last one means that it is over.
+const QUIET: Duration = Duration::from_millis(300);
+/// The burst of a large fleet over a slow link.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// The broker answers after its disk has the message.
+const PUBLISH_LIMIT: Duration = Duration::from_secs(10);
+/// Commands that can be connected at the same time from one home.
+const MAX_SESSIONS: u32 = 64;
+
+/// A connection to the bus.
+pub(crate) struct Session {
+    bus: Bus,
+    events: Events,
+    filters: Vec<Filter>,
+    user: String,
+    settings_file: PathBuf,
+    /// Held so that no other command takes the same client id.
+    _slot: File,
+}
+
+/// What a live session has to tell.
+pub(crate) enum News {
+    /// Something in the fleet changed.
+    Changed(Change),
+    /// The bus is away; the session connects again by itself.
+    Lost(Lost),
+    /// The bus is back.
+    Back,
+}
+
+impl Session {
+    /// Connects, does what is to be done, and leaves in order, also when that failed.
+    pub(crate) async fn with<T>(home: &Home, work: impl AsyncFnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let mut session = Self::open(home).await?;
+        let result = work(&mut session).await;
+        session.close().await;
+        result
+    }
+
+    /// Connects, or says within five seconds why that does not work.
+    async fn open(home: &Home) -> Result<Self> {
+        let (slot, client_id) = take_slot(home)?;
+        let mut options = Options::new(home.settings.bus.clone(), client_id);
+        options.credentials = Some(home.settings.credentials());
+        let (bus, events) = Bus::connect(options);
+        let mut session = Self {
+            bus,
+            events,
+            filters: Vec::new(),
+            user: home.settings.user.clone(),
+            settings_file: home.path("fleet.toml"),
+            _slot: slot,
+        };
+        session.connected(home).await?;
+        Ok(session)
+    }
+
+    async fn connected(&mut self, home: &Home) -> Result<()> {
+        let file = self.settings_file.display().to_string();
+        let what = format!("cannot reach the bus at {}", home.settings.bus);
+        let (broker, users) = (home.path("broker/broker.toml"), home.path("broker/users"));
+        let start = format!(
+            "start it with `broker run --config {} --data DIR`, or correct `bus` in {file}",
+            broker.display()
+        );
+        let first = async {
+            loop {
+                match self.events.next().await {
+                    Some(Event::Connected) => return Ok(()),
+                    Some(Event::Disconnected(lost)) => return Err(lost),
+                    Some(_) => {}
+                    // The session holds the bus, so it is not closed here; were it, the limit below would end this.
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        match timeout(CONNECT_LIMIT, first).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(lost @ Lost::Refused { .. })) => {
+                Err(lost).advise(what, format!("copy {} to the broker's machine", users.display()))
+            }
+            Ok(Err(lost)) => Err(lost).advise(what, start),
+            Err(_) => Err(problem(format!("{what}: no answer for {} s", CONNECT_LIMIT.as_secs()), start)),
+        }
+    }
+
+    /// The fleet as the bus retains it. From now on the session hears what changes.
+    pub(crate) async fn read_fleet(&mut self, home: &Home) -> Result<Fleet> {
+        let id = &home.settings.fleet;
+        let of_nodes = [NodeTopic::Record, NodeTopic::Report, NodeTopic::Availability];
+        let mut awaited: Vec<Filter> = of_nodes.iter().map(|topic| Filter::all_nodes(id, topic)).collect();
+        awaited.push(Filter::all_releases(id));
+        self.subscribe(awaited.clone());
+        let mut fleet = Fleet::new(home.trust.clone());
+        let limit = Instant::now() + READ_LIMIT;
+        let mut quiet_at = limit;
+        loop {
+            let event = match timeout_at(quiet_at.min(limit), self.events.next()).await {
+                Ok(event) => event.context("bus connection was closed")?,
+                Err(_) if awaited.is_empty() => return Ok(fleet),
+                Err(_) => return Err(self.unanswered("did not answer a subscription")),
+            };
+            match event {
+                Event::Subscribed(filter) => awaited.retain(|other| *other != filter),
+                Event::Denied(filter) => return Err(self.denied(&format!("read {filter}"))),
+                Event::Message(message) => {
+                    fleet.take(&message.topic, &message.payload);
+                }
+                Event::Connected | Event::Disconnected(_) => {}
+            }
+            if awaited.is_empty() {
+                quiet_at = Instant::now() + QUIET;
+            }
+        }
+    }
+
+    fn subscribe(&mut self, filters: Vec<Filter>) {
+        self.filters.extend(filters.iter().cloned());
+        self.bus.subscribe(filters);
+    }
+
+    /// Publishes, and waits until the broker has it on its disk.
+    pub(crate) async fn publish(&self, topic: Topic, payload: Vec<u8>) -> Result<()> {
+        let delivery = self.bus.publish(Message::new(topic.clone(), payload));
+        match timeout(PUBLISH_LIMIT, delivery).await {
+            Ok(delivered) => delivered.with_context(|| format!("cannot publish on {topic}")),
+            Err(_) => Err(self.unanswered(&format!("did not acknowledge the message on {topic}"))),
+        }
+    }
+
+    /// Asks the broker for what it retains on `topic` until that is `payload`. It acknowledges also what it drops, so
+    /// this alone proves that the message is there.
+    pub(crate) async fn read_back(&mut self, fleet: &mut Fleet, topic: &Topic, payload: &[u8]) -> Result<()> {
+        self.subscribe(vec![Filter::from(topic)]);
+        let limit = Instant::now() + READ_LIMIT;
+        let mut other = false;
+        loop {
+            let Ok(event) = timeout_at(limit, self.events.next()).await else {
+                if other {
+                    return Err(problem(
+                        format!("another message took the place of ours on {topic}"),
+                        "somebody else announced at the same time: look at `publisher status`, then announce again",
+                    ));
+                }
+                return Err(self.denied(&format!("publish on {topic}")));
+            };
+            match event.context("bus connection was closed")? {
+                Event::Message(message) => {
+                    fleet.take(&message.topic, &message.payload);
+                    if message.topic == *topic && message.retained {
+                        if message.payload == payload {
+                            return Ok(());
+                        }
+                        other = true;
+                    }
+                }
+                Event::Denied(filter) => return Err(self.denied(&format!("read {filter}"))),
+                Event::Connected | Event::Disconnected(_) | Event::Subscribed(_) => {}
+            }
+        }
+    }
+
+    /// The next thing worth telling; what came in is in `fleet` by then. May be cancelled at any time.
+    pub(crate) async fn next(&mut self, fleet: &mut Fleet) -> Option<News> {
+        loop {
+            match self.events.next().await? {
+                Event::Message(message) => {
+                    if let Some(change) = fleet.take(&message.topic, &message.payload) {
+                        return Some(News::Changed(change));
+                    }
+                }
+                Event::Connected => return Some(News::Back),
+                Event::Disconnected(lost) => return Some(News::Lost(lost)),
+                Event::Subscribed(_) | Event::Denied(_) => {}
+            }
+        }
+    }
+
+    /// Leaves in order, so that the broker keeps no messages for a session that may never come back.
+    async fn close(self) {
+        self.bus.unsubscribe(self.filters);
+        self.bus.close().await;
+    }
+
+    fn unanswered(&self, what: &str) -> anyhow::Error {
+        problem(
+            format!("the bus {what}"),
+            format!("see the log of the broker; its address is `bus` in {}", self.settings_file.display()),
+        )
+    }
+
+    fn denied(&self, what: &str) -> anyhow::Error {
+        problem(
+            format!("the bus does not let user `{}` {what}", self.user),
+            "see that the broker's users file gives this user the role publisher, and that broker and fleet.toml name the same fleet",
+        )
+    }
+}
+
+/// A client id that no other running command uses, and that comes again, so that the broker does not keep a session for
+/// each command that ever ran.
+fn take_slot(home: &Home) -> Result<(File, ClientId)> {
+    let folder = home.path("sessions");
+    let what = || format!("cannot use {}", folder.display());
+    fs::create_dir_all(&folder).with_context(what)?;
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let place = Digest::of(
+        format!("{}\0{machine}", fs::canonicalize(&folder).with_context(what)?.display()).as_bytes(),
+    );
+    for slot in 0..MAX_SESSIONS {
+        let file = File::create(folder.join(slot.to_string())).with_context(what)?;
+        if file.try_lock().is_ok() {
+            return Ok((file, format!("publisher-{}-{slot}", place.short()).parse().with_context(what)?));
+        }
+    }
+    Err(problem(
+        format!("{MAX_SESSIONS} commands use {} already", folder.display()),
+        "end some of the `publisher watch` that run on this machine",
+    ))
+}
+
+/// Waits until `limit`, or for ever.
+pub(crate) async fn until(limit: Option<Instant>) {
+    match limit {
+        Some(limit) => sleep_until(limit).await,
+        None => std::future::pending().await,
+    }
+}
