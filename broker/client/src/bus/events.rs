@@ -149,3 +149,42 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_read_before_the_end_can_still_be_read() {
+        let (inbox, mut events) = inbox();
+        inbox.put(Event::Connected);
+        inbox.end();
+        assert!(matches!(events.next().await, Some(Event::Connected)));
+        assert!(events.next().await.is_none());
+        assert!(events.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_woken_by_what_comes() {
+        let (inbox, mut events) = inbox();
+        let read = tokio::spawn(async move { events.next().await });
+        tokio::task::yield_now().await;
+        inbox.put(Event::Connected);
+        assert!(matches!(read.await.unwrap(), Some(Event::Connected)));
+    }
+
+    #[test]
+    fn without_a_reader_nothing_is_kept() {
+        let (inbox, events) = inbox();
+        inbox.put(Event::Connected);
+        drop(events);
+        inbox.put(Event::Connected);
+        assert!(matches!(inbox.take(), Taken::Nothing { dropped: 0 }));
+    }
+
+    fn inbox() -> (Arc<Inbox>, Events) {
+        let inbox = Arc::new(Inbox::default());
+        let events = Events::new(Arc::clone(&inbox), mpsc::unbounded_channel().0.downgrade());
+        (inbox, events)
+    }
+}

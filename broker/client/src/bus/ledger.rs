@@ -165,7 +165,6 @@ impl Ledger {
     pub(super) fn lost(&mut self) {
         self.is_online = false;
         self.subscribing.clear();
-        self.own.values_mut().for_each(|own| own.is_queued = false);
         let publishing = std::mem::take(&mut self.publishing);
         let handed = std::mem::take(&mut self.handed);
         let queued = std::mem::take(&mut self.queue);

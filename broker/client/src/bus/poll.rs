@@ -254,7 +254,6 @@ impl Courier {
     fn on_lost(&mut self, error: ConnectionError, now: Instant) {
         self.wire = None;
         self.ledger.lost();
-        self.is_done |= matches!(self.link, Link::Leaving { .. });
         if let Link::Online { since, .. } = self.link
             && now - since >= self.options.stable_after
         {

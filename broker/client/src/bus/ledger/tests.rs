@@ -75,6 +75,20 @@ fn what_was_not_acknowledged_is_said_again_in_its_order() {
 }
 
 #[test]
+fn the_order_stays_when_packet_ids_have_gone_round() {
+    let mut ledger = online();
+    let _deliveries: Vec<_> = (0..4).map(|n| publish(&mut ledger, event("a"), &n.to_string())).collect();
+    hand_over(&mut ledger);
+    for packet_id in [99, 100, 1, 2] {
+        ledger.sent(packet_id);
+    }
+    ledger.lost();
+    ledger.connected();
+    let said: Vec<String> = hand_over(&mut ledger).iter().map(text).collect();
+    assert_eq!(said, ["0", "1", "2", "3"]);
+}
+
+#[test]
 fn the_window_bounds_what_the_client_holds() {
     let mut ledger = online();
     let _deliveries: Vec<_> = (0..200).map(|_| publish(&mut ledger, event("a"), "x")).collect();
@@ -83,6 +97,19 @@ fn the_window_bounds_what_the_client_holds() {
     assert_eq!(ledger.next(), None);
     ledger.acked(1);
     assert_eq!(hand_over(&mut ledger).len(), 1);
+}
+
+#[test]
+fn what_was_under_way_when_a_connection_ended_takes_no_room_in_the_next() {
+    let mut ledger =
+        Ledger::new(Some(message(availability(), "offline")), vec![message(availability(), "online")]);
+    for first in 0..2 * WINDOW as u16 {
+        ledger.connected();
+        send_all(&mut ledger, 10 * first + 1);
+        ledger.lost();
+    }
+    ledger.connected();
+    assert_eq!(hand_over(&mut ledger).len(), 2);
 }
 
 #[test]

@@ -183,6 +183,30 @@ async fn a_message_that_is_too_large_to_send_is_refused_at_once_and_harms_nothin
 }
 
 #[tokio::test]
+async fn what_was_said_just_before_a_cut_is_heard() {
+    let broker = Scripted::bind().await;
+    let (_bus, mut events) = Bus::connect(eager(broker.url(), "pi"));
+    for n in 0..10 {
+        // Dropped at once, so that the client mostly reads the last word and the end together.
+        broker.let_in().await.say(&event_topic(), n.to_string()).await;
+        assert_eq!(next_message(&mut events).await.payload, n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_only_talks_works_without_anybody_to_read_its_events() {
+    let broker = Scripted::bind().await;
+    let (bus, events) = Bus::connect(eager(broker.url(), "pi"));
+    drop(events);
+    let mut peer = broker.let_in().await;
+    peer.say(&event_topic(), "unheard").await;
+    let delivery = bus.publish(Message::new(event_topic(), "heard"));
+    let publish = peer.read_publish().await;
+    peer.ack(&publish).await;
+    until_delivered([delivery]).await;
+}
+
+#[tokio::test]
 async fn a_denied_subscription_is_told() {
     let broker = Scripted::bind().await;
     let (bus, mut events) = Bus::connect(eager(broker.url(), "pi"));

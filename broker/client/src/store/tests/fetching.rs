@@ -100,6 +100,16 @@ async fn another_range_than_asked_for_is_refused() {
 }
 
 #[tokio::test]
+async fn a_range_that_is_not_as_long_as_it_says_is_noticed_at_its_end() {
+    let (store, key, _) = holding(&[Fault::RangeOffBy(1), Fault::RangeOffBy(-1)]).await;
+    let client = client(&[&store]);
+    let shorter = read(&mut client.fetch(key, 500, MAX + 1).await.unwrap()).await.unwrap_err();
+    assert!(matches!(shorter, StoreError::Cut { .. }), "{shorter:?}");
+    let longer = read(&mut client.fetch(key, 500, MAX).await.unwrap()).await.unwrap_err();
+    assert!(is_unusual(&longer), "{longer:?}");
+}
+
+#[tokio::test]
 async fn a_store_without_ranges_starts_over() {
     let (store, key, bytes) = holding(&[Fault::NoRange]).await;
     let mut body = client(&[&store]).fetch(key, 500, MAX).await.unwrap();

@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use schemas::id::Digest;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpSocket, TcpStream},
+    time::sleep,
 };
 
 use crate::store::{Key, StoreUrl};
@@ -25,10 +27,14 @@ pub(super) enum Fault {
     StallAfter(usize),
     /// The body does not begin where it should.
     WrongRange,
+    /// The range that is said is longer or shorter than the body, by so much.
+    RangeOffBy(isize),
     /// The whole is sent, whatever was asked for.
     NoRange,
     /// The length of the body is not said.
     NoLength,
+    /// The answer takes half a second.
+    Late,
     /// More comes than was said.
     TooMuch,
     /// Another body than there should be.
@@ -130,6 +136,9 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) -> Option<()> {
         Some(Fault::Status(status)) => Answer { status, headers: Vec::new(), body: Vec::new() },
         _ => answer(&mut state.lock().unwrap(), &request, &body, fault),
     };
+    if fault == Some(Fault::Late) {
+        sleep(Duration::from_millis(500)).await;
+    }
     if !is_whole {
         return end(stream, fault).await;
     }
@@ -210,7 +219,11 @@ fn get(state: &State, request: &Request, fault: Option<Fault>) -> Answer {
         return Answer { status: 416, headers, body: Vec::new() };
     }
     let first = if fault == Some(Fault::WrongRange) { first - 1 } else { first };
-    let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
+    let total = match fault {
+        Some(Fault::RangeOffBy(count)) => bytes.len().saturating_add_signed(count),
+        _ => bytes.len(),
+    };
+    let range = format!("bytes {first}-{}/{total}", total - 1);
     Answer { status: 206, headers: vec![("Content-Range", range)], body: bytes[first..].to_vec() }
 }
 

@@ -3,9 +3,11 @@
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use schemas::id::Digest;
+use tokio::time::timeout;
 
 use super::{
     Key, StoreError, client,
@@ -150,10 +152,22 @@ async fn a_store_that_stops_taking_is_noticed() {
     let (key, bytes) = object(40_000_000);
     let store = Flaky::start(&[Fault::Status(404), Fault::StallAfter(1000), Fault::Status(403)]).await;
     let source = Source::Bytes(bytes.into());
-    let error = impatient(&[&store]).upload(key, &source, &|_| {}).await.unwrap_err();
+    let client = impatient(&[&store]);
+    // The kernel gives up too, but after half a minute only.
+    let given_up = timeout(Duration::from_secs(20), client.upload(key, &source, &|_| {})).await;
+    let error = given_up.unwrap().unwrap_err();
     // The second try is refused, which shows that the first was given up.
     assert!(matches!(error, StoreError::Denied { .. }), "{error:?}");
     assert_eq!(store.log(), ["HEAD", "PUT 0", "HEAD"]);
+}
+
+#[tokio::test]
+async fn a_store_may_take_longer_to_check_and_keep_what_it_got() {
+    let store = Flaky::start(&[Fault::Late]).await;
+    let (key, bytes) = object(1000);
+    let source = Source::Bytes(bytes.into());
+    assert_eq!(impatient(&[&store]).upload(key, &source, &|_| {}).await.unwrap(), Uploaded::Stored);
+    assert_eq!(store.log(), ["PUT 0"]);
 }
 
 #[tokio::test]
