@@ -128,7 +128,7 @@ impl Identity {
         if let Some(bytes) = remembered
             && let Err(error) = identity.accept_record(bytes)
         {
-            warn!(error = %chain(&error), "the remembered record is ignored, the file's counts");
+            warn!(error = %chain(&error), "Remembered record is ignored, the one of the file counts");
         }
         Ok(identity)
     }
@@ -167,7 +167,7 @@ impl Identity {
             };
         }
         if record.key != self.key.public() {
-            warn!(record = %got, "the fleet expects another key of this node and will not believe its reports");
+            warn!(record = %got, "Fleet expects another key of this node and will not believe its reports");
         }
         self.record = record;
         Ok(true)
@@ -202,7 +202,7 @@ fn open_key(path: &Path) -> Result<SecretKey, IdentityError> {
     /// Others may not even read it.
     const PRIVATE: u32 = 0o077;
     if fs::metadata(path).is_ok_and(|found| found.permissions().mode() & PRIVATE != 0) {
-        warn!(path = %path.display(), "others can read the node's key: chmod 600");
+        warn!(path = %path.display(), "Others can read the key of this node: chmod 600");
     }
     let text = read_text("key", path)?;
     // A digest is the type with 32 bytes in hexadecimal.

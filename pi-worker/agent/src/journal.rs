@@ -22,7 +22,7 @@ pub fn load(dirs: &AppDirs) -> Result<Option<Saved>, JournalError> {
     let path = path(&dirs.root);
     match durable::read(&path) {
         Err(error @ JournalError::Damaged { .. }) => {
-            warn!(error = %chain(&error), "journal is set aside, the app goes on from its active slot");
+            warn!(error = %chain(&error), "Journal is set aside, the app goes on from its active slot");
             set_aside(&path)?;
             Ok(None)
         }

@@ -45,7 +45,7 @@ impl Memory {
         let mut memory = match durable::read(&path) {
             Ok(read) => read.unwrap_or_default(),
             Err(error @ DurableError::Damaged { .. }) => {
-                warn!(error = %chain(&error), "the node's memory is begun anew");
+                warn!(error = %chain(&error), "Memory of this node is begun anew");
                 Self { boot: clock_secs, ..Self::default() }
             }
             Err(error) => return Err(error),

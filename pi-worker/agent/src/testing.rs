@@ -1,5 +1,8 @@
 //! A fleet of one node for tests: its keys, its files, its documents.
 
+pub(crate) mod mosquitto;
+pub(crate) mod server;
+
 use std::{collections::BTreeMap, fs, path::Path};
 
 use schemas::{
@@ -122,7 +125,11 @@ pub(crate) fn order(group: &str, app: &str, revision: u64, release: Digest) -> O
 }
 
 pub(crate) fn announcement(group: &str, app: &str, revision: u64) -> Announcement {
-    let release = Signed::seal(&release(app), &[fleet_key()]);
+    announcement_of(&release(app), group, app, revision)
+}
+
+pub(crate) fn announcement_of(release: &Release, group: &str, app: &str, revision: u64) -> Announcement {
+    let release = Signed::seal(release, &[fleet_key()]);
     let order = Signed::seal(&order(group, app, revision, release.digest()), &[fleet_key()]);
     Announcement { order, release }
 }

@@ -1,7 +1,5 @@
 //! The fetcher against a store that misbehaves.
 
-mod server;
-
 use std::{fs, sync::Mutex, time::Duration};
 
 use bus_client::store::Key;
@@ -12,9 +10,11 @@ use schemas::{
     time::UnixTime,
 };
 
-use self::server::{Server, Trick};
 use super::*;
-use crate::testing::{self, noise};
+use crate::testing::{
+    self, noise,
+    server::{Server, Trick},
+};
 
 /// More than stays in memory, and nothing that compresses.
 const LARGE: usize = 3 * 1024 * 1024;

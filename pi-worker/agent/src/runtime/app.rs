@@ -100,3 +100,8 @@ impl App {
 pub(super) fn may_be_cut(effect: &Effect) -> bool {
     matches!(effect, Effect::Fetch(_) | Effect::Stage(_) | Effect::PreCheck(_))
 }
+
+/// Whether an effect belongs to the short time in which no release runs, which is no time to end.
+pub(super) fn must_go_on(effect: &Effect) -> bool {
+    matches!(effect, Effect::Persist(_) | Effect::Stop(_) | Effect::Switch(_) | Effect::Start(_))
+}

@@ -6,6 +6,8 @@ mod event;
 mod hands;
 mod node;
 mod speaker;
+#[cfg(test)]
+mod tests;
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 

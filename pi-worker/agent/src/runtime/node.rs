@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::{
-    app::{App, may_be_cut},
+    app::{App, may_be_cut, must_go_on},
     cadence::{Cadence, Urgency},
     event::Event,
     hands::Hands,
@@ -284,7 +284,7 @@ impl<I: Installer> Node<I> {
     }
 
     fn begin(&mut self, app: &AppId, effect: Effect) {
-        if self.state.ends_by_ms.is_some() {
+        if self.state.ends_by_ms.is_some() && !must_go_on(&effect) {
             // The journal knows where to go on.
             return;
         }

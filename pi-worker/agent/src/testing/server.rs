@@ -14,7 +14,7 @@ use tokio::{
 
 /// What the store does to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trick {
+pub(crate) enum Trick {
     /// Sends so many bytes of the body and closes.
     CutAfter(usize),
     /// Answers that it is in trouble.
@@ -24,7 +24,7 @@ pub(super) enum Trick {
 }
 
 /// A running store; it ends when it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     shared: Arc<Shared>,
     address: String,
     task: AbortHandle,
@@ -39,7 +39,7 @@ struct Shared {
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared::default());
@@ -52,32 +52,32 @@ impl Server {
         Self { shared, address, task: task.abort_handle() }
     }
 
-    pub(super) fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.address
     }
 
     /// Stores these bytes, right or wrong.
-    pub(super) fn put(&self, key: Key, stored: Vec<u8>) {
+    pub(crate) fn put(&self, key: Key, stored: Vec<u8>) {
         self.shared.content.lock().unwrap().insert(path(key), stored);
     }
 
-    pub(super) fn remove(&self, key: Key) {
+    pub(crate) fn remove(&self, key: Key) {
         self.shared.content.lock().unwrap().remove(&path(key));
     }
 
     /// Does these tricks to the next requests for it, one each.
-    pub(super) fn play(&self, key: Key, tricks: &[Trick]) {
+    pub(crate) fn play(&self, key: Key, tricks: &[Trick]) {
         let tricks = tricks.iter().rev().copied().collect();
         self.shared.tricks.lock().unwrap().insert(path(key), tricks);
     }
 
     /// The first bytes that requests for it asked for.
-    pub(super) fn asked(&self, key: Key) -> Vec<usize> {
+    pub(crate) fn asked(&self, key: Key) -> Vec<usize> {
         let asked = self.shared.asked.lock().unwrap();
         asked.iter().filter(|(asked, _)| *asked == path(key)).map(|(_, offset)| *offset).collect()
     }
 
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.shared.asked.lock().unwrap().len()
     }
 }
