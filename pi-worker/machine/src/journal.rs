@@ -1,5 +1,7 @@
 //! The journal in memory: what is on the disk, and what goes there next.
 
+use std::collections::BTreeSet;
+
 use schemas::{
     id::{Digest, GroupId, Revision},
     report::Outcome,
@@ -40,8 +42,8 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) change: Change,
-    /// Outcomes that go to the disk with it.
-    ended: Vec<Outcome>,
+    /// How many of the ended orders go to the disk with it.
+    ended: usize,
 }
 
 /// What is on the disk, and what waits to get there.
@@ -49,7 +51,9 @@ pub(crate) struct Draft {
 pub(crate) struct Journal {
     /// As on the disk, but for what is only noted; after a failed store of a roll back, ahead of it.
     saved: Saved,
-    /// Outcomes that nobody was told of yet.
+    /// Trees that the journal on the disk may name: the last that was stored, and those that could not be after it.
+    named: BTreeSet<Digest>,
+    /// Orders that ended, and nobody was told yet.
     ended: Vec<Outcome>,
     /// Whether something was noted.
     dirty: bool,
@@ -105,7 +109,8 @@ impl Change {
 
 impl Journal {
     pub(crate) fn new(saved: Saved) -> Self {
-        Self { saved, ended: Vec::new(), dirty: false, not_before_ms: 0 }
+        let named = saved.trees().collect();
+        Self { saved, named, ended: Vec::new(), dirty: false, not_before_ms: 0 }
     }
 
     pub(crate) fn saved(&self) -> &Saved {
@@ -136,6 +141,11 @@ impl Journal {
         self.saved.outcomes.iter().chain(&self.ended).any(|outcome| outcome.revision == revision)
     }
 
+    /// Slots that must stay: without them the journal on the disk could not be followed.
+    pub(crate) fn named(&self) -> impl Iterator<Item = Digest> {
+        self.named.iter().copied().chain(self.saved.trees())
+    }
+
     /// Whether there are outcomes that nobody was told of.
     pub(crate) fn has_news(&self) -> bool {
         !self.ended.is_empty()
@@ -148,22 +158,22 @@ impl Journal {
 
     /// The next journal, to be given back to `stored` or `not_stored`.
     fn draft(&mut self, change: Change) -> (Saved, Draft) {
-        let ended = std::mem::take(&mut self.ended);
         let mut saved = self.saved.clone();
-        for outcome in &ended {
+        for outcome in &self.ended {
             outcome::push(&mut saved, outcome.clone());
         }
         change.apply(&mut saved);
+        self.named.extend(saved.trees());
         self.dirty = false;
-        (saved, Draft { change, ended })
+        (saved, Draft { change, ended: self.ended.len() })
     }
 
     /// Takes over what of a draft is true whether it was stored or not, and gives what people can be told.
     fn settle(&mut self, draft: &Draft, with_change: bool) -> Vec<Outcome> {
-        for outcome in &draft.ended {
+        let mut told: Vec<Outcome> = self.ended.drain(..draft.ended).collect();
+        for outcome in &told {
             outcome::push(&mut self.saved, outcome.clone());
         }
-        let mut told = draft.ended.clone();
         if with_change {
             draft.change.apply(&mut self.saved);
             told.extend(draft.change.outcome().cloned());
@@ -192,7 +202,11 @@ impl Machine {
             self.journal.dirty = true;
             self.journal.not_before_ms = now.mono_ms + JOURNAL_PAUSE_MS;
         }
-        for outcome in self.journal.settle(draft, result.is_ok() || holds) {
+        let told = self.journal.settle(draft, result.is_ok() || holds);
+        if result.is_ok() {
+            self.journal.named = self.journal.saved.trees().collect();
+        }
+        for outcome in told {
             self.outbox.say(Effect::told(outcome.verdict, outcome.version, outcome.reason));
         }
         match draft.change {

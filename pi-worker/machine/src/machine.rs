@@ -47,8 +47,8 @@ pub struct Machine {
     pub(crate) wake_ms: Option<u64>,
     pub(crate) bus: Option<Bus>,
     pub(crate) watched: Option<Watched>,
-    /// The slots that stay, when others are to be removed.
-    pub(crate) tidy: Option<Vec<Digest>>,
+    /// Slots are to be removed, but for this and those that the journal needs.
+    pub(crate) tidy: Option<Digest>,
     #[cfg(test)]
     pub(crate) arrows: Vec<(&'static str, &'static str)>,
 }
@@ -176,16 +176,6 @@ impl Machine {
         if let Some(watched) = &mut self.watched {
             watched.healthy = Some(false);
         }
-    }
-
-    /// After the next verdict's store, every slot goes but what is committed, what was before, and `tree`.
-    pub(crate) fn tidy_but(&mut self, tree: Digest) {
-        let saved = self.journal.saved();
-        let mut keep: Vec<Digest> = saved.current.iter().chain(&saved.previous).map(Slot::tree).collect();
-        keep.push(tree);
-        keep.sort_unstable();
-        keep.dedup();
-        self.tidy = Some(keep);
     }
 
     fn done(&mut self, result: Result<Yield, Fault>, now: Now) {

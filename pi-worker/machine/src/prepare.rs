@@ -1,6 +1,13 @@
 //! From the order to a slot that is ready: nothing that runs is touched here.
 
-use schemas::{id::Revision, reason::Reason, report::Verdict, status::EventType};
+use std::collections::BTreeSet;
+
+use schemas::{
+    id::{Digest, Revision},
+    reason::Reason,
+    report::Verdict,
+    status::EventType,
+};
 
 use crate::{
     effect::Effect,
@@ -27,8 +34,9 @@ impl Machine {
         if !self.outbox.is_free() {
             return;
         }
-        if let Some(keep) = self.tidy.take() {
-            return self.outbox.ask(Effect::Prune { keep }, Flight::Prune);
+        if let Some(tree) = self.tidy.take() {
+            let keep: BTreeSet<Digest> = self.journal.named().chain([tree]).collect();
+            return self.outbox.ask(Effect::Prune { keep: keep.into_iter().collect() }, Flight::Prune);
         }
         match self.choose(None, now) {
             Choice::Begin(slot) => self.begin(*slot, now),
@@ -214,7 +222,7 @@ impl Machine {
             Subject::from(&job.slot).ended(verdict, failure, job.spent_until(now.mono_ms), now.wall);
         let tree = job.slot.tree();
         self.journal.note_outcome(outcome);
-        self.tidy_but(tree);
+        self.tidy = Some(tree);
         self.enter(State::Idle);
     }
 }

@@ -84,7 +84,7 @@ impl Machine {
     pub(crate) fn roll_back_ended(&mut self) {
         let State::RollingBack(job, _) = &self.state else { return };
         let tree = job.slot.tree();
-        self.tidy_but(tree);
+        self.tidy = Some(tree);
         self.enter(State::Idle);
     }
 

@@ -135,6 +135,15 @@ impl Saved {
             guarded: None,
         }
     }
+
+    /// The trees that are needed to go on from here.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = Digest> {
+        let under_way = match &self.step {
+            Step::Idle => None,
+            Step::Trying { slot, .. } | Step::RollingBack { slot, .. } => Some(&**slot),
+        };
+        self.current.iter().chain(&self.previous).chain(under_way).map(Slot::tree)
+    }
 }
 
 impl Slot {

@@ -50,7 +50,7 @@ impl Machine {
         if let Some(current) = self.current()
             && self.journal.has_outcome(self.saved().obeyed)
         {
-            self.tidy_but(current.tree());
+            self.tidy = Some(current.tree());
         }
     }
 

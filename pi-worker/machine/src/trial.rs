@@ -100,7 +100,7 @@ impl Machine {
             return;
         }
         let (tree, exited) = (job.slot.tree(), trial.exited.is_some());
-        self.tidy_but(tree);
+        self.tidy = Some(tree);
         self.enter(State::Idle);
         self.keeper.up(now);
         if exited {

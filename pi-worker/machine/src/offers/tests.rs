@@ -119,6 +119,17 @@ fn a_release_without_a_part_for_the_node_is_refused_once() {
 }
 
 #[test]
+fn an_order_that_comes_again_while_its_verdict_is_stored_gets_no_second_one() {
+    let mut node = Node::running(5);
+    let expired = order(6, 6).with(|order| order.expires = WALL.minus_secs(700));
+    node.hold("persist");
+    node.announce(expired.clone());
+    node.announce(expired);
+    node.release_stored();
+    assert_eq!(node.machine.report().outcomes.len(), 2);
+}
+
+#[test]
 fn what_is_installed_already_is_kept_without_a_restart() {
     let mut node = Node::running(5);
     node.announce(order(6, 5));

@@ -72,6 +72,24 @@ fn a_journal_that_cannot_be_written_does_not_stop_going_back() {
 }
 
 #[test]
+fn a_slot_that_the_journal_on_the_disk_still_names_is_not_removed() {
+    let mut node = on_trial();
+    for _ in 0..99 {
+        node.fault("persist", fault(Reason::DiskFull, false));
+    }
+    node.exit();
+    node.healthy();
+    node.announce(order(7, 7));
+    node.wait(60_000);
+    let named = crate::testing::tree(6);
+    let prunes = node.done.iter().filter_map(|effect| match effect {
+        crate::Effect::Prune { keep } => Some(keep.contains(&named)),
+        _ => None,
+    });
+    assert_eq!(prunes.collect::<Vec<_>>(), [true, true]);
+}
+
+#[test]
 fn a_switch_back_that_fails_is_tried_again_with_the_release_before_running() {
     let mut node = on_trial();
     for _ in 0..3 {
