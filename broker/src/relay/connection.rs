@@ -89,7 +89,6 @@ where
         }
         Err(_late) => return debug!(%peer, "client did not connect in time"),
     };
-    wire.release_input();
     debug!(%peer, client = %guest.id, user = guest.user.name(), "client connected");
     let from = guest.attached.from;
     let detach = |in_peace| Event::Detach { key: from.key, attachment: from.attachment, in_peace };
@@ -116,6 +115,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn run(&mut self) -> Over {
         let timer = sleep_until(self.next_check());
         tokio::pin!(timer);
+        // MQTT 3.1.4: a client may send on without waiting for CONNACK.
+        if let Err(over) = self.read().await {
+            return over;
+        }
         loop {
             if let Err(over) = self.turn(timer.as_mut()).await {
                 return over;

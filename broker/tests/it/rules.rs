@@ -87,6 +87,19 @@ fn other_protocol_levels_are_refused_with_code_1() {
 }
 
 #[test]
+fn a_client_may_send_on_without_waiting_for_its_welcome() {
+    let bus = Bus::open();
+    let mut bytes = Hello::new("hasty").bytes();
+    bytes.extend([0x82, 6, 0, 1, 0, 1, b'a', 0]);
+    bytes.extend([0x30, 4, 0, 1, b'a', b'x']);
+    let mut client = Client::silent(bus.mqtt());
+    client.send_bytes(&bytes);
+    assert!(matches!(client.packet(), Packet::ConnAck(_)));
+    assert!(matches!(client.packet(), Packet::SubAck(_)));
+    assert_eq!(client.messages(1), ["a=x q0"]);
+}
+
+#[test]
 fn an_empty_client_id_needs_a_clean_session() {
     let bus = Bus::open();
     let connect = |hello: &Hello| Client::connect(bus.mqtt(), hello);
