@@ -1,0 +1,133 @@
+//! The command line: one file per command.
+
+mod guard;
+mod run;
+mod status;
+mod verify;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use agent::SettingsError;
+use clap::{Args, Parser, Subcommand};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// Exit code of a command line or of settings that make no sense.
+const USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  pi-worker run --config /etc/deploybus/pi-worker.toml      be a node of the fleet
+  pi-worker status --config /etc/deploybus/pi-worker.toml   what runs here, also while the worker is down
+  pi-worker verify --config /etc/deploybus/pi-worker.toml   read every installed file back and compare
+  RUST_LOG=debug pi-worker run --config pi-worker.toml      say more
+
+`publisher node add` writes the settings file.
+
+Exit codes: 0 all is well, 1 something failed or differs, 2 wrong usage or settings.";
+
+/// The node on a Raspberry Pi: takes signed releases from the bus, installs, proves and reports them.
+#[derive(Debug, Parser)]
+#[command(name = "pi-worker", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be a node of the fleet, until SIGTERM or SIGINT; apps run on without their worker
+    Run {
+        #[command(flatten)]
+        config: Config,
+        /// Stop the apps too when the worker is stopped
+        #[arg(long)]
+        stop_apps: bool,
+    },
+    /// Before apps start: count the try of a release on trial, or go back when none is left; needs no network
+    Guard(Config),
+    /// Show what runs here and what was reported last
+    Status {
+        #[command(flatten)]
+        config: Config,
+        /// As one JSON object: {"running": …, "status": …}
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every installed file back from the disk and list what is not as it was signed
+    Verify(Config),
+}
+
+#[derive(Debug, Args)]
+struct Config {
+    /// Settings file of the node
+    #[arg(long, value_name = "FILE", default_value = "/etc/deploybus/pi-worker.toml")]
+    config: PathBuf,
+}
+
+/// The `pi-worker` program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Nothing is left to do when even that cannot be printed.
+            let _ = err.print();
+            return if err.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    log_to_stderr();
+    let done = match cli.command {
+        Command::Run { config, stop_apps } => run::run(&config.config, stop_apps),
+        Command::Guard(config) => guard::guard(&config.config),
+        Command::Status { config, json } => status::status(&config.config, json),
+        Command::Verify(config) => verify::verify(&config.config),
+    };
+    done.unwrap_or_else(|err| {
+        error!("{err:#}");
+        if err.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    })
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // The journal has the time of each line already.
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
+}
+
+/// Prints a line for people and scripts. That nobody reads it is no failure.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_example_is_a_command_that_is_understood() {
+        Cli::command().debug_assert();
+        let lines =
+            EXAMPLES.lines().filter(|line| line.contains("pi-worker run") || line.starts_with("  pi-"));
+        for line in lines {
+            let words =
+                line.split("   ").next().unwrap().split_whitespace().filter(|word| !word.contains('='));
+            assert!(Cli::try_parse_from(words.clone()).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["pi-worker", "dance"]).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! The settings of a command and the node's data folder, which belongs to one worker at a time.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
+    path::Path,
+};
+
+use agent::Settings;
+use anyhow::Context as _;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+/// The settings in the file.
+pub(crate) fn load(config: &Path) -> anyhow::Result<Settings> {
+    let config = std::path::absolute(config).context("cannot find the current folder")?;
+    let mut settings = Settings::load(&config)?;
+    // One name for the folder, for it is in the environment of apps, by which they are found again.
+    if let Ok(real) = settings.data.canonicalize() {
+        settings.data = real;
+    }
+    Ok(settings)
+}
+
+/// The settings in the file, with the data folder taken.
+pub(crate) fn open(config: &Path) -> anyhow::Result<(Settings, Lock)> {
+    let data = load(config)?.data;
+    fs::create_dir_all(&data).with_context(|| format!("cannot create data folder {}", data.display()))?;
+    let settings = load(config)?;
+    let lock = Lock::take(&settings.data)?;
+    Ok((settings, lock))
+}
+
+/// The data folder, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file is what unlocks")] File);
+
+/// Somebody else has the data folder.
+#[derive(Debug, thiserror::Error)]
+#[error("pi-worker{} runs on data folder {data} already: stop it, or give this one another `data`", pid.trim_end())]
+pub(crate) struct Taken {
+    data: String,
+    pid: String,
+}
+
+impl Lock {
+    /// Takes the folder; [`Taken`] is among the errors.
+    fn take(data: &Path) -> anyhow::Result<Self> {
+        let path = data.join("lock");
+        let failed = || format!("cannot lock {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                // Only makes the message clearer.
+                let _ = file.read_to_string(&mut pid);
+                return Err(Taken { data: data.display().to_string(), pid: format!(" {pid}") }.into());
+            }
+            locked => locked.with_context(failed)?,
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(failed)?;
+        Ok(Self(file))
+    }
+
+    /// Whether somebody has the folder.
+    pub(crate) fn is_taken(data: &Path) -> bool {
+        let Ok(file) = File::open(data.join("lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_belongs_to_one_worker_and_the_second_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!Lock::is_taken(folder.path()));
+        let lock = Lock::take(folder.path()).unwrap();
+        assert!(Lock::is_taken(folder.path()));
+        let text = Lock::take(folder.path()).unwrap_err().to_string();
+        assert!(
+            text.starts_with(&format!("pi-worker {} runs on data folder /", std::process::id())),
+            "{text}"
+        );
+        drop(lock);
+        assert!(!Lock::is_taken(folder.path()));
+        Lock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,243 @@
+//! The installer of trees: slots on the disk, run as a process, as a systemd unit, or not at all.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use agent::{AppDirs, Cancel, Installer, Notices, Settings};
+use machine::{Fault, Slot};
+use schemas::{
+    id::{AppId, Digest},
+    manifest::Manifest,
+    reason::Reason,
+    release::{Hook, PartKind, Run},
+};
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use crate::{
+    fault::{chain, fault},
+    probe::{Asker, LastWords, Prober},
+    program::{self, ProgramError},
+    slots::{Places, Slots, replace},
+    supervisor::{Launch, Log, Supervisor},
+    surroundings::Surroundings,
+    systemd::Units,
+};
+
+/// Installs and runs trees.
+#[derive(Debug)]
+pub(crate) struct TreeInstaller {
+    settings: Settings,
+    platform: String,
+    apps: Mutex<BTreeMap<AppId, Arc<Slots>>>,
+    supervisor: Supervisor,
+    units: Arc<Units>,
+    prober: Prober,
+}
+
+impl TreeInstaller {
+    pub(crate) fn new(settings: Settings, notices: Notices) -> Self {
+        Self {
+            settings,
+            platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            apps: Mutex::default(),
+            supervisor: Supervisor::new(notices.clone()),
+            units: Arc::new(Units::new(notices.clone())),
+            prober: Prober::new(notices),
+        }
+    }
+
+    /// Stops every app that was started.
+    pub(crate) async fn stop_apps(&self) {
+        let apps: Vec<_> = self.lock().keys().cloned().collect();
+        for app in apps {
+            let Some(slot) = self.active(&app) else { continue };
+            if let Err(fault) = self.stop(&app, &slot).await {
+                warn!(%app, text = %fault.text, "cannot stop app");
+            }
+        }
+    }
+
+    /// The slots of the app. What an earlier run of the worker left unfinished is swept away at the first use.
+    fn slots(&self, app: &AppId) -> Arc<Slots> {
+        let mut apps = self.lock();
+        if let Some(slots) = apps.get(app) {
+            return slots.clone();
+        }
+        let slots = Arc::new(slots_of(&self.settings, app));
+        if let Err(fault) = slots.sweep() {
+            warn!(%app, text = %fault.text, "cannot remove what was left unfinished");
+        }
+        apps.insert(app.clone(), slots.clone());
+        slots
+    }
+
+    fn surroundings(&self, app: &AppId, slot: &Slot) -> Surroundings {
+        Surroundings::new(self.slots(app).places(), app, slot, &self.settings.env)
+    }
+
+    fn asker(&self, app: &AppId, slot: &Slot) -> Asker {
+        Asker { surroundings: self.surroundings(app, slot), units: self.units.clone() }
+    }
+
+    async fn start_process(&self, app: &AppId, slot: &Slot, words: &[String]) -> Result<(), Fault> {
+        let (slots, around) = (self.slots(app), self.surroundings(app, slot));
+        around.make_folders()?;
+        let command = around.command(words).map_err(|err| fault(Reason::StartFailed, chain(err)))?;
+        let launch = Launch { app, slot, places: slots.places(), digest: around.launch(words) };
+        self.supervisor.start(&launch, command).await
+    }
+
+    async fn start_unit(&self, app: &AppId, slot: &Slot, unit: &str) -> Result<(), Fault> {
+        let (slots, around) = (self.slots(app), self.surroundings(app, slot));
+        around.make_folders()?;
+        // The unit may name it as its EnvironmentFile.
+        let environment = around.environment().as_systemd_file();
+        in_background(move || replace(&slots.places().environment(), environment.as_bytes())).await?;
+        self.units.start(app, unit).await
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppId, Arc<Slots>>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slots of an app, as they are on the disk.
+pub(crate) fn slots_of(settings: &Settings, app: &AppId) -> Slots {
+    let AppDirs { root, data, objects } = settings.app_dirs(app);
+    Slots::new(Places::new(AppDirs { root, data, objects }))
+}
+
+impl Installer for TreeInstaller {
+    fn platform(&self) -> &str {
+        &self.platform
+    }
+
+    fn kinds(&self) -> &[PartKind] {
+        &[PartKind::Tree]
+    }
+
+    fn active(&self, app: &AppId) -> Option<Slot> {
+        self.slots(app).active()
+    }
+
+    fn present(&self, app: &AppId, manifest: &Manifest) -> BTreeMap<Digest, u64> {
+        self.slots(app).present(manifest)
+    }
+
+    async fn stage(
+        &self,
+        app: &AppId,
+        slot: &Slot,
+        manifest: Arc<Manifest>,
+        cancel: Cancel,
+    ) -> Result<(), Fault> {
+        let (slots, slot) = (self.slots(app), slot.clone());
+        in_background(move || {
+            let checkpoint = || if cancel.is_cancelled() { Err(cancelled()) } else { Ok(()) };
+            slots.stage(&slot, &manifest, &checkpoint)
+        })
+        .await
+    }
+
+    async fn pre_check(&self, app: &AppId, slot: &Slot, cancel: Cancel) -> Result<(), Fault> {
+        let Some(hook) = &slot.part.pre_check else { return Ok(()) };
+        let around = self.surroundings(app, slot);
+        around.make_folders()?;
+        tokio::select! {
+            checked = pre_check(hook, &around) => checked,
+            () = cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    async fn stop(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        self.prober.end(app);
+        match &slot.part.run {
+            Run::Process { stop_timeout_ms, .. } => {
+                let patience = Duration::from_millis(*stop_timeout_ms);
+                self.supervisor.stop(app, self.slots(app).places(), patience).await
+            }
+            Run::Systemd { unit } => self.units.stop(app, unit).await,
+            Run::None => Ok(()),
+        }
+    }
+
+    async fn switch(&self, app: &AppId, slot: Option<&Slot>) -> Result<(), Fault> {
+        let (slots, slot) = (self.slots(app), slot.cloned());
+        in_background(move || slots.switch(slot.as_ref())).await
+    }
+
+    async fn start(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        match &slot.part.run {
+            Run::Process { command, .. } => self.start_process(app, slot, command).await,
+            Run::Systemd { unit } => self.start_unit(app, slot, unit).await,
+            Run::None => Ok(()),
+        }
+    }
+
+    fn watch(&self, app: &AppId, slot: &Slot) {
+        let last_words = match &slot.part.run {
+            Run::Process { .. } => Words::Log(Log::new(self.slots(app).places().log(app))),
+            Run::Systemd { unit } => Words::Unit(unit.clone()),
+            Run::None => Words::None,
+        };
+        self.prober.watch(app, slot, self.asker(app, slot), last_words);
+    }
+
+    async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        self.asker(app, slot).prove(slot).await
+    }
+
+    async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {
+        let (slots, keep) = (self.slots(app), keep.to_vec());
+        in_background(move || slots.prune(&keep)).await
+    }
+}
+
+/// Where the last words of an app are.
+enum Words {
+    Log(Log),
+    Unit(String),
+    None,
+}
+
+impl LastWords for Words {
+    async fn tail(&self) -> Vec<String> {
+        match self {
+            Self::Log(log) => log.tail(),
+            Self::Unit(unit) => Units::log_tail(unit).await,
+            Self::None => Vec::new(),
+        }
+    }
+}
+
+async fn pre_check(hook: &Hook, around: &Surroundings) -> Result<(), Fault> {
+    let failed = |text: String| fault(Reason::PreCheckFailed, format!("pre-check: {text}"));
+    let command = around.command(&hook.command).map_err(|err| failed(chain(err)))?;
+    match program::run(command, Duration::from_millis(hook.timeout_ms)).await {
+        Ok(ended) if ended.status.success() => Ok(()),
+        Ok(ended) => {
+            Err(Fault { log_tail: ended.log_tail, ..failed(format!("ended with {}", ended.status)) })
+        }
+        Err(ProgramError::Timeout { limit, log_tail }) => {
+            let text = format!("pre-check did not end within {} ms and was killed", limit.as_millis());
+            Err(Fault { log_tail, ..fault(Reason::HookTimeout, text) })
+        }
+        Err(err) => Err(failed(chain(err))),
+    }
+}
+
+/// Runs work that waits for the disk where it holds nobody up.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    spawn_blocking(work).await.unwrap_or_else(|err| std::panic::resume_unwind(err.into_panic()))
+}
+
+/// The answer of work that nobody waits for any more.
+fn cancelled() -> Fault {
+    fault(Reason::Superseded, "was cancelled")
+}
