@@ -115,6 +115,7 @@ pub(crate) enum NodeCommand {
 Examples:
   publisher node add pi-kitchen --group canary
   publisher node add pi-barn --group barn --label site=farm --out /media/sd/deploybus
+  publisher node add pi-hall --group canary --env PORT=8080
   publisher node add pi-kitchen --group canary --force          a new key, the old one is no longer believed")]
     Add(NodeAdd),
     /// List the nodes that were added from here
@@ -141,8 +142,11 @@ pub(crate) struct NodeAdd {
     #[arg(long)]
     pub(crate) no_all: bool,
     /// Something to say about it, as KEY=VALUE; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Environment variable of its apps, above what a release says; may be given several times
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub(crate) env: Vec<(String, String)>,
     /// Folder where the worker keeps its data, on the node
     #[arg(long, value_name = "DIR", default_value = "/var/lib/deploybus")]
     pub(crate) data: PathBuf,
@@ -258,10 +262,10 @@ pub(crate) enum DocumentKind {
     Json,
 }
 
-fn parse_label(text: &str) -> Result<(String, String), &'static str> {
+fn parse_pair(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write it as KEY=VALUE, as in site=barn"),
+        _ => Err("write it as KEY=VALUE"),
     }
 }
 

@@ -12,6 +12,7 @@ use schemas::{
     report::Report,
     root::{Root, Trust},
     seal::{Document, RoleDocument, Signed},
+    time::UnixTime,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -77,6 +78,9 @@ pub(crate) enum DecodeError {
 
 type Attempt = Result<Decoded, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Keys whose numbers are Unix seconds.
+const TIMES: [&str; 7] = ["issued_at", "expires", "not_before", "built_at", "since", "at", "started_at"];
+
 /// Reads a document of `kind`, or of the one that fits.
 pub(crate) fn decode(
     bytes: &[u8],
@@ -120,8 +124,8 @@ fn attempt(bytes: &[u8], kind: DocumentKind, judge: Option<&Judge>) -> Attempt {
 fn announcement(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
     let announcement = Announcement::from_bytes(bytes)?;
     let (order, release) = (announcement.order.peek()?, announcement.release.peek()?);
-    let document =
-        json!({ "order": order, "release": release, "release_digest": announcement.release.digest() });
+    let release_digest = announcement.release.digest();
+    let document = readable(json!({ "order": order, "release": release, "release_digest": release_digest }));
     let signatures = match judge {
         Some(judge) => {
             let parts = [
@@ -141,7 +145,7 @@ fn announcement(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
 
 fn root(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
     let signed = Signed::<Root>::from_bytes(bytes)?;
-    let document = serde_json::to_value(signed.peek()?)?;
+    let document = readable(serde_json::to_value(signed.peek()?)?);
     let signatures = match (Trust::first(&signed), judge) {
         (Err(error), _) => Signatures::Wrong(error.to_string()),
         (Ok(_), None) => no_root(),
@@ -153,14 +157,14 @@ fn root(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
 
 fn role_document<T: RoleDocument>(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
     let signed = Signed::<T>::from_bytes(bytes)?;
-    let document = serde_json::to_value(signed.peek()?)?;
+    let document = readable(serde_json::to_value(signed.peek()?)?);
     let signatures = judge.map_or_else(no_root, |judge| judged(signed.verify(&judge.trust)));
     Ok(Decoded { kind: T::TYPE, signatures, document })
 }
 
 fn report(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
     let signed = Signed::<Report>::from_bytes(bytes)?;
-    let document = serde_json::to_value(signed.peek()?)?;
+    let document = readable(serde_json::to_value(signed.peek()?)?);
     let node = document["node"].as_str().and_then(|name| name.parse::<NodeId>().ok());
     let signatures = match (judge, node) {
         (Some(judge), Some(node)) => match judge.keys.get(&node) {
@@ -172,6 +176,24 @@ fn report(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
         _ => no_root(),
     };
     Ok(Decoded { kind: Report::TYPE, signatures, document })
+}
+
+/// The same with times as people read them.
+fn readable(mut document: Value) -> Value {
+    match &mut document {
+        Value::Object(entries) => {
+            for (key, value) in entries.iter_mut() {
+                let secs = value.as_u64().filter(|_| TIMES.contains(&key.as_str()));
+                *value = match secs {
+                    Some(secs) => UnixTime(secs).to_string().into(),
+                    None => readable(value.take()),
+                };
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = readable(value.take())),
+        _ => {}
+    }
+    document
 }
 
 fn manifest(bytes: &[u8]) -> Attempt {

@@ -53,7 +53,9 @@ impl Exit {
     /// What it means, for people.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "done; `announce` and `rollback`: every node of the group kept the release",
+            Self::Done => {
+                "done; `announce` and `rollback`: every node of the group kept it, unless --no-wait was given"
+            }
             Self::Failed => "failed: the message says what and what to do",
             Self::Usage => "wrong use of the command line",
             Self::NotKept => "at least one node did not keep it (rolled back, failed, refused, superseded)",

@@ -33,9 +33,6 @@ pub(crate) enum NoWayBack {
     /// No release has the wanted version.
     #[error("no release has version {wanted}; known are {known}")]
     UnknownVersion { wanted: String, known: String },
-    /// It is there already.
-    #[error("{0} is what is ordered now")]
-    IsPresent(String),
     /// A security release forbids it.
     #[error("{version} (counter {counter}) is below the floor {floor} that a release on the nodes has set")]
     BelowFloor { version: String, counter: Counter, floor: Counter },
@@ -67,12 +64,7 @@ impl Past<'_> {
 
     fn of_version(&self, wanted: &str) -> Result<&Kept<Release>, NoWayBack> {
         let fitting = self.releases.values().filter(|release| release.document.version == wanted);
-        let chosen =
-            fitting.max_by_key(|release| release.document.counter).ok_or_else(|| self.unknown(wanted))?;
-        if chosen.document.digest() == self.present.digest() {
-            return Err(NoWayBack::IsPresent(wanted.to_owned()));
-        }
-        Ok(chosen)
+        fitting.max_by_key(|release| release.document.counter).ok_or_else(|| self.unknown(wanted))
     }
 
     fn unknown(&self, wanted: &str) -> NoWayBack {
@@ -152,6 +144,6 @@ mod tests {
             "1.0 (counter 10) is below the floor 15 that a release on the nodes has set"
         );
         assert_eq!(error(Some("3"), 0), "no release has version 3; known are 1.0, 1.1");
-        assert_eq!(error(Some("1.1"), 0), "1.1 is what is ordered now");
+        assert_eq!(story.choose(&["1.0", "1.1"], &[], 0, Some("1.1")).unwrap(), "1.1");
     }
 }

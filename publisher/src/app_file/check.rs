@@ -117,6 +117,7 @@ impl TryFrom<String> for HttpUrl {
     }
 }
 
+/// `host:port`; as in all addresses, the node replaces `${NAME}`.
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct TcpAddress(String);
@@ -126,7 +127,9 @@ impl TryFrom<String> for TcpAddress {
 
     fn try_from(address: String) -> Result<Self, String> {
         let good = address.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+            let is_variable = port.starts_with("${") && port.ends_with('}');
+            let is_port = is_variable || port.parse::<u16>().is_ok_and(|port| port > 0);
+            !host.is_empty() && !host.contains(['/', ' ']) && is_port
         });
         if good { Ok(Self(address)) } else { Err(format!("`{address}` is not like `127.0.0.1:8000`")) }
     }

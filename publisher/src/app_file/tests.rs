@@ -26,7 +26,7 @@ healthy_after = 2
 unhealthy_after = 4
 
 [[check]]
-tcp = "127.0.0.1:8000"
+tcp = "127.0.0.1:${PORT}"
 
 [[check]]
 exec = ["./check.sh"]

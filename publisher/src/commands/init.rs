@@ -24,7 +24,7 @@ struct Made {
 }
 
 /// Makes a fleet and says what comes next.
-pub(super) fn run(dir: &Path, arguments: Init, screen: &Screen) -> Result<Exit> {
+pub(super) fn run(dir: &Path, is_found: bool, arguments: Init, screen: &Screen) -> Result<Exit> {
     let Init { fleet, bus, store } = arguments;
     init(dir, NewFleet { fleet, bus, store }, clock::now())?;
     let home = Home::open(dir)?;
@@ -37,20 +37,22 @@ pub(super) fn run(dir: &Path, arguments: Init, screen: &Screen) -> Result<Exit> 
         screen.json(&made)?;
         return Ok(Exit::Done);
     }
-    screen.say(&text(dir, home.settings.fleet.as_str()));
+    screen.say(&text(dir, home.settings.fleet.as_str(), is_found));
     Ok(Exit::Done)
 }
 
-fn text(dir: &Path, fleet: &str) -> String {
+/// `is_found`: other commands find the home without being told.
+fn text(dir: &Path, fleet: &str, is_found: bool) -> String {
     let broker = dir.join("broker");
     format!(
         "fleet {fleet} is in {dir}: keep a backup of its folder `keys`\n\
          \n\
          next:\n  \
            broker run --config {broker}/broker.toml --data {broker}/data\n  \
-           publisher node add pi-kitchen --group canary\n  \
-           publisher announce ./app --group canary",
+           publisher{home} node add pi-kitchen --group canary\n  \
+           publisher{home} announce ./app --group canary",
         dir = dir.display(),
         broker = broker.display(),
+        home = if is_found { String::new() } else { format!(" --home {}", dir.display()) },
     )
 }

@@ -25,8 +25,10 @@ use crate::{
 /// Carries out a command line.
 pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
     let dir = home_dir(cli.home)?;
+    let is_found =
+        home_dir(std::env::var_os("DEPLOYBUS_HOME").map(PathBuf::from)).is_ok_and(|found| found == dir);
     match cli.command {
-        Command::Init(init) => init::run(&dir, init, screen),
+        Command::Init(init) => init::run(&dir, is_found, init, screen),
         Command::Pack(pack) => pack::run(&dir, pack, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),

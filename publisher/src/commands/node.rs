@@ -43,6 +43,7 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         name: arguments.name,
         groups,
         labels: arguments.labels.into_iter().collect(),
+        env: arguments.env.into_iter().collect(),
         data: arguments.data,
         replace: arguments.force,
     };

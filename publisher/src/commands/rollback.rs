@@ -35,7 +35,7 @@ async fn go_back(home: &Home, session: &mut Session, arguments: &Rollback, scree
     let app = app(home, arguments)?;
     let (from, release) = choose(home, &fleet, arguments, &app)?;
     let (from, to) = (clean(&from), clean(&release.document.version));
-    screen.say(&format!("{app} goes back from {from} to {to} in {}", arguments.group));
+    screen.say(&format!("{app} {from} is ordered now in {}; it gets {to}", arguments.group));
     let following = &arguments.following;
     let uploaded = Uploaded::default();
     let ordering = Ordering { group: &arguments.group, release: &release, following, uploaded };

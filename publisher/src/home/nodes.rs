@@ -28,6 +28,8 @@ pub(crate) struct NewNode {
     pub(crate) name: NodeId,
     pub(crate) groups: BTreeSet<GroupId>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Environment of the node's apps.
+    pub(crate) env: BTreeMap<String, String>,
     /// Where the worker keeps its data on the node.
     pub(crate) data: PathBuf,
     /// Makes a node anew that was added before.
@@ -48,6 +50,8 @@ struct WorkerSettings<'a> {
     bus: String,
     store: Vec<String>,
     data: &'a Path,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: &'a BTreeMap<String, String>,
 }
 
 impl Home {
@@ -148,6 +152,7 @@ impl Home {
             bus: self.settings.bus.to_string(),
             store: vec![self.settings.store.to_string()],
             data: &new.data,
+            env: &new.env,
         };
         keys::store(&draft.join("node.key"), key)?;
         files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
