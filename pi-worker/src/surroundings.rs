@@ -52,7 +52,7 @@ impl Surroundings {
         let (folder, work, data) = (places.slot(tree), places.work(tree), places.data().to_owned());
         let text = |path: &Path| path.display().to_string();
         // A slot is read-only, so Python could not keep what it compiles there.
-        let defaults = [("PYTHONPYCACHEPREFIX", text(&work.join("pycache")))];
+        let defaults = [("PYTHONPYCACHEPREFIX", text(&places.pycache()))];
         let own = [
             ("DEPLOYBUS_APP", app.to_string()),
             ("DEPLOYBUS_VERSION", slot.version.clone()),

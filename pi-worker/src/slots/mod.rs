@@ -149,6 +149,7 @@ impl Slots {
             remove_if_there(&self.places.slot_file(tree))?;
             remove_if_there(&self.places.manifest(tree))?;
             disk::remove_tree(&self.places.work(tree))?;
+            disk::remove_tree(&self.places.pycache_of(tree))?;
         }
         disk::sync_folder(&slots)?;
         self.sweep()

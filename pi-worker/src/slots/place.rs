@@ -18,6 +18,7 @@ pub(super) const UNFINISHED: char = '.';
 /// slots/.old-<tree>/       a slot that is being removed
 /// current -> slots/<tree>
 /// work/<tree>/             writable, for hooks and caches
+/// work/pycache/            what Python compiled
 /// log/<app>.log            what the app says
 /// run/app.pid              which process the app is
 /// environment              for an app that is a systemd unit
@@ -52,6 +53,18 @@ impl Places {
 
     pub(crate) fn work(&self, tree: Digest) -> PathBuf {
         self.0.root.join("work").join(tree.to_string())
+    }
+
+    /// Where Python keeps what it compiled. One for all slots: it holds the standard library too, once and not for each
+    /// release (2.4 MB and a slow first start, measured with a small web server).
+    pub(crate) fn pycache(&self) -> PathBuf {
+        self.0.root.join("work/pycache")
+    }
+
+    /// Where Python keeps what it compiled of the slot: below the prefix by absolute path (`sys.pycache_prefix`).
+    pub(super) fn pycache_of(&self, tree: Digest) -> PathBuf {
+        let slot = self.slot(tree);
+        self.pycache().join(slot.strip_prefix("/").unwrap_or(&slot))
     }
 
     pub(crate) fn log(&self, app: &AppId) -> PathBuf {

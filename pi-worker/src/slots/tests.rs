@@ -254,10 +254,14 @@ fn pruning_keeps_current_and_what_it_is_told_to_keep() {
         ["1", "2", "3"].map(|v| node.install(v, &[("a", v, false), ("same", "s", false)]));
     node.slots.switch(Some(&three.slot)).unwrap();
     fs::create_dir_all(node.places().work(one.slot.tree())).unwrap();
+    let compiled = |release: &TestRelease| node.places().pycache_of(release.slot.tree());
+    fs::create_dir_all(compiled(&one)).unwrap();
+    fs::create_dir_all(compiled(&two)).unwrap();
     node.slots.prune(&[two.slot.tree()]).unwrap();
     assert_eq!(trees(node.places()), sorted([two.slot.tree(), three.slot.tree()]));
     assert_eq!(fs::read_dir(node.places().slots()).unwrap().count(), 6, "two slots with two files each");
     assert!(!node.places().work(one.slot.tree()).exists());
+    assert!(!compiled(&one).exists() && compiled(&two).exists());
     assert!(node.slots.verify().unwrap().values().all(Vec::is_empty));
 }
 
