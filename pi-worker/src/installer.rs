@@ -241,3 +241,6 @@ async fn in_background<T: Send + 'static>(
 fn cancelled() -> Fault {
     fault(Reason::Superseded, "was cancelled")
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,6 @@ fn guard_app(settings: &Settings, app: &AppId) -> anyhow::Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
