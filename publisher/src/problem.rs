@@ -11,6 +11,13 @@ pub(crate) struct Problem {
     advice: String,
 }
 
+impl Problem {
+    /// What went wrong, and what to do.
+    pub(crate) fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), advice: advice.into() }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
@@ -21,7 +28,7 @@ impl std::error::Error for Problem {}
 
 /// An error that has no cause below it.
 pub(crate) fn problem(what: impl Into<String>, advice: impl Into<String>) -> anyhow::Error {
-    anyhow::Error::new(Problem { what: what.into(), advice: advice.into() })
+    anyhow::Error::new(Problem::new(what, advice))
 }
 
 /// Puts what was being done, and advice, on top of an error.
@@ -35,7 +42,7 @@ where
     Self: Context<T, E>,
 {
     fn advise(self, what: impl Into<String>, advice: impl Into<String>) -> anyhow::Result<T> {
-        self.with_context(|| Problem { what: what.into(), advice: advice.into() })
+        self.with_context(|| Problem::new(what, advice))
     }
 }
 

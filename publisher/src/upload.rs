@@ -14,13 +14,15 @@ use schemas::id::Digest;
 use crate::{
     home::Home,
     pack::Packed,
-    problem::Advise as _,
+    problem::Problem,
     screen::Screen,
     stored::{self, Stored},
 };
 
 /// Enough to hide the time that the store's disk takes for each of many small files.
 const PARALLEL: usize = 8;
+/// What a store answers when its disk is full (RFC 4918, 11.5).
+const INSUFFICIENT_STORAGE: u16 = 507;
 
 /// What was uploaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,43 +31,60 @@ pub(crate) struct Uploaded {
     pub(crate) bytes: u64,
 }
 
-/// A client of the fleet's store.
-pub(crate) fn open(home: &Home) -> Result<Store> {
-    let store = Store::open(vec![home.settings.store.clone()], Some(home.settings.credentials()));
-    store.advise("cannot use the store", advice(home))
-}
-
-fn advice(home: &Home) -> String {
-    format!("its address is `store` in {}; the broker serves it", home.path("fleet.toml").display())
-}
-
 /// Uploads what the store lacks. Nothing is announced before this is done.
 pub(crate) async fn upload(home: &Home, packed: &Packed, screen: &Screen) -> Result<Uploaded> {
-    let store = open(home)?;
-    let what = || format!("cannot upload {}", packed.folder.display());
+    upload_missing(home, packed, screen).await.map_err(|error| {
+        let advice = advice(home, error.downcast_ref());
+        error.context(Problem::new(format!("cannot upload {}", packed.folder.display()), advice))
+    })
+}
+
+fn advice(home: &Home, error: Option<&StoreError>) -> String {
+    match error {
+        Some(StoreError::Denied { .. }) => {
+            format!("copy {} to the broker's machine", home.path("broker/users").display())
+        }
+        Some(StoreError::Busy { status: INSUFFICIENT_STORAGE, .. }) => {
+            "free space on the disk of the broker's machine".to_owned()
+        }
+        Some(_) => format!(
+            "see that the broker runs; the address of its store is `store` in {}",
+            home.path("fleet.toml").display()
+        ),
+        None => "announce again when nothing writes to the folder".to_owned(),
+    }
+}
+
+async fn upload_missing(home: &Home, packed: &Packed, screen: &Screen) -> Result<Uploaded> {
+    let store = Store::open(vec![home.settings.store.clone()], Some(home.settings.credentials()))?;
     let sources = packed.sources();
     let objects: Vec<Digest> = sources.keys().copied().collect();
     let manifest = packed.part.tree_hash;
-    let missing = store.missing(&objects, &[manifest]).await.advise(what(), advice(home))?;
+    let missing = store.missing(&objects, &[manifest]).await?;
     let jobs: Vec<_> =
         missing.objects.iter().filter_map(|digest| Some((*digest, sources.get(digest)?))).collect();
-
     let bar = screen.bytes_bar(jobs.iter().map(|(_, (_, size))| size).sum());
-    let scratch = home.path("cache");
+    let scratch = home.caches();
     let uploads = jobs.iter().map(|(digest, (path, size))| {
         let job = Job { store: &store, digest: *digest, path, size: *size, scratch: &scratch, bar: &bar };
         async move { job.run().await }
     });
     let result: Result<Vec<u64>> = stream::iter(uploads).buffer_unordered(PARALLEL).try_collect().await;
     bar.finish_and_clear();
-    let mut bytes: u64 = result.advise(what(), advice(home))?.iter().sum();
+    let mut bytes: u64 = result?.iter().sum();
     if !missing.manifests.is_empty() {
-        let packed_manifest = stored::compress(&packed.manifest.encode())?;
-        bytes += packed_manifest.len() as u64;
-        let source = Source::Bytes(packed_manifest.into());
-        store.upload(Key::Manifest(manifest), &source, &|_| {}).await.advise(what(), advice(home))?;
+        bytes += upload_manifest(&store, packed).await?;
     }
     Ok(Uploaded { objects: jobs.len(), bytes })
+}
+
+/// The manifest goes last: a store that has it has everything that it names.
+async fn upload_manifest(store: &Store, packed: &Packed) -> Result<u64> {
+    let compressed = stored::compress(&packed.manifest.encode())?;
+    let bytes = compressed.len() as u64;
+    let source = Source::Bytes(compressed.into());
+    store.upload(Key::Manifest(packed.part.tree_hash), &source, &|_| {}).await?;
+    Ok(bytes)
 }
 
 /// The upload of one object.

@@ -18,7 +18,7 @@ use crate::{
     cli::Announce,
     clock,
     exit::Exit,
-    home::{Home, caches, history::Kept},
+    home::{Home, history::Kept},
     pack::{Packed, pack},
     problem::Advise as _,
     screen::Screen,
@@ -30,7 +30,7 @@ use crate::{
 /// Packs, then uploads while the bus is read, orders and follows.
 pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Result<Exit> {
     let Announce { folder, group, notes, following } = arguments;
-    let (request, caches) = (request(folder), caches(home.dir()));
+    let (request, caches) = (request(folder), home.caches());
     let packing = spawn_blocking(move || pack(&request, Some(&caches), clock::now()));
     let packed = packing.await.context("packing was cancelled")??;
     packed.warnings.iter().for_each(|warning| screen.warn(warning));

@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = manifest::MAX_BYTES as u64;
 /// Reads a document and shows it; wrong signatures are a failure.
 pub(super) fn run(dir: &Path, arguments: &Decode, screen: &Screen) -> Result<Exit> {
     let bytes = read(&arguments.file)?;
-    let home = if dir.exists() { Some(Home::open(dir)?) } else { None };
+    let home = if Home::is_at(dir) { Some(Home::open(dir)?) } else { None };
     let judge = judge(home.as_ref());
     let decoded = decode(&bytes, arguments.kind, judge.as_ref()).advise(
         format!("cannot decode {}", name(&arguments.file)),

@@ -37,7 +37,7 @@ struct PackJson<'a> {
 
 /// Packs a folder, and writes it out when asked to.
 pub(super) fn run(dir: &Path, arguments: Pack, screen: &Screen) -> Result<Exit> {
-    let packed = pack(&request(arguments.folder), Some(&caches(dir)), clock::now())?;
+    let packed = pack(&request(arguments.folder), caches(dir).as_deref(), clock::now())?;
     packed.warnings.iter().for_each(|warning| screen.warn(warning));
     if let Some(out) = &arguments.out {
         write_out(&packed, out)?;

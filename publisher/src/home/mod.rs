@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::problem::{Advise as _, problem};
 
+/// Folder of what can be lost.
+const CACHES: &str = "cache";
+
 /// `fleet.toml`: where the fleet is and who this publisher is there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,10 +53,15 @@ pub(crate) struct Home {
 }
 
 impl Home {
+    /// Whether a fleet was made in `dir`.
+    pub(crate) fn is_at(dir: &Path) -> bool {
+        dir.join("fleet.toml").exists()
+    }
+
     /// Opens the home in `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("fleet.toml");
-        if !file.exists() {
+        if !Self::is_at(dir) {
             return Err(problem(
                 format!("there is no fleet in {}", dir.display()),
                 "make one with `publisher init`, or say where it is with --home",
@@ -72,9 +80,9 @@ impl Home {
         Ok(Self { dir: dir.to_owned(), settings, trust })
     }
 
-    /// The home's folder.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+    /// Where digests are kept between packings.
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.dir.join(CACHES)
     }
 
     /// A path in the home.
@@ -95,9 +103,9 @@ impl Home {
     }
 }
 
-/// Where hashes are kept between packings; also without a home, for packing needs no fleet.
-pub(crate) fn caches(dir: &Path) -> PathBuf {
-    dir.join("cache")
+/// Where digests are kept between packings, when there is a home in `dir`: packing needs none.
+pub(crate) fn caches(dir: &Path) -> Option<PathBuf> {
+    Home::is_at(dir).then(|| dir.join(CACHES))
 }
 
 /// The trust that a root file gives.
