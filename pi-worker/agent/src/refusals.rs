@@ -15,7 +15,7 @@ const MAX_TEXT_CHARS: usize = 300;
 pub(crate) struct Refusals(Vec<Refusal>);
 
 impl Refusals {
-    /// Notes one more. The same again is counted, not listed twice. Gives it back when a person should hear of it:
+    /// Notes one more. The same again is counted, not listed twice. Gives it back when the log should say it:
     /// the first, second, fourth … time, so that a flood does not fill the log.
     pub(crate) fn note(
         &mut self,

@@ -230,11 +230,13 @@ impl<I: Installer> Node<I> {
 
     fn refuse(&mut self, topic: &Topic, reason: Reason, text: &str) {
         let now = self.clock.now().wall;
-        if let Some(refusal) = self.state.refusals.note(topic, reason, text, now) {
-            let (times, attack) = (refusal.times, refusal.attack);
-            warn!(%topic, %reason, text, times, attack, "Document was refused");
-            self.say(Urgency::Change);
-        }
+        // A flood is logged ever more rarely, and reported no faster than progress is.
+        let Some(refusal) = self.state.refusals.note(topic, reason, text, now) else {
+            return self.say(Urgency::Progress);
+        };
+        let (times, attack) = (refusal.times, refusal.attack);
+        warn!(%topic, %reason, text, times, attack, "Document was refused");
+        self.say(Urgency::Change);
     }
 
     /// Makes a machine for the app, unless there is one.
