@@ -3,7 +3,7 @@
 pub(crate) mod mosquitto;
 pub(crate) mod server;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use schemas::{
     announcement::Announcement,
@@ -132,6 +132,16 @@ pub(crate) fn announcement_of(release: &Release, group: &str, app: &str, revisio
     let release = Signed::seal(release, &[fleet_key()]);
     let order = Signed::seal(&order(group, app, revision, release.digest()), &[fleet_key()]);
     Announcement { order, release }
+}
+
+/// Waits until something holds, for ten seconds at most.
+pub(crate) async fn wait_until(mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it holds within ten seconds");
 }
 
 /// Bytes that do not compress.

@@ -1,6 +1,6 @@
 //! The fetcher against a store that misbehaves.
 
-use std::{fs, sync::Mutex, time::Duration};
+use std::{fs, sync::Mutex};
 
 use bus_client::store::Key;
 use schemas::{
@@ -14,6 +14,7 @@ use super::*;
 use crate::testing::{
     self, noise,
     server::{Server, Trick},
+    wait_until,
 };
 
 /// More than stays in memory, and nothing that compresses.
@@ -313,13 +314,4 @@ impl Drop for TinyDisk {
     fn drop(&mut self) {
         std::process::Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
     }
-}
-
-async fn wait_until(mut holds: impl FnMut() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it holds within ten seconds");
 }

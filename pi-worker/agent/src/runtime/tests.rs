@@ -101,7 +101,7 @@ async fn a_stop_in_the_middle_of_a_fetch_is_quick_and_is_gone_on_from() {
     world.store.play(world.object(), &[Trick::Hang]);
     let node = world.start();
     world.announce("all", 7).await;
-    world.wait_json("app/web/status", |status| status["phase"] == "fetching").await;
+    testing::wait_until(|| !world.store.asked(world.object()).is_empty()).await;
     let stopping = Instant::now();
     node.stop().await;
     assert!(stopping.elapsed() < Duration::from_secs(4), "{:?}", stopping.elapsed());
@@ -119,7 +119,8 @@ async fn a_stop_while_no_release_runs_waits_until_one_does() {
     world.wait_report(|report| report.apps.iter().any(|app| app.installed.is_some())).await;
     std::fs::write(data.join("hold"), "").unwrap();
     world.announce_version("1.2.0", "all", 8).await;
-    world.wait_json("app/web/status", |status| status["phase"] == "switching").await;
+    let is_switching = |status: &Value| status["phase"] == "switching" && status["target"] == "1.2.0";
+    world.wait_json("app/web/status", is_switching).await;
     let going_on = async {
         tokio::task::yield_now().await;
         std::fs::remove_file(data.join("hold")).unwrap();
