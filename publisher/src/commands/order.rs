@@ -174,7 +174,7 @@ impl Live<'_> {
                 _ = signal::ctrl_c() => break Exit::Interrupted,
             }
         };
-        self.lines.values().for_each(ProgressBar::finish);
+        self.settle();
         exit
     }
 
@@ -186,9 +186,21 @@ impl Live<'_> {
         now_ms
     }
 
+    /// The last state of each node as a line that stays.
+    fn settle(&mut self) {
+        for (name, line) in std::mem::take(&mut self.lines) {
+            line.finish_and_clear();
+            self.screen.say(&self.line(&name).unwrap_or_default());
+        }
+    }
+
+    fn line(&self, name: &NodeId) -> Option<String> {
+        let progress = self.follow.nodes().get(name)?;
+        Some(show::line(name, show::width(self.follow), progress))
+    }
+
     fn show(&mut self, name: &NodeId) {
-        let Some(progress) = self.follow.nodes().get(name) else { return };
-        let text = show::line(name, show::width(self.follow), progress);
+        let Some(text) = self.line(name) else { return };
         if self.screen.is_live() {
             let line = self.lines.entry(name.clone()).or_insert_with(|| self.screen.live_line());
             line.set_message(text);

@@ -8,7 +8,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-use super::{amount, clean};
+use super::{amount, clean, doing};
 use crate::{
     exit::Exit,
     follow::{Follow, Progress, State},
@@ -30,10 +30,7 @@ fn state(progress: &Progress) -> String {
         State::Waiting => format!("waiting{lost}"),
         State::Offline => "offline: takes it when it is back".to_owned(),
         State::Working { phase, permille, waits_for } => {
-            let percent =
-                if (1..1_000).contains(permille) { format!(" {} %", permille / 10) } else { String::new() };
-            let why = if waits_for.is_empty() { String::new() } else { format!(": {}", clean(waits_for)) };
-            format!("{}{percent}{why}{lost}", phase.name())
+            format!("{}{lost}", doing(*phase, *permille / 10, waits_for))
         }
         State::Ended(outcome) => ended(outcome, progress.ended_ms),
         State::Overtaken => "superseded: it obeys a newer order".to_owned(),
@@ -60,9 +57,10 @@ fn ended(outcome: &Outcome, ended_ms: Option<u64>) -> String {
 
 /// What it came to: why nodes did not keep it, then one sentence.
 pub(crate) fn summary(follow: &Follow, app: &AppId, version: &str, exit: Exit) -> String {
-    let mut text = String::new();
-    for (name, progress) in follow.nodes() {
-        text += &failure(name, &progress.state);
+    let failures = follow.nodes().iter().filter_map(|(name, progress)| failure(name, &progress.state));
+    let mut text: String = failures.collect();
+    if !text.is_empty() {
+        text.push('\n');
     }
     let count = |is: fn(&State) -> bool| follow.nodes().values().filter(|node| is(&node.state)).count();
     let (all, kept) = (follow.nodes().len(), count(State::is_kept));
@@ -77,19 +75,19 @@ pub(crate) fn summary(follow: &Follow, app: &AppId, version: &str, exit: Exit) -
     text
 }
 
-fn failure(name: &NodeId, state: &State) -> String {
-    let Some((reason, sentence)) = state.failure() else { return String::new() };
+fn failure(name: &NodeId, state: &State) -> Option<String> {
+    let (reason, sentence) = state.failure()?;
     let mut text = format!("\n{name}: {reason}\n");
     if !sentence.is_empty() {
         let _ = writeln!(text, "  {}", clean(sentence));
     }
     let _ = writeln!(text, "  what to do: {}", reason.advice());
     if let State::Ended(outcome) = state {
-        outcome.log_tail.iter().for_each(|line| {
+        for line in &outcome.log_tail {
             let _ = writeln!(text, "  | {}", clean(line));
-        });
+        }
     }
-    text + "\n"
+    Some(text)
 }
 
 /// What `--json` prints at the end.

@@ -7,6 +7,8 @@ pub(crate) mod watch;
 
 use std::fmt::Write as _;
 
+use schemas::status::Phase;
+
 /// Columns as wide as their widest cell, two spaces apart.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
@@ -21,6 +23,19 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = line(header.to_vec());
     for row in rows {
         let _ = write!(text, "\n{}", line(row.iter().map(String::as_str).collect()));
+    }
+    text
+}
+
+/// What a node does now, as in `fetching, 41 %` or `deferred, waits for its time`.
+pub(crate) fn doing(phase: Phase, percent: u16, waits_for: &str) -> String {
+    let mut text = phase.name().replace('_', " ");
+    // Elsewhere the share is a guess and says nothing.
+    if matches!(phase, Phase::Fetching | Phase::Staging) && (1..100).contains(&percent) {
+        let _ = write!(text, ", {percent} %");
+    }
+    if !waits_for.is_empty() {
+        let _ = write!(text, ", waits for {}", clean(waits_for));
     }
     text
 }

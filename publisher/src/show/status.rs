@@ -63,8 +63,8 @@ fn online(node: &Node) -> &'static str {
 fn app_cells(app: &AppReport, now: UnixTime) -> [String; 5] {
     let version = app.installed.as_ref().map_or("-".to_owned(), |installed| clean(&installed.version));
     let phase = match &app.target {
-        Some(target) => format!("{} {}", app.phase.name(), clean(&target.version)),
-        None => app.phase.name().to_owned(),
+        Some(target) => format!("{} {}", app.phase.name().replace('_', " "), clean(&target.version)),
+        None => app.phase.name().replace('_', " "),
     };
     let health = match app.healthy {
         Some(true) => "healthy",

@@ -8,7 +8,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-use super::{amount, clean};
+use super::{amount, clean, doing};
 use crate::fleet::{Belief, Change, Fleet, Node};
 
 /// Something that changed.
@@ -108,16 +108,8 @@ fn order_text(order: Option<&Belief<crate::fleet::Ordered>>, group: &str) -> Str
 fn app_texts(app: &AppReport) -> Vec<String> {
     let mut texts = Vec::new();
     if let Some(target) = &app.target {
-        let percent = match target.progress_permille / 100 {
-            tens @ 1..10 => format!(", {tens}0 %"),
-            _ => String::new(),
-        };
-        let why = if target.waits_for.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", clean(&target.waits_for))
-        };
-        texts.push(format!("{} {}{percent}{why}", app.phase.name(), clean(&target.version)));
+        let tens = target.progress_permille / 100 * 10;
+        texts.push(format!("{}: {}", clean(&target.version), doing(app.phase, tens, &target.waits_for)));
     }
     if let Some(outcome) = app.outcomes.last() {
         let verdict = outcome.verdict.name().replace('_', " ");
