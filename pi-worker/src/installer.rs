@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{AppDirs, Cancel, Installer, Notices, Settings};
+use agent::{Cancel, Installer, Notices, Settings};
 use machine::{Fault, Slot};
 use schemas::{
     id::{AppId, Digest},
@@ -107,8 +107,7 @@ impl TreeInstaller {
 
 /// The slots of an app, as they are on the disk.
 pub(crate) fn slots_of(settings: &Settings, app: &AppId) -> Slots {
-    let AppDirs { root, data, objects } = settings.app_dirs(app);
-    Slots::new(Places::new(AppDirs { root, data, objects }))
+    Slots::new(Places::new(settings.app_dirs(app)))
 }
 
 impl Installer for TreeInstaller {

@@ -111,7 +111,11 @@ impl Slots {
         let built = self.build(slot, manifest, checkpoint);
         if built.is_err() {
             // The fault that ended the build is what counts; the next start sweeps what could not be removed now.
-            let _ = disk::remove_tree(&self.places.fresh(tree));
+            for unfinished in
+                [self.places.fresh(tree), self.places.fresh_manifest(tree), self.places.fresh_slot_file(tree)]
+            {
+                let _ = disk::remove_tree(&unfinished);
+            }
         }
         built
     }

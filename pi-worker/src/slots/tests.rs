@@ -46,6 +46,18 @@ fn what_another_slot_has_is_linked_and_not_written_again() {
 }
 
 #[test]
+fn an_edit_that_keeps_the_size_changes_the_time_and_the_same_content_does_not() {
+    let node = Fixture::new();
+    let times = ["1", "2"].map(|version| {
+        let release = node.install(version, &[("edited.py", version, false), ("same.py", "s", false)]);
+        let root = node.places().slot(release.slot.tree());
+        ["edited.py", "same.py"].map(|file| fs::metadata(root.join(file)).unwrap().mtime())
+    });
+    assert_ne!(times[0][0], times[1][0]);
+    assert_eq!(times[0][1], times[1][1]);
+}
+
+#[test]
 fn one_content_with_both_modes_in_one_slot_is_two_files() {
     let node = Fixture::new();
     let app = node.install("1", &[("a", "x", false), ("b", "x", true), ("c", "x", false)]);
@@ -213,10 +225,16 @@ fn a_cancelled_stage_leaves_nothing_behind() {
     let node = Fixture::new();
     let app = release("1", &[("a", "x", false), ("b", "y", false)]);
     node.fetch(&app);
-    let cancelled = || Err(fault(Reason::Superseded, "was cancelled"));
-    let ended = node.slots.stage(&app.slot, &app.manifest, &cancelled).unwrap_err();
-    assert_eq!(ended.reason, Reason::Superseded);
-    assert_eq!(fs::read_dir(node.places().slots()).unwrap().count(), 0);
+    for step in 0..7 {
+        let steps = AtomicUsize::new(0);
+        let cancelled = || match steps.fetch_add(1, Ordering::Relaxed) {
+            now if now < step => Ok(()),
+            _ => Err(fault(Reason::Superseded, "was cancelled")),
+        };
+        let ended = node.slots.stage(&app.slot, &app.manifest, &cancelled).unwrap_err();
+        assert_eq!(ended.reason, Reason::Superseded);
+        assert_eq!(fs::read_dir(node.places().slots()).unwrap().count(), 0, "step {step}");
+    }
 }
 
 #[test]
