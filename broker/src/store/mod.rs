@@ -69,7 +69,9 @@ impl Store {
         let address = listener.local_addr().map_err(failed)?;
         let limits = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
         let (stop, mut stopped) = watch::channel(false);
+        // Without it every small answer waits for the client's delayed acknowledgement.
         let server = axum::serve(listener, http::router(Site::new(layout, access, limits)))
+            .tcp_nodelay(true)
             .with_graceful_shutdown(async move {
                 // An error means that the store itself is gone.
                 let _ = stopped.changed().await;
