@@ -32,7 +32,11 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
     let Announce { folder, group, notes, following } = arguments;
     let (request, caches) = (request(folder), home.caches());
     let packing = spawn_blocking(move || pack(&request, Some(&caches), clock::now()));
-    let packed = packing.await.context("packing was cancelled")??;
+    let line = screen.live_line();
+    line.set_message("packing");
+    let packed = packing.await;
+    line.finish_and_clear();
+    let packed = packed.context("packing was cancelled")??;
     packed.warnings.iter().for_each(|warning| screen.warn(warning));
     screen.say(&describe(&packed));
     Session::with(home, async |session| {

@@ -69,9 +69,12 @@ pub(crate) fn summary(follow: &Follow, app: &AppId, version: &str, exit: Exit) -
     if offline > 0 {
         let _ = write!(text, ", {offline} offline");
     }
-    if exit == Exit::Silent {
-        text += "; timed out, the rest goes on by itself: see `publisher status`";
-    }
+    let ended_early = match exit {
+        Exit::Silent => "timed out",
+        Exit::Interrupted => "interrupted",
+        _ => return text,
+    };
+    let _ = write!(text, "; {ended_early}, the rest goes on by itself: see `publisher status`");
     text
 }
 

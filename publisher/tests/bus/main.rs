@@ -127,6 +127,21 @@ fn a_store_that_does_not_take_it_is_said_and_nothing_is_announced() {
 }
 
 #[test]
+fn what_is_too_large_for_the_bus_is_refused_here() {
+    let Some(world) = World::start() else { return };
+    world.app("1.0.0");
+    for notes_bytes in [65_000, 70_000] {
+        let notes = "x".repeat(notes_bytes);
+        let ran = world.run(&["announce", "app", "--group", "canary", "--no-wait", "--notes", &notes]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.contains("allowed"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("shorten --notes"), "{}", ran.stderr);
+    }
+    let status: Value = serde_json::from_str(&world.run(&["status", "--json"]).stdout).unwrap();
+    assert_eq!(status["orders"].as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn a_bus_that_drops_what_it_acknowledges_is_found_out() {
     let Some(world) = World::start_with_acl("topic read #") else { return };
     world.app("1.0.0");
