@@ -117,6 +117,7 @@ impl Machine {
             let Some(mut offer) = self.offers.remove(&group) else { continue };
             let judgement = self.judge(&mut offer, now);
             offer.waits = matches!(judgement, Judgement::Later { .. });
+            let takes_back = matches!(offer.state, OrderState::Withdrawn { .. });
             let subject = offer.subject.clone();
             let notes = offer.slot.as_ref().map(|slot| slot.notes.clone()).unwrap_or_default();
             self.offers.insert(group, offer);
@@ -130,7 +131,13 @@ impl Machine {
                         waits = Choice::Wait(Deferral { revision, version, notes, text });
                     }
                 }
-                Judgement::Refuse(failure) => self.end_offer(subject, Verdict::Refused, failure, now),
+                Judgement::Refuse(failure) => {
+                    self.end_offer(subject, Verdict::Refused, failure, now);
+                    // What cannot be gone back from is taken back all the same.
+                    if takes_back && above.is_some() {
+                        return Choice::Withdrawn(revision);
+                    }
+                }
                 Judgement::Choose(Choice::Withdrawn(_)) if above.is_none() => {}
                 Judgement::Choose(choice) => return choice,
             }
@@ -161,19 +168,17 @@ impl Machine {
             OrderState::Active if expired => Judgement::Refuse(expiry(offer)),
             OrderState::Active => judge_active(saved, offer, accepted, now),
             OrderState::Withdrawn { revert } => {
-                let runs = saved.current.as_ref().is_some_and(|slot| slot.release == offer.subject.release);
-                if revert && runs {
-                    return if expired {
-                        Judgement::Refuse(expiry(offer))
-                    } else {
-                        judge_revert(saved, offer)
-                    };
-                }
                 let revision = offer.subject.revision;
+                let runs = saved.current.as_ref().is_some_and(|slot| slot.release == offer.subject.release);
+                let judgement = match revert && runs {
+                    true if expired => Judgement::Refuse(expiry(offer)),
+                    true => judge_revert(saved, offer),
+                    false => Judgement::Choose(Choice::Withdrawn(revision)),
+                };
                 if !accepted {
                     self.journal.note(|saved| saved.obeyed = saved.obeyed.max(revision));
                 }
-                Judgement::Choose(Choice::Withdrawn(revision))
+                judgement
             }
         }
     }

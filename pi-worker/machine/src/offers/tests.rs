@@ -274,6 +274,19 @@ fn a_revert_below_the_floor_or_to_nothing_is_refused() {
 }
 
 #[test]
+fn a_revert_that_is_refused_takes_lower_orders_back_all_the_same() {
+    let mut node = Node::running(5);
+    node.hold("fetch");
+    node.announce(order(6, 6));
+    let revert = order(7, 5).group("canary").state(OrderState::Withdrawn { revert: true });
+    node.announce(revert.with(|order| order.expires = WALL.minus_secs(700)));
+    node.release(Err(crate::testing::fault(Reason::Unknown, false)));
+    let verdicts: Vec<_> = node.machine.report().outcomes.iter().map(|o| (o.revision.0, o.reason)).collect();
+    assert_eq!(verdicts[1..], [(7, Some(Reason::Expired)), (6, Some(Reason::Withdrawn))]);
+    assert_eq!(node.disk.as_ref().unwrap().obeyed.0, 7);
+}
+
+#[test]
 fn an_order_for_another_app_is_ignored() {
     let mut node = Node::running(5);
     let mut draft = order(6, 6).with(|order| order.app = "other".parse().unwrap());
