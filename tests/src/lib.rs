@@ -1,1 +1,27 @@
-//! End-to-end scenarios with real processes, the simulator, and benches.
+//! End-to-end scenarios with real processes: the world that they run in.
+//!
+//! Everything is on loopback, on ports of its own, below one temporary folder; what was started is ended by pid.
+
+mod app;
+mod disk;
+mod forge;
+mod interrupt;
+mod mqtt;
+mod net;
+mod node;
+mod process;
+pub mod simulator;
+mod systemd;
+mod wait;
+mod world;
+
+pub use app::App;
+pub use forge::{Forge, now, read_key};
+pub use interrupt::wait_for_interrupt;
+pub use mqtt::{Mqtt, Retained};
+pub use net::{Answer, free_port, get};
+pub use node::Node;
+pub use process::{Output, Process, binary};
+pub use systemd::{SystemdNode, systemd_unavailable};
+pub use wait::wait_until;
+pub use world::World;

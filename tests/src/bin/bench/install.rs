@@ -1,0 +1,92 @@
+//! announce → kept for a tree like a Python app with its site-packages, with one file changed.
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::World;
+
+use crate::figure::{Figures, median, resident_kib};
+
+const FILES: usize = 1_300;
+const TREE_BYTES: usize = 58_000_000;
+const ROUNDS: usize = 10;
+
+pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
+    let mut world = World::new()?;
+    world.add_node("pi-1", &["canary"])?;
+    // Idle: after the first minutes' work is done nothing is asked of either.
+    thread::sleep(Duration::from_secs(2));
+    let worker = world.node("pi-1")?.process().context("no worker")?.pid();
+    let broker = world.broker().context("no broker")?.pid();
+    figures.add("memory", "broker at idle, one node", resident_kib(broker)?, "KiB", "deploybus")?;
+    figures.add("memory", "worker at idle, no app", resident_kib(worker)?, "KiB", "deploybus")?;
+
+    let app = world.folder().join("tree");
+    write_tree(&app)?;
+    announce(&world, &app, "1.0.0")?;
+    let first = world.wait_outcome("pi-1", "1.0.0")?;
+    figures.add("install", "58 MB, 1,300 files, first", millis(first.took_ms), "ms", "deploybus")?;
+
+    let (mut took, mut bytes, mut requests) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        fs::write(app.join("main.py"), format!("VERSION = {round}\n"))?;
+        let version = format!("1.1.{round}");
+        announce(&world, &app, &version)?;
+        let outcome = world.wait_outcome("pi-1", &version)?;
+        took.push(millis(outcome.took_ms));
+        bytes.push(millis(outcome.fetched_bytes));
+        requests.push(f64::from(outcome.requests));
+    }
+    figures.add(
+        "install",
+        "58 MB, 1,300 files, one changed: order to kept",
+        median(took),
+        "ms",
+        "deploybus",
+    )?;
+    figures.add(
+        "install",
+        "58 MB, 1,300 files, one changed: fetched",
+        median(bytes),
+        "bytes",
+        "deploybus",
+    )?;
+    figures.add("install", "58 MB, 1,300 files, one changed: requests", median(requests), "", "deploybus")?;
+    figures.add("memory", "worker after the installs", resident_kib(worker)?, "KiB", "deploybus")
+}
+
+fn announce(world: &World, app: &Path, version: &str) -> Result<()> {
+    let app = app.to_str().context("no text")?;
+    let output = world.publisher(&["announce", app, "--group", "canary", "--version", version])?;
+    ensure!(
+        output.code == Some(0),
+        "announce ended with {:?}\n{}{}",
+        output.code,
+        output.stdout,
+        output.stderr
+    );
+    Ok(())
+}
+
+/// Files of 2 to 90 KB in 40 folders, as compressible as source text.
+fn write_tree(folder: &Path) -> Result<()> {
+    let mut left = TREE_BYTES;
+    for file in 0..FILES {
+        let package = folder.join(format!("site-packages/package_{:02}", file % 40));
+        fs::create_dir_all(&package)?;
+        let size = if file + 1 == FILES { left } else { (2_000 + file * 67 % 88_000).min(left) };
+        left -= size;
+        let line = |n: usize| {
+            format!("def function_{file}_{n}(argument): return argument * {}\n", n * 7_919 % 10_007)
+        };
+        let text: String = (0..).map(line).take(size / 40 + 1).collect();
+        fs::write(package.join(format!("module_{file}.py")), &text[..size.min(text.len())])?;
+    }
+    fs::write(folder.join("main.py"), "VERSION = 0\n")?;
+    fs::write(folder.join("deploybus.toml"), "[app]\nname = \"tree\"\n[trial]\nmin_healthy = \"1ms\"\n")?;
+    Ok(())
+}
+
+fn millis(n: u64) -> f64 {
+    n as f64
+}

@@ -1,0 +1,157 @@
+//! A node: a real `pi-worker` with a data folder and an app port of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{
+    net::{Answer, get},
+    process::{Output, Process, binary},
+    wait_until,
+};
+
+/// One node of a [`crate::World`].
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    folder: PathBuf,
+    data: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, folder: PathBuf, data: PathBuf, port: u16) -> Self {
+        Self { name: name.to_owned(), folder, data, port, process: None }
+    }
+
+    /// Its name on the bus.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port on which its app listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The worker's data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The folder that `publisher node add` wrote.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The worker, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// `pi-worker <command> --config <its settings>`
+    ///
+    /// # Errors
+    /// When the binary cannot be built.
+    pub fn command(&self, command: &str) -> Result<Command> {
+        let mut worker = Command::new(binary("pi-worker")?);
+        worker.arg(command).arg("--config").arg(self.folder.join("pi-worker.toml"));
+        Ok(worker)
+    }
+
+    /// Starts the worker and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start(&mut self) -> Result<()> {
+        let command = self.command("run")?;
+        self.start_as(command)
+    }
+
+    /// Starts the worker by another command that ends up running it.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_as(&mut self, command: Command) -> Result<()> {
+        let log = self.folder.join("worker.log");
+        self.process = Some(Process::start(command, &log, "pi-worker ready")?);
+        Ok(())
+    }
+
+    /// `kill -9`
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the worker does not run")?.kill()
+    }
+
+    /// SIGTERM, and the exit code.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn stop(&mut self) -> Result<Option<i32>> {
+        self.process.take().context("the worker does not run")?.terminate()
+    }
+
+    /// What its app answers to `GET <path>`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask(&self, path: &str) -> Result<Answer> {
+        get(self.port, path)
+    }
+
+    /// The version that its app says.
+    pub fn serves(&self) -> Option<String> {
+        self.ask("/version").ok()?.text("version")
+    }
+
+    /// Waits until its app says `version`.
+    ///
+    /// # Errors
+    /// When it does not within 30 s.
+    pub fn wait_serves(&self, version: &str) -> Result<()> {
+        let what = format!("{} to serve {version}", self.name);
+        wait_until(&what, Duration::from_secs(30), || (self.serves()? == version).then_some(()))
+    }
+
+    /// `pi-worker status --json`
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn status(&self) -> Result<Value> {
+        let output = Output::of(self.command("status")?.arg("--json"))?.expect(0)?;
+        Ok(serde_json::from_str(&output.stdout)?)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.process = None;
+        // Apps outlive their worker on purpose; a test's apps end with it.
+        let apps = fs::read_dir(self.data.join("apps")).into_iter().flatten().flatten();
+        for app in apps {
+            end_app(&app.path());
+        }
+    }
+}
+
+/// Ends the process group of an app, found by its pid file.
+fn end_app(app: &Path) {
+    let pid = fs::read(app.join("run/app.pid")).ok().and_then(|file| {
+        let file: Value = serde_json::from_slice(&file).ok()?;
+        i32::try_from(file.get("pid")?.as_i64()?).ok()
+    });
+    if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+        // It may have ended already.
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    }
+}

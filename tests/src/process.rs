@@ -1,0 +1,174 @@
+//! Real processes: the project's own binaries, with their output kept.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait_until;
+
+/// The longest that a process may take to say that it is ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The path of one of the project's binaries, built from the present source.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    match folder {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(error) => bail!("{error}"),
+    }
+}
+
+/// Builds the binaries beside the running one, which Cargo does not do for another package's tests.
+fn build() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    let folder = me.parent().context("the test binary has no folder")?;
+    let folder = if folder.ends_with("deps") { folder.parent().context("no target folder")? } else { folder };
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "--bin", "broker", "--bin", "publisher", "--bin", "pi-worker"]);
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    ensure!(cargo.status().context("cannot run cargo")?.success(), "the binaries do not build");
+    Ok(folder.to_path_buf())
+}
+
+/// What a command that ended has said.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; none when it was killed.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Runs `command` to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let output =
+            command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// The output, when the exit code is the expected one.
+    ///
+    /// # Errors
+    /// When it is another; with everything that was said.
+    pub fn expect(self, code: i32) -> Result<Self> {
+        ensure!(
+            self.code == Some(code),
+            "exit code {:?} instead of {code}\n{}{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self)
+    }
+}
+
+/// A process that runs until it is ended; dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its output in the file `log`, and waits until a line of it begins with `ready`.
+    ///
+    /// # Errors
+    /// When it ends or stays silent instead; with what it said.
+    pub fn start(mut command: Command, log: &Path, ready: &str) -> Result<Self> {
+        let from = fs::metadata(log).map_or(0, |meta| meta.len());
+        let file = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let mut process = Self { child, log: log.to_path_buf() };
+        let is_ready = |said: &str| said.lines().any(|line| line.starts_with(ready));
+        let ended = wait_until(&format!("{command:?} to say `{ready}`"), PATIENCE, || {
+            if is_ready(&said_since(log, from)) {
+                return Some(None);
+            }
+            process.child.try_wait().ok().flatten().map(Some)
+        });
+        match ended {
+            Ok(None) => Ok(process),
+            Ok(Some(status)) => bail!("{command:?} ended with {status}\n{}", said_since(log, from)),
+            Err(error) => Err(error.context(said_since(log, from))),
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it has said so far.
+    pub fn said(&self) -> String {
+        said_since(&self.log, 0)
+    }
+
+    /// SIGTERM, and the exit code that it ends with.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn terminate(mut self) -> Result<Option<i32>> {
+        self.signal(Signal::TERM)?;
+        let what = format!("process {} to end after SIGTERM", self.pid());
+        let status = wait_until(&what, PATIENCE, || self.child.try_wait().ok().flatten())?;
+        Ok(status.code())
+    }
+
+    /// SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said_since(log: &Path, from: u64) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let from = usize::try_from(from).unwrap_or(0).min(bytes.len());
+    String::from_utf8_lossy(&bytes[from..]).into_owned()
+}

@@ -1,0 +1,240 @@
+//! The model node: a real machine, with a disk, a process and a watch on its health that are only pretended.
+
+use std::collections::BTreeMap;
+
+use machine::{Effect, Fault, Guarded, Health, Input, Machine, Now, Setup, Slot, Yield, guard};
+use schemas::{
+    id::{Digest, GroupId, Revision},
+    order::{Order, OrderState},
+    release::PartKind,
+};
+
+use super::{
+    apps::Behaviour,
+    catalog::{Catalog, WALL},
+    disk::Disk,
+};
+
+/// A node, switched on.
+pub(crate) struct Node {
+    pub(crate) machine: Machine,
+    pub(crate) disk: Disk,
+    pub(crate) running: Option<Running>,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) flight: Option<Flight>,
+    pub(crate) evidence: Option<Evidence>,
+    /// What the machine knows about the bus.
+    pub(crate) bus: Option<machine::Bus>,
+    /// The last store failed but was on the disk all the same: the journal is ahead of the machine.
+    pub(crate) torn: bool,
+    /// That happened at least once, so the symlink may have decided what is committed.
+    pub(crate) was_torn: bool,
+    /// Newest orders of their groups that take another back, since the worker started.
+    withdrawn: BTreeMap<GroupId, Revision>,
+    /// Whatever runs answers its checks badly until then.
+    pub(crate) ill_until_ms: u64,
+    boot: u32,
+    /// When the worker started.
+    started_ms: u64,
+}
+
+/// The app's process.
+#[derive(Debug, Clone)]
+pub(crate) struct Running {
+    pub(crate) slot: Slot,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) since_ms: u64,
+}
+
+/// The checks that are asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    pub(crate) slot: Slot,
+    pub(crate) told: Option<bool>,
+}
+
+/// The effect that is being carried out.
+#[derive(Debug, Clone)]
+pub(crate) struct Flight {
+    pub(crate) effect: Effect,
+    pub(crate) ends_ms: u64,
+    pub(crate) result: Result<Yield, Fault>,
+    /// Whether it writes what it should; with a bad result too, now and then.
+    pub(crate) writes: bool,
+}
+
+/// What the model itself saw of the release that was started last.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence {
+    pub(crate) release: Digest,
+    pub(crate) healthy_since_ms: Option<u64>,
+    pub(crate) proved: bool,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        let now = Now { mono_ms: 0, wall: WALL };
+        Self {
+            machine: Machine::start(setup(0), None, None, now),
+            disk: Disk::default(),
+            running: None,
+            watch: None,
+            flight: None,
+            evidence: None,
+            bus: None,
+            torn: false,
+            was_torn: false,
+            withdrawn: BTreeMap::new(),
+            ill_until_ms: 0,
+            boot: 0,
+            started_ms: 0,
+        }
+    }
+
+    /// The time as the machine sees it.
+    pub(crate) fn now(&self, now_ms: u64) -> Now {
+        Now { mono_ms: now_ms - self.started_ms, wall: WALL.plus_secs(now_ms / 1_000) }
+    }
+
+    /// Takes note of an order that takes another back, if the machine did not refuse it as a replay.
+    pub(crate) fn note_withdrawn(&mut self, order: &Order) {
+        let seen = self.machine.saved().seen.get(&order.group).map(|seen| seen.revision);
+        if seen != Some(order.revision) {
+            return;
+        }
+        self.withdrawn.remove(&order.group);
+        let for_us = order.audience.includes(&setup(0).node);
+        if for_us && matches!(order.state, OrderState::Withdrawn { .. }) {
+            self.withdrawn.insert(order.group.clone(), order.revision);
+        }
+    }
+
+    /// The highest order that takes another back.
+    pub(crate) fn withdrawn(&self) -> Revision {
+        self.withdrawn.values().copied().max().unwrap_or_default()
+    }
+
+    /// When the machine wants to be called.
+    pub(crate) fn timeout_ms(&self) -> Option<u64> {
+        self.machine.poll_timeout().map(|ms| ms + self.started_ms)
+    }
+
+    /// The worker starts again on what is on the disk; what runs goes on.
+    pub(crate) fn start_worker(&mut self, now_ms: u64) {
+        (self.started_ms, self.bus, self.watch, self.flight, self.evidence) =
+            (now_ms, None, None, None, None);
+        self.torn = false;
+        self.withdrawn.clear();
+        let (journal, active) = (self.disk.journal.clone(), self.disk.active());
+        self.machine = Machine::start(setup(self.boot), journal, active, self.now(now_ms));
+    }
+
+    /// The node boots: the guard, then perhaps the app by itself, then the worker.
+    pub(crate) fn boot(&mut self, now_ms: u64, guarded: bool, unit: bool, catalog: &Catalog) {
+        self.boot += 1;
+        self.running = None;
+        if guarded {
+            self.run_guard();
+        }
+        // Without a guard an app that starts by itself is not counted, so only guarded nodes have one.
+        if guarded && unit {
+            self.running = self.booted_slot().map(|slot| Running::new(slot, now_ms, catalog));
+        }
+        self.start_worker(now_ms);
+    }
+
+    /// What the checks of the watched slot say now.
+    pub(crate) fn health(&self, now_ms: u64) -> Option<bool> {
+        let watch = self.watch.as_ref().filter(|watch| !watch.slot.part.checks.is_empty())?;
+        let running = self.running.as_ref().filter(|running| running.slot.tree() == watch.slot.tree());
+        let Some(running) = running.filter(|_| now_ms >= self.ill_until_ms) else { return Some(false) };
+        running.behaviour.health(now_ms - running.since_ms)
+    }
+
+    /// When the checks of the watched slot may say something new.
+    pub(crate) fn health_ms(&self, now_ms: u64) -> Option<u64> {
+        let watch = self.watch.as_ref()?;
+        if self.health(now_ms).is_some_and(|ok| watch.told != Some(ok)) {
+            return Some(now_ms);
+        }
+        if now_ms < self.ill_until_ms {
+            return Some(self.ill_until_ms);
+        }
+        let running = self.running.as_ref()?;
+        running.behaviour.next_health_ms(now_ms - running.since_ms).map(|ms| running.since_ms + ms)
+    }
+
+    /// The news of the watched slot's checks, when there is any.
+    pub(crate) fn take_health(&mut self, now_ms: u64) -> Option<Input> {
+        let ok = self.health(now_ms)?;
+        let watch = self.watch.as_mut().filter(|watch| watch.told != Some(ok))?;
+        watch.told = Some(ok);
+        let tree = watch.slot.tree();
+        if let Some(evidence) = &mut self.evidence {
+            evidence.saw_health(ok, now_ms);
+        }
+        Some(Input::Health(Health { tree, ok, text: String::new(), log_tail: Vec::new() }))
+    }
+
+    /// When the app ends by itself.
+    pub(crate) fn exit_ms(&self) -> Option<u64> {
+        let running = self.running.as_ref()?;
+        running.behaviour.exit_ms().map(|ms| running.since_ms + ms)
+    }
+
+    fn run_guard(&mut self) {
+        let Some(journal) = self.disk.journal.clone() else { return };
+        let active = self.disk.active();
+        match guard(journal, active.as_ref(), &boot_id(self.boot)) {
+            Guarded::Leave => {}
+            Guarded::Store(saved) => self.disk.journal = Some(*saved),
+            Guarded::SwitchBack { saved, to } => {
+                self.disk.journal = Some(*saved);
+                (self.disk.link, self.disk.link_lost) = (to.map(|slot| slot.tree()), false);
+            }
+        }
+    }
+
+    /// What a unit of the node starts: the files behind `current`, with the settings of the last start.
+    fn booted_slot(&self) -> Option<Slot> {
+        let active = self.disk.active()?;
+        let committed = self.disk.journal.as_ref().and_then(|journal| journal.current.clone());
+        Some(committed.filter(|committed| committed.tree() == active.tree()).unwrap_or(active))
+    }
+}
+
+impl Running {
+    pub(crate) fn new(slot: Slot, since_ms: u64, catalog: &Catalog) -> Self {
+        let behaviour = catalog.behaviour(&slot.release);
+        Self { slot, behaviour, since_ms }
+    }
+}
+
+impl Evidence {
+    pub(crate) fn new(slot: &Slot, now_ms: u64) -> Self {
+        let healthy_since_ms = slot.part.checks.is_empty().then_some(now_ms);
+        Self { release: slot.release, healthy_since_ms, proved: false }
+    }
+
+    fn saw_health(&mut self, ok: bool, now_ms: u64) {
+        if ok {
+            self.healthy_since_ms.get_or_insert(now_ms);
+        } else {
+            (self.healthy_since_ms, self.proved) = (None, false);
+        }
+    }
+}
+
+fn setup(boot: u32) -> Setup {
+    Setup {
+        node: "pi-1".parse().expect("is a node name"),
+        app: "web".parse().expect("is an app name"),
+        platform: "linux/aarch64".into(),
+        kinds: vec![PartKind::Tree],
+        boot: boot_id(boot),
+    }
+}
+
+fn boot_id(boot: u32) -> String {
+    format!("boot-{boot}")
+}

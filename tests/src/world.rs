@@ -1,0 +1,253 @@
+//! One fleet of real processes: `publisher init`, a broker, and nodes.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use schemas::{
+    id::NodeId,
+    report::{Outcome, Report},
+};
+use serde_json::Value;
+
+use crate::{
+    app::App,
+    disk::SmallDisk,
+    forge::Forge,
+    mqtt::Mqtt,
+    net::free_port,
+    node::Node,
+    process::{Output, Process, binary},
+};
+
+/// The longest that a node may take to end an order.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A fleet below one temporary folder.
+#[derive(Debug)]
+pub struct World {
+    // Fields are dropped in this order: nodes and broker end before their disks and their folder go.
+    nodes: BTreeMap<String, Node>,
+    broker: Option<Process>,
+    disks: Vec<SmallDisk>,
+    mqtt_port: u16,
+    http_port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Makes a fleet with `publisher init` and starts its broker.
+    ///
+    /// # Errors
+    /// When anything of that fails.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("deploybus-").tempdir()?;
+        let (mqtt_port, http_port) = (free_port()?, free_port()?);
+        let mut world =
+            Self { nodes: BTreeMap::new(), broker: None, disks: Vec::new(), mqtt_port, http_port, folder };
+        let bus = format!("mqtt://127.0.0.1:{mqtt_port}");
+        let store = format!("http://127.0.0.1:{http_port}");
+        world.publisher(&["init", "--bus", &bus, "--store", &store])?.expect(0)?;
+        world.start_broker()?;
+        Ok(world)
+    }
+
+    /// The folder below which everything lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The publisher's home.
+    pub fn home(&self) -> PathBuf {
+        self.folder().join("home")
+    }
+
+    /// The broker's data folder.
+    pub fn broker_data(&self) -> PathBuf {
+        self.folder().join("broker")
+    }
+
+    /// The broker's ports: MQTT and HTTP.
+    pub fn ports(&self) -> (u16, u16) {
+        (self.mqtt_port, self.http_port)
+    }
+
+    /// `publisher --home <home> <args>`, not run yet.
+    ///
+    /// # Errors
+    /// When the binary cannot be built.
+    pub fn publisher_command(&self, args: &[&str]) -> Result<Command> {
+        let mut publisher = Command::new(binary("publisher")?);
+        publisher.arg("--home").arg(self.home()).args(args);
+        Ok(publisher)
+    }
+
+    /// Runs `publisher` to its end.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn publisher(&self, args: &[&str]) -> Result<Output> {
+        Output::of(&mut self.publisher_command(args)?)
+    }
+
+    /// `publisher announce <app> --group <group> --json`: exit code and what it printed.
+    ///
+    /// # Errors
+    /// When it prints no JSON.
+    pub fn announce(&self, app: &App, group: &str) -> Result<(Option<i32>, Value)> {
+        let folder = app.folder().to_str().context("a folder that is no text")?;
+        let output = self.publisher(&["announce", folder, "--group", group, "--json", "--timeout", "60s"])?;
+        let json = serde_json::from_str(&output.stdout)
+            .with_context(|| format!("announce said\n{}{}", output.stdout, output.stderr))?;
+        Ok((output.code, json))
+    }
+
+    /// Starts the broker on the world's ports.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_broker(&mut self) -> Result<()> {
+        let mut broker = Command::new(binary("broker")?);
+        broker.arg("run").arg("--data").arg(self.broker_data());
+        broker.arg("--config").arg(self.home().join("broker/broker.toml"));
+        broker.arg("--mqtt").arg(format!("127.0.0.1:{}", self.mqtt_port));
+        broker.arg("--http").arg(format!("127.0.0.1:{}", self.http_port));
+        self.broker = Some(Process::start(broker, &self.folder().join("broker.log"), "broker ready")?);
+        Ok(())
+    }
+
+    /// The broker, while it runs.
+    pub fn broker(&self) -> Option<&Process> {
+        self.broker.as_ref()
+    }
+
+    /// `kill -9` for the broker.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_broker(&mut self) -> Result<()> {
+        self.broker.take().context("the broker does not run")?.kill()
+    }
+
+    /// SIGTERM for the broker, and its exit code.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub fn stop_broker(&mut self) -> Result<Option<i32>> {
+        self.broker.take().context("the broker does not run")?.terminate()
+    }
+
+    /// `publisher node add`, and its worker started.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn add_node(&mut self, name: &str, groups: &[&str]) -> Result<&mut Node> {
+        self.register_node(name, groups)?.start()?;
+        self.node(name)
+    }
+
+    /// `publisher node add`, without starting its worker.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn register_node(&mut self, name: &str, groups: &[&str]) -> Result<&mut Node> {
+        let (folder, data, port) =
+            (self.folder().join(name), self.folder().join(format!("{name}-data")), free_port()?);
+        let (out, data_text) = (folder.to_str().context("no text")?, data.to_str().context("no text")?);
+        let env = format!("PORT={port}");
+        let mut args = vec!["node", "add", name, "--out", out, "--data", data_text, "--env", &env];
+        for group in groups {
+            args.extend(["--group", group]);
+        }
+        self.publisher(&args)?.expect(0)?;
+        self.nodes.insert(name.to_owned(), Node::new(name, folder, data, port));
+        self.node(name)
+    }
+
+    /// Gives a node that was not started yet a disk of its own, of `size` as in `4m`; false where that is not allowed.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn give_small_disk(&mut self, node: &str, size: &str) -> Result<bool> {
+        let disk = SmallDisk::mount(self.node(node)?.data(), size)?;
+        let is_mounted = disk.is_some();
+        self.disks.extend(disk);
+        Ok(is_mounted)
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&mut self, name: &str) -> Result<&mut Node> {
+        self.nodes.get_mut(name).with_context(|| format!("no node {name}"))
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// A new copy of the demo app, version 1.0.0.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn app(&self) -> Result<App> {
+        App::create(&self.folder().join("app"))
+    }
+
+    /// Connects to the bus with the publisher's password, by a client that obeys nothing.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn raw_publisher(&self) -> Result<Mqtt> {
+        let settings = std::fs::read_to_string(self.home().join("fleet.toml"))?;
+        let settings: toml::Table = settings.parse()?;
+        let text = |key: &str| settings.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+        let (user, password) = (text("user").context("no user")?, text("password").context("no password")?);
+        Mqtt::connect(self.mqtt_port, Some((&user, &password)))
+    }
+
+    /// The fleet's keys.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn forge(&self) -> Result<Forge> {
+        Forge::open(&self.home())
+    }
+
+    /// Waits for a signed report of `node` of which `wanted` makes something.
+    ///
+    /// # Errors
+    /// When none comes within 60 s; with the last one that came.
+    pub fn wait_report<T>(&self, node: &str, what: &str, wanted: impl Fn(&Report) -> Option<T>) -> Result<T> {
+        let (forge, id) = (self.forge()?, node.parse::<NodeId>()?);
+        let mut bus = self.raw_publisher()?;
+        bus.subscribe(&format!("{}/v1/node/{node}/report", forge.trust.fleet()))?;
+        let until = Instant::now() + PATIENCE;
+        let mut last = None;
+        while let Some((_, payload, _)) = bus.next(until.saturating_duration_since(Instant::now()))? {
+            let report = forge.report(&self.home(), &id, &payload)?;
+            if let Some(wanted) = wanted(&report) {
+                return Ok(wanted);
+            }
+            last = Some(report);
+        }
+        bail!("waited in vain for {what} of {node}; its last report: {last:#?}")
+    }
+
+    /// Waits until `node` has ended an order for `version`, and gives how.
+    ///
+    /// # Errors
+    /// When it does not within 60 s.
+    pub fn wait_outcome(&self, node: &str, version: &str) -> Result<Outcome> {
+        self.wait_report(node, &format!("the verdict on {version}"), |report| {
+            let outcomes = report.apps.iter().flat_map(|app| &app.outcomes);
+            outcomes.rev().find(|outcome| outcome.version == version).cloned()
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! The product as its users have it: real processes, real files, real protocols.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod attacks;
+mod crashes;
+mod faults;
+mod spine;
+mod systemd;
+mod workspace;

@@ -1,0 +1,112 @@
+//! The shape of the workspace itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// Who may depend on whom inside the workspace; `e2e` may see all.
+const ALLOWED: [(&str, &[&str]); 9] = [
+    ("schemas", &[]),
+    ("rollout", &["schemas"]),
+    ("machine", &["schemas"]),
+    ("bus-client", &["schemas"]),
+    ("broker", &["schemas", "rollout", "bus-client"]),
+    ("agent", &["schemas", "machine", "bus-client"]),
+    ("pi-worker", &["schemas", "machine", "bus-client", "agent"]),
+    ("pico-bridge", &["schemas", "machine", "bus-client", "agent"]),
+    ("publisher", &["schemas", "rollout", "bus-client"]),
+];
+
+/// What a pure crate must never depend on: runtimes, sockets, files, clocks, random numbers.
+const IMPURE: [&str; 8] =
+    ["tokio", "rumqttc", "rumqttd", "reqwest", "axum", "rustix", "getrandom", "atomicwrites"];
+
+#[test]
+fn crates_depend_only_in_the_allowed_directions() {
+    let found = dependencies();
+    let names: BTreeSet<_> = found.keys().map(String::as_str).collect();
+    let expected: BTreeSet<_> = ALLOWED.iter().map(|(name, _)| *name).chain(["e2e"]).collect();
+    assert_eq!(names, expected);
+    for (name, allowed) in ALLOWED {
+        let inside = found[name].iter().filter(|dependency| names.contains(dependency.as_str()));
+        for dependency in inside {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn pure_crates_have_no_io_and_say_so_to_clippy() {
+    let found = dependencies();
+    for (name, folder) in
+        [("schemas", "schemas"), ("rollout", "broker/rollout"), ("machine", "pi-worker/machine")]
+    {
+        for impure in IMPURE {
+            assert!(!found[name].contains(impure), "{name} must not depend on {impure}");
+        }
+        let clippy = std::fs::read_to_string(root().join(folder).join("clippy.toml")).unwrap();
+        assert!(
+            clippy.contains("std::time::Instant::now") && clippy.contains("std::fs::File"),
+            "{folder}/clippy.toml"
+        );
+    }
+}
+
+#[test]
+fn only_the_bus_client_and_the_relay_speak_mqtt() {
+    for (name, dependencies) in dependencies() {
+        let speaks = dependencies.contains("rumqttc");
+        assert_eq!(speaks, matches!(name.as_str(), "bus-client" | "broker"), "{name}");
+    }
+}
+
+#[test]
+fn the_top_level_holds_nothing_but_what_belongs_there() {
+    let git = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
+    let files = String::from_utf8(git.stdout).unwrap();
+    let folders: BTreeSet<_> = files.lines().filter_map(|file| Some(file.split_once('/')?.0)).collect();
+    let allowed = [
+        "broker",
+        "publisher",
+        "pi-worker",
+        "pico-bridge",
+        "schemas",
+        "tests",
+        "docs",
+        "packaging",
+        "pico-w",
+        ".ci",
+    ];
+    for folder in folders {
+        assert!(allowed.contains(&folder), "{folder}");
+    }
+}
+
+/// Normal dependencies of each member of the workspace.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&cargo.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages.map(|package| (text(&package["name"]), normal(&package["dependencies"]))).collect()
+}
+
+fn normal(dependencies: &Value) -> BTreeSet<String> {
+    let normal = dependencies.as_array().unwrap().iter().filter(|dependency| dependency["kind"].is_null());
+    normal.map(|dependency| text(&dependency["name"])).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
