@@ -10,6 +10,8 @@ use atomicwrites::{AtomicFile, OverwriteBehavior};
 use schemas::codec::{self, CodecError};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::fault;
+
 /// Most bytes of such a file: far above any journal (four outcomes with log tails, three slots: below 64 KiB).
 const MAX_BYTES: usize = 1024 * 1024;
 const CRC_BYTES: usize = 4;
@@ -35,6 +37,13 @@ pub enum DurableError {
         /// What is wrong with it.
         source: Damage,
     },
+}
+
+impl DurableError {
+    /// Whether the disk is full, rather than broken.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if fault::is_full(source))
+    }
 }
 
 /// What is wrong with the bytes of a file.

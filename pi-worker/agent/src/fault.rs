@@ -21,8 +21,7 @@ pub(crate) fn disk(action: &str, path: &Path, error: &io::Error) -> Fault {
 
 /// What the disk refused to do with one of our small files.
 pub(crate) fn durable(error: &DurableError) -> Fault {
-    let full = matches!(error, DurableError::Io { source, .. } if is_full(source));
-    permanent(if full { Reason::DiskFull } else { Reason::DiskError }, chain(error))
+    permanent(if error.is_full() { Reason::DiskFull } else { Reason::DiskError }, chain(error))
 }
 
 /// What the store refused.

@@ -34,7 +34,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// What the file says, with one more start, which is on the disk when this returns.
+    /// What the file says, with one more start, which is on the disk when this returns, unless the disk is full.
     ///
     /// A damaged file is begun anew: `clock_secs` then stands in for the lost number of starts, so that reports still
     /// count as newer than those before.
@@ -51,7 +51,11 @@ impl Memory {
             Err(error) => return Err(error),
         };
         memory.boot = memory.boot.saturating_add(1);
-        durable::replace(&path, &memory)?;
+        match durable::replace(&path, &memory) {
+            // Better to look after the apps, and to say so, than to be gone until somebody makes room.
+            Err(error) if error.is_full() => warn!(error = %chain(&error), "This start is not counted"),
+            replaced => replaced?,
+        }
         let keeper = Keeper::start(memory.clone(), move |memory| durable::replace(&path, memory));
         Ok((memory, keeper))
     }
@@ -60,6 +64,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::tiny_disk::TinyDisk;
 
     #[tokio::test]
     async fn every_start_is_counted_and_the_newest_is_kept() {
@@ -74,6 +79,14 @@ mod tests {
         keeper.finish().await;
         let (memory, _keeper) = Memory::open(path, 0).unwrap();
         assert_eq!((memory.boot, memory.floor), (2, UnixTime(3)));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_no_reason_not_to_start() {
+        let Some(disk) = TinyDisk::mount() else { return };
+        disk.fill();
+        let (memory, _keeper) = Memory::open(disk.path().join("node.cbor"), 0).unwrap();
+        assert_eq!(memory.boot, 1);
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod mosquitto;
 pub(crate) mod server;
+pub(crate) mod tiny_disk;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 

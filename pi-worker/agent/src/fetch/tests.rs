@@ -14,6 +14,7 @@ use super::*;
 use crate::testing::{
     self, noise,
     server::{Server, Trick},
+    tiny_disk::TinyDisk,
     wait_until,
 };
 
@@ -161,7 +162,7 @@ async fn a_disk_that_fills_up_meanwhile_is_full_and_not_broken() {
     let Some(tiny) = TinyDisk::mount() else { return };
     let large = noise(LARGE);
     let mut node = TestNode::new(&[&large]).await;
-    node.dirs.objects = tiny.0.path().join("objects");
+    node.dirs.objects = tiny.path().join("objects");
     node.fetcher.free_bytes = |_| Ok(u64::MAX);
     let fault = node.fetch().await.unwrap_err();
     assert_eq!(fault.reason, Reason::DiskFull, "{}", fault.text);
@@ -289,29 +290,5 @@ fn slot(manifest: &Manifest, manifest_bytes: u64) -> Slot {
         group: "all".parse().unwrap(),
         part,
         since: UnixTime(0),
-    }
-}
-
-/// A file system of 1 MiB, where this test may mount one.
-struct TinyDisk(tempfile::TempDir);
-
-impl TinyDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(folder.path())
-            .output();
-        if mount.is_ok_and(|mount| mount.status.success()) {
-            return Some(Self(folder));
-        }
-        eprintln!("skipped: no file system can be mounted here");
-        None
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        std::process::Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
     }
 }
