@@ -145,7 +145,7 @@ mod tests {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|content| Digest::of(content.as_bytes()));
         fs::write(folder.path().join("objects").join(a.to_string()), "a").unwrap();
         fs::write(folder.path().join("objects/tmp").join(b.to_string()), "b").unwrap();
-        fs::write(folder.path().join("objects/tmp").join(c.to_string()), "hollow").unwrap();
+        fs::write(folder.path().join("objects/tmp").join(c.to_string()), "\0").unwrap();
         fs::write(landing.part(d), "the beginning").unwrap();
         fs::write(landing.part(a), "not missing any more").unwrap();
         fs::write(landing.draft(d), "half").unwrap();

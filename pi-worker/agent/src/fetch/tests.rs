@@ -1,6 +1,6 @@
 //! The fetcher against a store that misbehaves.
 
-use std::{fs, sync::Mutex};
+use std::{fs, sync::Mutex, time::Duration};
 
 use bus_client::store::Key;
 use schemas::{
@@ -78,6 +78,18 @@ async fn a_part_of_something_else_is_fetched_from_the_beginning() {
     fs::write(landing.part(Digest::of(&large)), vec![7; 5_000]).unwrap();
     node.fetch().await.unwrap();
     assert_eq!(node.server.asked(object(&large)), [5_000, 0]);
+    assert_eq!(node.landed(&large).unwrap(), large);
+}
+
+#[tokio::test]
+async fn a_part_that_is_longer_than_the_object_is_dropped() {
+    let large = noise(LARGE);
+    let node = TestNode::new(&[&large]).await;
+    let landing = Landing::open(&node.dirs.objects).unwrap();
+    let longer = node.stored[&object(&large)].len() + 10;
+    fs::write(landing.part(Digest::of(&large)), vec![7; longer]).unwrap();
+    node.fetch().await.unwrap();
+    assert_eq!(node.server.asked(object(&large)), [longer, 0]);
     assert_eq!(node.landed(&large).unwrap(), large);
 }
 
@@ -190,7 +202,8 @@ async fn the_first_failure_ends_the_others() {
     let node = TestNode::new(&[b"gone", b"hangs"]).await;
     node.server.remove(object(b"gone"));
     node.server.play(object(b"hangs"), &[Trick::Hang]);
-    assert_eq!(node.fetch().await.unwrap_err().reason, Reason::ObjectMissing);
+    let fetch = tokio::time::timeout(Duration::from_secs(10), node.fetch());
+    assert_eq!(fetch.await.expect("it ends soon").unwrap_err().reason, Reason::ObjectMissing);
 }
 
 #[tokio::test]
