@@ -14,6 +14,7 @@ mod history;
 mod node;
 mod rng;
 mod story;
+mod world;
 
 pub use catalog::Catalog;
 pub use history::{Broken, Summary, run};
