@@ -133,7 +133,7 @@ impl Mosquitto {
         let made =
             Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&users).args([user, password]).status();
         if !made.is_ok_and(|status| status.success()) {
-            println!("mosquitto_passwd is not installed, nothing was tested");
+            println!("skipped: mosquitto_passwd is not installed");
             return None;
         }
         let access = format!("allow_anonymous false\npassword_file {}", users.display());
@@ -142,7 +142,7 @@ impl Mosquitto {
 
     fn start_in(folder: TempDir, access: &str) -> Option<Self> {
         if !Path::new(PROGRAM).exists() {
-            println!("{PROGRAM} is not installed, nothing was tested");
+            println!("skipped: {PROGRAM} is not installed");
             return None;
         }
         let mut broker = Self { folder, port: 0, process: None };
