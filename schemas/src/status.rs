@@ -244,16 +244,3 @@ pub fn error_text(reason: Option<Reason>, text: &str) -> String {
         None => String::new(),
     }
 }
-
-/// `bus/info`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BusInfo {
-    /// Version of the broker.
-    pub version: String,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// Nodes with a record.
-    pub nodes: u64,
-    /// When this was said.
-    pub at: Timestamp,
-}
