@@ -171,13 +171,10 @@ impl Demo {
         for name in ["pi-canary", "pi-barn", "pi-shed"] {
             println!("   {name:<9}  http://127.0.0.1:{}/version", self.world.node(name)?.port());
         }
-        let home = self.world.home();
-        println!("   try    publisher --home {} status", home.display());
-        println!(
-            "          publisher --home {} announce {} --group canary",
-            home.display(),
-            self.app.folder().display()
-        );
+        let publisher =
+            format!("{} --home {}", e2e::binary("publisher")?.display(), self.world.home().display());
+        println!("   try    {publisher} status");
+        println!("          {publisher} announce {} --group canary", self.app.folder().display());
         e2e::wait_for_interrupt()
     }
 }
