@@ -3,20 +3,35 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process,
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A port on which nobody listens now.
+/// Ports that no system gives to outgoing connections by itself: one of those could take a port before its listener does.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port on which nobody listens now, another one at each call.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr()?.port())
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Processes that run at the same time begin at different places.
+    let begin = (process::id() % 220) as u16 * 100;
+    for _ in 0..count {
+        let place = begin.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + place;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("every port from {} to {} is taken", PORTS.start, PORTS.end)
 }
 
 /// What an HTTP server answered.
