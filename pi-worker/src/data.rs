@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use agent::Settings;
@@ -12,6 +14,10 @@ use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
+
+/// So long the data folder is waited for before somebody else is said to have it.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// The settings in the file.
 pub(crate) fn load(config: &Path) -> anyhow::Result<Settings> {
@@ -57,7 +63,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .with_context(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock_patiently(&file) {
             Err(Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // Only makes the message clearer.
@@ -74,6 +80,18 @@ impl Lock {
     pub(crate) fn is_taken(data: &Path) -> bool {
         let Ok(file) = File::open(data.join("lock")) else { return false };
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
+}
+
+/// Waits for those who hold it for a moment: a worker that was killed while it started a program lives on in that
+/// program's first instants, and `pi-worker status` looks whether the lock is free by taking it.
+fn lock_patiently(file: &File) -> Result<(), Errno> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(ASK_EVERY),
+            locked => return locked,
+        }
     }
 }
 
@@ -95,5 +113,17 @@ mod tests {
         drop(lock);
         assert!(!Lock::is_taken(folder.path()));
         Lock::take(folder.path()).unwrap();
+    }
+    #[test]
+    fn a_folder_that_is_held_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = Lock::take(folder.path()).unwrap();
+        let waiting = thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::take(folder.path()).map(drop));
+            // Whether it asks before or after this, it must get the folder.
+            drop(lock);
+            waiting.join().unwrap()
+        });
+        waiting.unwrap();
     }
 }
