@@ -63,7 +63,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .with_context(failed)?;
-        match lock_patiently(&file) {
+        match lock_patiently(&file, || thread::sleep(ASK_EVERY)) {
             Err(Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // Only makes the message clearer.
@@ -85,11 +85,11 @@ impl Lock {
 
 /// Waits for those who hold it for a moment: a worker that was killed while it started a program lives on in that
 /// program's first instants, and `pi-worker status` looks whether the lock is free by taking it.
-fn lock_patiently(file: &File) -> Result<(), Errno> {
+fn lock_patiently(file: &File, mut pause: impl FnMut()) -> Result<(), Errno> {
     let until = Instant::now() + PATIENCE;
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(ASK_EVERY),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => pause(),
             locked => return locked,
         }
     }
@@ -117,13 +117,9 @@ mod tests {
     #[test]
     fn a_folder_that_is_held_for_a_moment_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::take(folder.path()).unwrap();
-        let waiting = thread::scope(|scope| {
-            let waiting = scope.spawn(|| Lock::take(folder.path()).map(drop));
-            // Whether it asks before or after this, it must get the folder.
-            drop(lock);
-            waiting.join().unwrap()
-        });
-        waiting.unwrap();
+        let mut holder = Some(Lock::take(folder.path()).unwrap());
+        let file = File::open(folder.path().join("lock")).unwrap();
+        lock_patiently(&file, || drop(holder.take())).unwrap();
+        assert!(holder.is_none(), "it was held when it was asked for first");
     }
 }
