@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use schemas::{
     id::NodeId,
     report::{Outcome, Report},
@@ -54,6 +54,19 @@ impl World {
         world.publisher(&["init", "--bus", &bus, "--store", &store])?.expect(0)?;
         world.start_broker()?;
         Ok(world)
+    }
+
+    /// A fleet with one node, `pi-1` in group `canary`, that serves 1.0.0 of the app.
+    ///
+    /// # Errors
+    /// When it does not come that far.
+    pub fn serving() -> Result<(Self, App)> {
+        let mut world = Self::new()?;
+        world.add_node("pi-1", &["canary"])?;
+        let app = world.app()?;
+        let (code, told) = world.announce(&app, "canary")?;
+        ensure!(code == Some(0), "1.0.0 was not kept: {told}");
+        Ok((world, app))
     }
 
     /// The folder below which everything lies.
@@ -104,6 +117,15 @@ impl World {
         let json = serde_json::from_str(&output.stdout)
             .with_context(|| format!("announce said\n{}{}", output.stdout, output.stderr))?;
         Ok((output.code, json))
+    }
+
+    /// `publisher announce <app> --group <group> --no-wait`
+    ///
+    /// # Errors
+    /// When the bus does not have it then.
+    pub fn announce_only(&self, app: &App, group: &str) -> Result<()> {
+        let folder = app.folder().to_str().context("a folder that is no text")?;
+        self.publisher(&["announce", folder, "--group", group, "--no-wait"])?.expect(0).map(drop)
     }
 
     /// Starts the broker on the world's ports.

@@ -189,16 +189,12 @@ fn hostile_manifests_of_a_stolen_release_key_are_refused() {
 
 #[test]
 fn a_broker_that_swaps_or_lengthens_objects_is_found_out() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     for (version, evil) in [("1.1.0", "1.1.0 with a surprise\n"), ("1.1.1", "X.X.X\n")] {
         app.commit(version).unwrap();
-        let folder = app.folder().to_str().unwrap();
         // The objects come to the store while the node is away; then the store is changed.
         world.node("pi-1").unwrap().kill().unwrap();
-        world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+        world.announce_only(&app, "canary").unwrap();
         let digest = Digest::of(format!("{version}\n").as_bytes()).to_string();
         store(&world, &format!("objects/{}/{digest}", &digest[..2]), evil.as_bytes());
         world.node("pi-1").unwrap().start().unwrap();

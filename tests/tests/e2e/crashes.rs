@@ -13,16 +13,12 @@ const KILLED_AFTER_MS: [u64; 12] = [0, 5, 10, 20, 30, 50, 75, 100, 150, 300, 500
 
 #[test]
 fn a_worker_killed_at_any_moment_comes_back_to_old_or_new_and_ends_with_new() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     let mut before = "1.0.0".to_owned();
     for (step, after_ms) in KILLED_AFTER_MS.into_iter().enumerate() {
         let version = format!("2.{step}.0");
         app.commit(&version).unwrap();
-        let folder = app.folder().to_str().unwrap();
-        world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+        world.announce_only(&app, "canary").unwrap();
         // The moment of the crash is what is tried here, not a condition that is waited for.
         thread::sleep(Duration::from_millis(after_ms));
         let node = world.node("pi-1").unwrap();
@@ -39,10 +35,7 @@ fn a_worker_killed_at_any_moment_comes_back_to_old_or_new_and_ends_with_new() {
 
 #[test]
 fn the_app_does_not_notice_that_its_worker_was_killed() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     let node = world.node("pi-1").unwrap();
     let pid = std::fs::read(node.data().join("apps/web/run/app.pid")).unwrap();
     node.kill().unwrap();
@@ -61,10 +54,7 @@ fn the_app_does_not_notice_that_its_worker_was_killed() {
 
 #[test]
 fn a_killed_broker_comes_back_with_every_retained_message() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     let kept = |world: &World| {
         let mut bus = world.raw_publisher().unwrap();
         let all = bus.retained("deploybus/v1/#", Duration::from_millis(500)).unwrap();
@@ -89,18 +79,14 @@ fn a_killed_broker_comes_back_with_every_retained_message() {
 
 #[test]
 fn an_install_goes_on_while_the_broker_is_gone() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     // The pre-check holds the install until the broker is gone.
     let gate = world.folder().join("gate");
     let wait =
         format!("pre_check = [\"sh\", \"-c\", \"until test -e {}; do sleep 0.05; done\"]", gate.display());
     app.edit_file("deploybus.toml", "[trial]", &format!("[hooks]\n{wait}\n\n[trial]")).unwrap();
     app.commit("1.1.0").unwrap();
-    let folder = app.folder().to_str().unwrap();
-    world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+    world.announce_only(&app, "canary").unwrap();
     world
         .wait_report("pi-1", "the pre-check", |report| {
             (report.apps[0].phase == schemas::status::Phase::Staged).then_some(())
@@ -116,15 +102,11 @@ fn an_install_goes_on_while_the_broker_is_gone() {
 
 #[test]
 fn a_crash_in_every_trial_uses_up_the_tries_and_goes_back() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     app.edit_file("deploybus.toml", "min_healthy = \"500ms\"", "min_healthy = \"1h\"").unwrap();
     app.edit_file("deploybus.toml", "deadline = \"10s\"", "deadline = \"2h\"\ntries = 2").unwrap();
     app.commit("1.1.0").unwrap();
-    let folder = app.folder().to_str().unwrap();
-    world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+    world.announce_only(&app, "canary").unwrap();
     world.node("pi-1").unwrap().wait_serves("1.1.0").unwrap();
     let start = Instant::now();
     wait_until("the node to go back", Duration::from_mins(1), || {

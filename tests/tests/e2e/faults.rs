@@ -6,22 +6,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{Output, World};
+use e2e::{App, Output, World};
 use schemas::{
     reason::Reason,
     report::{Outcome, Verdict},
 };
 
-/// A world with one node that runs 1.0.0, announces what `edit` makes of the app as 1.1.0, and gives how it ended.
-fn after(world: &mut World, edit: impl FnOnce(&mut World, &e2e::App)) -> Outcome {
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
-    edit(world, &app);
+/// Announces what `edit` makes of the app as 1.1.0, and gives the world and how it ended.
+fn after(edit: impl FnOnce(&App)) -> (World, Outcome) {
+    let (world, app) = World::serving().unwrap();
+    edit(&app);
     app.commit("1.1.0").unwrap();
-    let folder = app.folder().to_str().unwrap();
-    world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
-    world.wait_outcome("pi-1", "1.1.0").unwrap()
+    world.announce_only(&app, "canary").unwrap();
+    let outcome = world.wait_outcome("pi-1", "1.1.0").unwrap();
+    (world, outcome)
 }
 
 fn still_serves(world: &mut World, version: &str) {
@@ -30,8 +28,7 @@ fn still_serves(world: &mut World, version: &str) {
 
 #[test]
 fn a_pre_check_that_fails_costs_nothing() {
-    let mut world = World::new().unwrap();
-    let outcome = after(&mut world, |_, app| hook(app, "echo no module named magic; exit 3", "10s"));
+    let (mut world, outcome) = after(|app| hook(app, "echo no module named magic; exit 3", "10s"));
     assert_eq!((outcome.verdict, outcome.reason), (Verdict::Failed, Some(Reason::PreCheckFailed)));
     assert!(
         outcome.log_tail.iter().any(|line| line.contains("no module named magic")),
@@ -43,9 +40,8 @@ fn a_pre_check_that_fails_costs_nothing() {
 
 #[test]
 fn a_hook_that_hangs_is_ended_with_all_its_children() {
-    let mut world = World::new().unwrap();
     let start = Instant::now();
-    let outcome = after(&mut world, |_, app| hook(app, "sleep 7654 & sleep 7653", "500ms"));
+    let (mut world, outcome) = after(|app| hook(app, "sleep 7654 & sleep 7653", "500ms"));
     assert_eq!((outcome.verdict, outcome.reason), (Verdict::Failed, Some(Reason::HookTimeout)));
     assert!(start.elapsed() < Duration::from_mins(1));
     let processes = Output::of(Command::new("ps").args(["-eo", "args"])).unwrap().stdout;
@@ -55,9 +51,8 @@ fn a_hook_that_hangs_is_ended_with_all_its_children() {
 
 #[test]
 fn a_program_that_is_not_there_is_rolled_back() {
-    let mut world = World::new().unwrap();
-    let outcome =
-        after(&mut world, |_, app| app.edit_file("deploybus.toml", "\"python3\"", "\"pyhton3\"").unwrap());
+    let (mut world, outcome) =
+        after(|app| app.edit_file("deploybus.toml", "\"python3\"", "\"pyhton3\"").unwrap());
     assert_eq!((outcome.verdict, outcome.reason), (Verdict::RolledBack, Some(Reason::StartFailed)));
     assert!(outcome.text.contains("pyhton3"), "{}", outcome.text);
     world.node("pi-1").unwrap().wait_serves("1.0.0").unwrap();
@@ -65,14 +60,10 @@ fn a_program_that_is_not_there_is_rolled_back() {
 
 #[test]
 fn a_missing_object_fails_at_once_and_is_healed_by_announcing_again() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     world.node("pi-1").unwrap().kill().unwrap();
     app.commit("1.1.0").unwrap();
-    let folder = app.folder().to_str().unwrap();
-    world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+    world.announce_only(&app, "canary").unwrap();
     let digest = schemas::id::Digest::of(b"1.1.0\n").to_string();
     fs::remove_file(world.broker_data().join("store/v1/objects").join(&digest[..2]).join(&digest)).unwrap();
     world.node("pi-1").unwrap().start().unwrap();
@@ -90,10 +81,7 @@ fn a_missing_object_fails_at_once_and_is_healed_by_announcing_again() {
 
 #[test]
 fn a_store_that_is_down_is_waited_for() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, app) = World::serving().unwrap();
     // The node looks for the store where nobody listens; the bus is there.
     let settings = world.node("pi-1").unwrap().folder().join("pi-worker.toml");
     let right = fs::read_to_string(&settings).unwrap();
@@ -102,8 +90,7 @@ fn a_store_that_is_down_is_waited_for() {
     world.node("pi-1").unwrap().stop().unwrap();
     world.node("pi-1").unwrap().start().unwrap();
     app.commit("1.1.0").unwrap();
-    let folder = app.folder().to_str().unwrap();
-    world.publisher(&["announce", folder, "--group", "canary", "--no-wait"]).unwrap().expect(0).unwrap();
+    world.announce_only(&app, "canary").unwrap();
     let waits = world.wait_report("pi-1", "a second attempt", |report| {
         report.apps[0].target.clone().filter(|target| target.attempt > 1)
     });
@@ -169,10 +156,7 @@ fn a_node_whose_clock_is_at_1970_installs_and_says_so() {
 
 #[test]
 fn bytes_that_change_in_a_slot_are_found() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, Some(0));
+    let (mut world, _app) = World::serving().unwrap();
     let node = world.node("pi-1").unwrap();
     Output::of(&mut node.command("verify").unwrap()).unwrap().expect(0).unwrap();
     let file = node.data().join("apps/web/current/app.py");
@@ -183,7 +167,7 @@ fn bytes_that_change_in_a_slot_are_found() {
     assert!((found.stdout + &found.stderr).contains("app.py"));
 }
 
-fn hook(app: &e2e::App, command: &str, timeout: &str) {
+fn hook(app: &App, command: &str, timeout: &str) {
     let hooks =
         format!("[hooks]\npre_check = [\"sh\", \"-c\", \"{command}\"]\ntimeout = \"{timeout}\"\n\n[trial]");
     app.edit_file("deploybus.toml", "[trial]", &hooks).unwrap();

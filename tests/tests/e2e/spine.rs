@@ -48,10 +48,7 @@ fn a_canary_takes_a_release_before_the_others_do() {
 
 #[test]
 fn an_unhealthy_release_goes_back_by_itself_and_says_why() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, app) = World::serving().unwrap();
 
     app.edit("HEALTHY = True", "HEALTHY = False").unwrap();
     app.edit_file("deploybus.toml", "deadline = \"10s\"", "deadline = \"2s\"").unwrap();
@@ -66,10 +63,7 @@ fn an_unhealthy_release_goes_back_by_itself_and_says_why() {
 
 #[test]
 fn a_process_that_still_answers_the_old_commit_is_caught() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, app) = World::serving().unwrap();
     let old = world.node("pi-1").unwrap().ask("/version").unwrap().text("commit").unwrap();
 
     // The classic: a cache outside the release that nobody cleared.
@@ -84,10 +78,7 @@ fn a_process_that_still_answers_the_old_commit_is_caught() {
 
 #[test]
 fn an_app_that_exits_at_once_is_rolled_back_with_its_last_words() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, app) = World::serving().unwrap();
 
     app.edit("HEALTHY = True", "raise SystemExit('the config is missing')").unwrap();
     app.commit("1.2.0").unwrap();
@@ -104,10 +95,7 @@ fn an_app_that_exits_at_once_is_rolled_back_with_its_last_words() {
 
 #[test]
 fn rollback_goes_back_and_comes_forward_again() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, app) = World::serving().unwrap();
     app.commit("1.1.0").unwrap();
     assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
     world.publisher(&["rollback", "--group", "canary"]).unwrap().expect(0).unwrap();
@@ -118,10 +106,7 @@ fn rollback_goes_back_and_comes_forward_again() {
 
 #[test]
 fn a_node_runs_several_apps() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, _app) = World::serving().unwrap();
 
     let settings = world.folder().join("settings");
     std::fs::create_dir(&settings).unwrap();
@@ -142,10 +127,7 @@ fn a_node_runs_several_apps() {
 
 #[test]
 fn the_same_release_again_restarts_nothing() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (mut world, _app) = World::serving().unwrap();
     let pid_file = world.node("pi-1").unwrap().data().join("apps/web/run/app.pid");
     let pid = std::fs::read(&pid_file).unwrap();
     world.publisher(&["rollback", "--group", "canary", "--to", "1.0.0"]).unwrap().expect(0).unwrap();
@@ -154,10 +136,7 @@ fn the_same_release_again_restarts_nothing() {
 
 #[test]
 fn two_publishers_at_once_end_with_one_of_the_two() {
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (world, app) = World::serving().unwrap();
     let folder = app.folder().to_str().unwrap();
     let announce = |version: &str| {
         let args = ["announce", folder, "--group", "canary", "--version", version, "--no-wait"];
@@ -180,10 +159,7 @@ fn the_json_topics_show_everything_to_a_watcher() {
         println!("skipped: needs mosquitto_sub");
         return;
     }
-    let mut world = World::new().unwrap();
-    world.add_node("pi-1", &["canary"]).unwrap();
-    let app = world.app().unwrap();
-    assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
+    let (world, _app) = World::serving().unwrap();
     let password = std::fs::read_to_string(world.home().join("watcher.password")).unwrap();
     let port = world.ports().0.to_string();
     let listen = || {
