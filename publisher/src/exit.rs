@@ -2,6 +2,8 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
+use rollout::Ending;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -74,6 +76,18 @@ impl Exit {
             let _ = write!(table, "\n  {:<4} {}", exit.code(), exit.meaning());
             table
         })
+    }
+}
+
+impl From<Ending> for Exit {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Kept => Self::Done,
+            Ending::NotKept => Self::NotKept,
+            Ending::Silent => Self::Silent,
+            Ending::Nobody => Self::Nobody,
+            Ending::Offline => Self::Offline,
+        }
     }
 }
 

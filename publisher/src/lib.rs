@@ -1,7 +1,7 @@
 //! The command line for people: makes a fleet, packs and announces apps, follows nodes to their verdicts.
 //!
 //! The commands are thin. What they show and decide is in pure modules: `app_file` (what an app says about itself),
-//! `fleet` (what of the bus is believed), `follow` (how far each node is), `rollback` (where to go back to), `show`.
+//! `rollback` (where to go back to), `show`; and in the crate `rollout` (what of the bus is believed, how far each node is).
 
 mod app_file;
 mod cli;
@@ -9,8 +9,6 @@ mod clock;
 mod commands;
 mod decode;
 mod exit;
-mod fleet;
-mod follow;
 mod home;
 mod pack;
 mod problem;

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bus_client::bus::{Bus, ClientId, Event, Events, Lost, Message, Options};
+use rollout::{Change, Fleet};
 use schemas::{
     id::Digest,
     topic::{Filter, NodeTopic, Topic},
@@ -15,7 +16,6 @@ use schemas::{
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::{
-    fleet::{Change, Fleet},
     home::Home,
     problem::{Advise as _, problem},
 };

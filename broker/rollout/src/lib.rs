@@ -1,1 +1,13 @@
-//! The rollout planner: which nodes get a release next, and when it stops. Pure, as its `clippy.toml` demands.
+//! What a rollout is decided on. Pure, as its `clippy.toml` demands: messages and the time in, decisions out.
+//!
+//! [`Fleet`] is what of the bus is believed; [`Follow`] says how far each node of a group is with an order, and what that
+//! comes to. Publisher and controller judge by the same formula, because it is here. The planner, which chooses the nodes
+//! that get a release next, will stand on both.
+
+mod fleet;
+mod follow;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
+
+pub use fleet::{Belief, Change, Fleet, Node, Ordered};
+pub use follow::{Ending, Follow, Progress, State};

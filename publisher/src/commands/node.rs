@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use rollout::{Fleet, Node};
 use schemas::topic::{Kind, NodeTopic};
 use serde::Serialize;
 
@@ -11,7 +12,6 @@ use crate::{
     cli::{NodeAdd, NodeCommand},
     clock,
     exit::Exit,
-    fleet::{Fleet, Node},
     home::{
         Home,
         init::is_loopback,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
+use rollout::{Fleet, Follow};
 use schemas::{
     announcement::{Announced, Announcement},
     id::{GroupId, NodeId},
@@ -23,8 +24,6 @@ use crate::{
     cli::Following,
     clock,
     exit::Exit,
-    fleet::Fleet,
-    follow::Follow,
     home::{Home, history::Kept},
     problem::{Advise as _, problem},
     screen::Screen,
@@ -160,7 +159,7 @@ impl Live<'_> {
         let exit = loop {
             let now_ms = self.update();
             if self.follow.is_over(now_ms) {
-                break self.follow.exit(following.ignore_offline);
+                break self.follow.ending(following.ignore_offline).into();
             }
             tokio::select! {
                 news = session.next(self.fleet) => match news {
@@ -170,7 +169,7 @@ impl Live<'_> {
                     None => break Exit::Failed,
                 },
                 _ = tick.tick() => {}
-                () = until(limit) => break self.follow.exit(following.ignore_offline),
+                () = until(limit) => break self.follow.ending(following.ignore_offline).into(),
                 _ = signal::ctrl_c() => break Exit::Interrupted,
             }
         };

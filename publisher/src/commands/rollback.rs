@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use rollout::{Belief, Fleet};
 use schemas::{
     id::{AppId, Counter, Digest, Revision},
     release::Release,
@@ -14,7 +15,6 @@ use super::order::{Ordering, learn};
 use crate::{
     cli::Rollback,
     exit::Exit,
-    fleet::{Belief, Fleet},
     home::{Home, history::Kept},
     problem::{Advise as _, problem},
     rollback::{NoWayBack, Past},

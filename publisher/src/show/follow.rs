@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rollout::{Follow, Progress, State};
 use schemas::{
     id::{AppId, Counter, Digest, GroupId, NodeId, Revision},
     report::{Outcome, Verdict},
@@ -9,10 +10,7 @@ use schemas::{
 use serde::Serialize;
 
 use super::{amount, clean, doing};
-use crate::{
-    exit::Exit,
-    follow::{Follow, Progress, State},
-};
+use crate::exit::Exit;
 
 /// A node's state in one line.
 pub(crate) fn line(name: &NodeId, width: usize, progress: &Progress) -> String {

@@ -2,6 +2,7 @@
 
 mod json;
 
+use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
     id::{AppId, GroupId, NodeId},
     order::OrderState,
@@ -11,7 +12,6 @@ use schemas::{
 
 pub(crate) use self::json::json;
 use super::{amount, clean, table};
-use crate::fleet::{Belief, Fleet, Node, Ordered};
 
 /// The whole view as text.
 pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {

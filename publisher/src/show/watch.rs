@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rollout::{Belief, Change, Fleet, Node, Ordered};
 use schemas::{
     id::{AppId, NodeId},
     report::{AppReport, Refusal},
@@ -9,7 +10,6 @@ use schemas::{
 use serde::Serialize;
 
 use super::{amount, clean, doing};
-use crate::fleet::{Belief, Change, Fleet, Node};
 
 /// Something that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -93,7 +93,7 @@ impl Watcher {
     }
 }
 
-fn order_text(order: Option<&Belief<crate::fleet::Ordered>>, group: &str) -> String {
+fn order_text(order: Option<&Belief<Ordered>>, group: &str) -> String {
     match order {
         Some(Belief::Believed(ordered)) => {
             let (order, release) = (&ordered.announced.order, &ordered.announced.release);

@@ -1,5 +1,6 @@
 //! `publisher status --json`: the same view for scripts. Every key is always there.
 
+use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
     id::{AppId, Counter, Digest, GroupId, NodeId, Revision},
     report::{AppReport, Installed, Refusal},
@@ -8,7 +9,6 @@ use schemas::{
 use serde::Serialize;
 
 use super::state_name;
-use crate::fleet::{Belief, Fleet, Node, Ordered};
 
 /// The whole view for `--json`.
 #[derive(Debug, Serialize)]

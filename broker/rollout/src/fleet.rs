@@ -18,7 +18,7 @@ use schemas::{
 
 /// What was said on the bus, and what of it is believed.
 #[derive(Debug, Clone)]
-pub(crate) struct Fleet {
+pub struct Fleet {
     trust: Trust,
     orders: BTreeMap<(GroupId, AppId), Belief<Ordered>>,
     nodes: BTreeMap<NodeId, Node>,
@@ -26,14 +26,16 @@ pub(crate) struct Fleet {
 
 /// A document, or why it is not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Belief<T> {
+pub enum Belief<T> {
+    /// It verifies.
     Believed(T),
+    /// It does not, and why.
     NotBelieved(String),
 }
 
 impl<T> Belief<T> {
     /// The document, when it is believed.
-    pub(crate) fn believed(&self) -> Option<&T> {
+    pub fn believed(&self) -> Option<&T> {
         match self {
             Self::Believed(document) => Some(document),
             Self::NotBelieved(_) => None,
@@ -43,14 +45,16 @@ impl<T> Belief<T> {
 
 /// An announcement as it came and as it was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ordered {
-    pub(crate) announcement: Announcement,
-    pub(crate) announced: Announced,
+pub struct Ordered {
+    /// As it came, to be kept or published again.
+    pub announcement: Announcement,
+    /// What it says.
+    pub announced: Announced,
 }
 
 /// One node.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Node {
+pub struct Node {
     record: Option<Belief<Verified<Record>>>,
     report: Option<Belief<Verified<Report>>>,
     /// The bytes of the report, until another record can prove them.
@@ -60,42 +64,46 @@ pub(crate) struct Node {
 
 /// What a message changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
+    /// The order of an app for a group.
     Order(GroupId, AppId),
+    /// A node's record.
     Record(NodeId),
+    /// A node's report.
     Report(NodeId),
+    /// Whether a node is online.
     Availability(NodeId),
 }
 
 impl Node {
     /// The record, when it is believed.
-    pub(crate) fn record(&self) -> Option<&Verified<Record>> {
+    pub fn record(&self) -> Option<&Verified<Record>> {
         self.record.as_ref()?.believed()
     }
 
     /// The report, when it is believed.
-    pub(crate) fn report(&self) -> Option<&Verified<Report>> {
+    pub fn report(&self) -> Option<&Verified<Report>> {
         self.report.as_ref()?.believed()
     }
 
     /// What the node says about `app`, when it is believed.
-    pub(crate) fn app(&self, app: &AppId) -> Option<&AppReport> {
+    pub fn app(&self, app: &AppId) -> Option<&AppReport> {
         self.report()?.apps.iter().find(|report| report.app == *app)
     }
 
     /// Whether its session is there; `None` when it never was.
-    pub(crate) fn online(&self) -> Option<bool> {
+    pub fn online(&self) -> Option<bool> {
         self.online
     }
 
     /// Why its record or its report is not believed.
-    pub(crate) fn disbelief(&self) -> Option<&str> {
+    pub fn disbelief(&self) -> Option<&str> {
         let record = self.record.as_ref().and_then(reason);
         record.or_else(|| self.report.as_ref().and_then(reason))
     }
 
     /// Whether it is an active member of `group`.
-    pub(crate) fn is_in(&self, group: &GroupId) -> bool {
+    pub fn is_in(&self, group: &GroupId) -> bool {
         self.record()
             .is_some_and(|record| record.status == RecordStatus::Active && record.groups.contains(group))
     }
@@ -125,12 +133,12 @@ fn reason<T>(belief: &Belief<T>) -> Option<&str> {
 
 impl Fleet {
     /// A fleet of which nothing was heard yet.
-    pub(crate) fn new(trust: Trust) -> Self {
+    pub fn new(trust: Trust) -> Self {
         Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new() }
     }
 
     /// Takes a message and says what it was about; nothing when this view has no place for it.
-    pub(crate) fn take(&mut self, topic: &Topic, payload: &[u8]) -> Option<Change> {
+    pub fn take(&mut self, topic: &Topic, payload: &[u8]) -> Option<Change> {
         if topic.fleet != *self.trust.fleet() {
             return None;
         }
@@ -159,22 +167,22 @@ impl Fleet {
     }
 
     /// All nodes that were heard of, by name.
-    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
         &self.nodes
     }
 
     /// The present orders, by group and app.
-    pub(crate) fn orders(&self) -> &BTreeMap<(GroupId, AppId), Belief<Ordered>> {
+    pub fn orders(&self) -> &BTreeMap<(GroupId, AppId), Belief<Ordered>> {
         &self.orders
     }
 
     /// The orders that are believed.
-    pub(crate) fn believed_orders(&self) -> impl Iterator<Item = &Ordered> {
+    pub fn believed_orders(&self) -> impl Iterator<Item = &Ordered> {
         self.orders.values().filter_map(Belief::believed)
     }
 
     /// The highest revision on the bus, as far as it is believed.
-    pub(crate) fn highest_revision(&self) -> Revision {
+    pub fn highest_revision(&self) -> Revision {
         self.believed_orders().map(|ordered| ordered.announced.order.revision).max().unwrap_or_default()
     }
 
@@ -250,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_another_signed_is_not_believed() {
-        let (sample, other) = (Sample::new(), Sample::new());
+        let (sample, other) = (Sample::new(), Sample::of("stranger"));
         let mut fleet = sample.empty_fleet();
         let pi: NodeId = "pi-1".parse().unwrap();
         fleet.take(&sample.topic("pi-1", NodeTopic::Record), &sample.record("pi-1", &["canary"]));
@@ -259,7 +267,7 @@ mod tests {
         fleet.take(&sample.topic("pi-1", NodeTopic::Record), &other.record("pi-1", &["canary"]));
         assert_eq!(fleet.nodes()[&pi].disbelief(), Some("record has 0 of 1 valid signatures"));
         let (group, app) = ("canary".parse().unwrap(), "web".parse().unwrap());
-        let topic = Kind::Release(group, app).of(sample.home.trust.fleet());
+        let topic = Kind::Release(group, app).of(sample.trust.fleet());
         fleet.take(&topic, &other.announcement(1, 1, "1.0.0").to_bytes());
         assert_eq!(fleet.believed_orders().count(), 0);
         assert!(matches!(fleet.orders().values().next(), Some(Belief::NotBelieved(_))));

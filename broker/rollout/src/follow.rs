@@ -1,4 +1,4 @@
-//! Following an order through a group to its end. Pure: a [`Fleet`] and the time in, each node's state and an exit out.
+//! Following an order through a group to its end. Pure: a [`Fleet`] and the time in, each node's state and an ending out.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,14 @@ use schemas::{
     topic::{Kind, Topic},
 };
 
-use crate::{
-    exit::Exit,
-    fleet::{Fleet, Node},
-};
+use crate::fleet::{Fleet, Node};
 
 /// A node that is offline may just be connecting again: so long it is waited for.
 const OFFLINE_GRACE_MS: u64 = 3_000;
 
 /// An order and how far each node of its group is with it.
 #[derive(Debug, Clone)]
-pub(crate) struct Follow {
+pub struct Follow {
     topic: Topic,
     group: GroupId,
     app: AppId,
@@ -34,24 +31,33 @@ pub(crate) struct Follow {
 
 /// How far a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) state: State,
-    pub(crate) online: bool,
+pub struct Progress {
+    /// What it does about the order.
+    pub state: State,
+    /// Whether its session is there.
+    pub online: bool,
     /// It has begun, so that going offline is no excuse any more.
     has_begun: bool,
     /// When its verdict was seen here, counted from the publishing.
-    pub(crate) ended_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
 }
 
 /// What a node does about the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// It has said nothing about the order yet.
     Waiting,
     /// It was away when the order came, and takes it when it is back.
     Offline,
     /// It is on the way.
-    Working { phase: Phase, permille: u16, waits_for: String },
+    Working {
+        /// The step it is at.
+        phase: Phase,
+        /// How much of the step is done.
+        permille: u16,
+        /// What it waits for, in words; empty when for nothing.
+        waits_for: String,
+    },
     /// It gave a verdict.
     Ended(Outcome),
     /// It obeys a newer order, so no verdict on this one will come.
@@ -62,6 +68,21 @@ pub(crate) enum State {
     NotBelieved(String),
 }
 
+/// What following an order comes to for the whole group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every node kept it.
+    Kept,
+    /// At least one node did not keep it.
+    NotKept,
+    /// At least one node is online and gave no verdict.
+    Silent,
+    /// The group has no nodes.
+    Nobody,
+    /// Every node that is online kept it, others are offline.
+    Offline,
+}
+
 impl State {
     /// Whether nothing more is expected of the node.
     fn is_final(&self) -> bool {
@@ -69,7 +90,7 @@ impl State {
     }
 
     /// The state in one word, as people and JSON see it.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Offline => "offline",
@@ -82,12 +103,12 @@ impl State {
     }
 
     /// Whether the node runs the release.
-    pub(crate) fn is_kept(&self) -> bool {
+    pub fn is_kept(&self) -> bool {
         matches!(self, Self::Ended(outcome) if outcome.verdict == Verdict::Kept)
     }
 
     /// Why it did not work, with the sentence for people.
-    pub(crate) fn failure(&self) -> Option<(Reason, &str)> {
+    pub fn failure(&self) -> Option<(Reason, &str)> {
         match self {
             Self::Ended(outcome) => outcome.reason.map(|reason| (reason, outcome.text.as_str())),
             Self::Refused(refusal) => Some((refusal.reason, refusal.text.as_str())),
@@ -99,7 +120,7 @@ impl State {
 
 impl Follow {
     /// Begins to follow an order that is about to be published in the fleet as it is now.
-    pub(crate) fn new(order: &Order, before: &Fleet) -> Self {
+    pub fn new(order: &Order, before: &Fleet) -> Self {
         let topic = Kind::Release(order.group.clone(), order.app.clone()).of(&order.head.fleet);
         let refused = |node: &Node| refusals_on(node, &topic).cloned().collect();
         let mut follow = Self {
@@ -116,7 +137,7 @@ impl Follow {
     }
 
     /// Looks at the fleet again and names the nodes whose state is another one.
-    pub(crate) fn update(&mut self, fleet: &Fleet, now_ms: u64) -> Vec<NodeId> {
+    pub fn update(&mut self, fleet: &Fleet, now_ms: u64) -> Vec<NodeId> {
         let mut changed = Vec::new();
         for (name, node) in fleet.nodes() {
             if !node.is_in(&self.group) || !self.audience.includes(name) {
@@ -133,12 +154,12 @@ impl Follow {
     }
 
     /// Every node of the group, by name.
-    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, Progress> {
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Progress> {
         &self.nodes
     }
 
     /// Whether there is nothing more to wait for.
-    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+    pub fn is_over(&self, now_ms: u64) -> bool {
         let is_settled = |node: &Progress| match node.state {
             State::Offline => now_ms >= OFFLINE_GRACE_MS,
             _ => node.state.is_final(),
@@ -146,19 +167,19 @@ impl Follow {
         self.nodes.values().all(is_settled)
     }
 
-    /// What it comes to.
-    pub(crate) fn exit(&self, ignore_offline: bool) -> Exit {
+    /// What it comes to. With `ignore_offline`, nodes that are offline do not count when at least one kept it.
+    pub fn ending(&self, ignore_offline: bool) -> Ending {
         let any = |is: fn(&State) -> bool| self.nodes.values().any(|node| is(&node.state));
         if self.nodes.is_empty() {
-            Exit::Nobody
+            Ending::Nobody
         } else if any(|state| state.is_final() && !state.is_kept()) {
-            Exit::NotKept
+            Ending::NotKept
         } else if any(|state| !state.is_final() && *state != State::Offline) {
-            Exit::Silent
+            Ending::Silent
         } else if any(|state| *state == State::Offline) && !(ignore_offline && any(State::is_kept)) {
-            Exit::Offline
+            Ending::Offline
         } else {
-            Exit::Done
+            Ending::Kept
         }
     }
 

@@ -1,0 +1,251 @@
+//! A small fleet for tests, of this crate and of those that show or use a [`Fleet`]: nodes whose keys follow from their
+//! names. Pure as well: the fleet's keys follow from a name too.
+
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::new_without_default,
+    reason = "for tests alone, which stop at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+
+use schemas::{
+    announcement::Announcement,
+    id::{Counter, Digest, NodeId, Revision, Seq},
+    order::{Audience, Order, OrderState, Policy},
+    record::{Record, RecordStatus},
+    release::{Part, PartKind, Proof, Provenance, Release, Run, Trial},
+    report::{AppReport, Installed, Outcome, Report, Target, Verdict},
+    root::{Role, RoleKeys, Root, Trust},
+    seal::{Head, SecretKey, Signed},
+    status::Phase,
+    time::UnixTime,
+    topic::{Kind, NodeTopic, Topic},
+};
+
+use crate::Fleet;
+
+/// When everything in a sample happens.
+pub const NOW: UnixTime = UnixTime(1_795_240_000);
+
+/// The keys of a fleet and what they signed.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What the fleet's root says.
+    pub trust: Trust,
+    release_key: SecretKey,
+    ops_key: SecretKey,
+}
+
+impl Sample {
+    /// The fleet `deploybus`.
+    pub fn new() -> Self {
+        Self::of("deploybus")
+    }
+
+    /// A fleet called `deploybus` with keys of its own, which follow from `owner`.
+    pub fn of(owner: &str) -> Self {
+        let keys = Role::ALL.map(|role| (role, node_key(&format!("{owner}/{}", role.name()))));
+        let keys: BTreeMap<Role, SecretKey> = keys.into_iter().collect();
+        let only = |key: &SecretKey| RoleKeys { keys: vec![key.public().id()], threshold: 1 };
+        let root = Root {
+            head: Head::new("deploybus".parse().expect("the name is valid"), NOW),
+            version: 1,
+            keys: keys.values().map(SecretKey::public).collect(),
+            roles: keys.iter().map(|(role, key)| (*role, only(key))).collect(),
+            reset: Vec::new(),
+            expires: NOW.plus_secs(365 * 86_400),
+        };
+        let signed = Signed::seal(&root, &[keys[&Role::Root].clone()]);
+        let trust = Trust::first(&signed).expect("the root was made here");
+        Self::signed_by(trust, keys[&Role::Release].clone(), keys[&Role::Ops].clone())
+    }
+
+    /// The fleet that `trust` names, with the keys that it trusts.
+    pub fn signed_by(trust: Trust, release_key: SecretKey, ops_key: SecretKey) -> Self {
+        Self { trust, release_key, ops_key }
+    }
+
+    fn head(&self) -> Head {
+        Head::new(self.trust.fleet().clone(), NOW)
+    }
+
+    /// What is known before anything was heard.
+    pub fn empty_fleet(&self) -> Fleet {
+        Fleet::new(self.trust.clone())
+    }
+
+    /// A topic of a node.
+    pub fn topic(&self, node: &str, topic: NodeTopic) -> Topic {
+        Kind::Node(node.parse().expect("samples use valid names"), topic).of(self.trust.fleet())
+    }
+
+    /// The signed record of a node in `groups`.
+    pub fn record(&self, node: &str, groups: &[&str]) -> Vec<u8> {
+        let record = Record {
+            head: self.head(),
+            node: node.parse().expect("samples use valid names"),
+            seq: Seq(1),
+            key: node_key(node).public(),
+            groups: groups.iter().map(|group| group.parse().expect("samples use valid names")).collect(),
+            labels: [].into(),
+            status: RecordStatus::Active,
+        };
+        Signed::seal(&record, std::slice::from_ref(&self.ops_key)).to_bytes()
+    }
+
+    /// The signed report of a node.
+    pub fn report(&self, node: &str, seq: u64, apps: Vec<AppReport>) -> Vec<u8> {
+        let report = Report {
+            head: self.head(),
+            node: node.parse().expect("samples use valid names"),
+            boot: 1,
+            seq: Seq(seq),
+            root_version: 1,
+            clock_unset: false,
+            apps,
+            refusals: Vec::new(),
+        };
+        Signed::seal(&report, &[node_key(node)]).to_bytes()
+    }
+
+    /// A fleet in which these nodes are members of `canary`, online, and say this of `web`.
+    pub fn fleet(&self, nodes: &[(&str, Option<AppReport>)]) -> Fleet {
+        let mut fleet = self.empty_fleet();
+        for (name, app) in nodes {
+            fleet.take(&self.topic(name, NodeTopic::Record), &self.record(name, &["all", "canary"]));
+            fleet.take(&self.topic(name, NodeTopic::Availability), b"online");
+            self.says(&mut fleet, name, 1, app.clone());
+        }
+        fleet
+    }
+
+    /// Lets `fleet` hear a report with what the node says of `web`.
+    pub fn says(&self, fleet: &mut Fleet, node: &str, seq: u64, app: Option<AppReport>) {
+        let report = self.report(node, seq, app.into_iter().collect());
+        fleet.take(&self.topic(node, NodeTopic::Report), &report);
+    }
+
+    /// A signed announcement of `web` to `canary`.
+    pub fn announcement(&self, revision: u64, counter: u64, version: &str) -> Announcement {
+        let release = Signed::seal(&self.release(counter, version), std::slice::from_ref(&self.release_key));
+        let order = self.order(revision, release.digest());
+        Announcement { order: Signed::seal(&order, std::slice::from_ref(&self.ops_key)), release }
+    }
+
+    /// An order of `release` for `canary`.
+    pub fn order(&self, revision: u64, release: Digest) -> Order {
+        Order {
+            head: self.head(),
+            app: "web".parse().expect("samples use valid names"),
+            group: "canary".parse().expect("samples use valid names"),
+            revision: Revision(revision),
+            release,
+            audience: Audience::All,
+            state: OrderState::Active,
+            policy: Policy::default(),
+            not_before: UnixTime(0),
+            expires: NOW.plus_secs(3_600),
+        }
+    }
+
+    /// A release of `web`.
+    pub fn release(&self, counter: u64, version: &str) -> Release {
+        let part = Part {
+            platform: "any".into(),
+            kind: PartKind::Tree,
+            tree_hash: Digest::of(version.as_bytes()),
+            size_bytes: 10,
+            manifest_bytes: 10,
+            run: Run::None,
+            env: [].into(),
+            pre_check: None,
+            checks: Vec::new(),
+            proof: Proof::None,
+            trial: Trial::default(),
+        };
+        Release {
+            head: self.head(),
+            app: "web".parse().expect("samples use valid names"),
+            version: version.into(),
+            counter: Counter(counter),
+            min_counter: Counter(0),
+            parts: vec![part],
+            provenance: Provenance::default(),
+            notes: String::new(),
+        }
+    }
+}
+
+/// The secret key that belongs to a name.
+pub fn node_key(node: &str) -> SecretKey {
+    SecretKey::from_seed(&Digest::of(node.as_bytes()).0)
+}
+
+/// A name of a node.
+pub fn node(name: &str) -> NodeId {
+    name.parse().expect("samples use valid names")
+}
+
+/// What an idle node says that runs nothing.
+pub fn idle(revision: u64) -> AppReport {
+    AppReport {
+        app: "web".parse().expect("samples use valid names"),
+        phase: Phase::Idle,
+        revision: Revision(revision),
+        installed: None,
+        previous: None,
+        target: None,
+        healthy: None,
+        outcomes: Vec::new(),
+    }
+}
+
+/// What a node says that is on the way.
+pub fn working(revision: u64, phase: Phase, permille: u16) -> AppReport {
+    let target = Target {
+        revision: Revision(revision),
+        version: "1.1.0".into(),
+        progress_permille: permille,
+        attempt: 1,
+        waits_for: String::new(),
+    };
+    AppReport { phase, target: Some(target), ..idle(revision) }
+}
+
+/// How an order for version 1.1.0 ended.
+pub fn outcome(revision: u64, verdict: Verdict) -> Outcome {
+    Outcome {
+        revision: Revision(revision),
+        release: Digest::of(b"release"),
+        version: "1.1.0".into(),
+        verdict,
+        reason: None,
+        text: String::new(),
+        log_tail: Vec::new(),
+        took_ms: 812,
+        fetched_bytes: 511,
+        requests: 1,
+        at: NOW,
+    }
+}
+
+/// What a node says of `web` after `outcome`.
+pub fn ended(outcome: Outcome) -> AppReport {
+    let installed = (outcome.verdict == Verdict::Kept).then(|| installed(outcome.release, &outcome.version));
+    let idle = idle(outcome.revision.0);
+    AppReport { installed, healthy: Some(true), outcomes: vec![outcome], ..idle }
+}
+
+/// A slot with `version`.
+pub fn installed(release: Digest, version: &str) -> Installed {
+    Installed {
+        release,
+        version: version.into(),
+        counter: Counter(1),
+        commit: String::new(),
+        tree_hash: Digest::of(version.as_bytes()),
+        group: "canary".parse().expect("samples use valid names"),
+        since: NOW,
+    }
+}
