@@ -187,6 +187,7 @@ pub(crate) const ARROWS: &[(&str, &str)] = &[
 
 impl State {
     /// The name in the diagram.
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -225,6 +226,7 @@ impl State {
     }
 }
 
+#[cfg(any(test, debug_assertions))]
 impl Stage {
     pub(crate) fn name(self) -> &'static str {
         match self {
