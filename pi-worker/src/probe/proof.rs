@@ -26,10 +26,15 @@ const MAX_SHOWN_CHARS: usize = 100;
 impl Asker {
     /// Asks the running code what it is and compares that with the slot.
     pub(crate) async fn prove(&self, slot: &Slot) -> Result<(), Fault> {
-        let (answer, expect, asked) = match &slot.part.proof {
+        let (asked, answer, expect) = match &slot.part.proof {
             Proof::None => return Ok(()),
-            Proof::Http { url, pointer, expect } => (self.answer_of(url, pointer).await, expect, url.clone()),
-            Proof::Exec { command, expect } => (self.output_of(command).await, expect, command.join(" ")),
+            Proof::Http { url, pointer, expect } => {
+                let url = self.expanded(url)?;
+                (url.clone(), self.answer_of(&url, pointer).await, expect)
+            }
+            Proof::Exec { command, expect } => {
+                (self.expanded(&command.join(" "))?, self.output_of(command).await, expect)
+            }
         };
         let answer = answer.map_err(|text| fault(Reason::NoProof, text))?;
         let (name, expected) = expected(slot, *expect);
@@ -40,8 +45,12 @@ impl Asker {
         Err(fault(Reason::StaleCode, format!("{asked} answers {name} `{answer}`, expected `{expected}`")))
     }
 
+    /// What is asked, as people can ask it by themselves.
+    fn expanded(&self, text: &str) -> Result<String, Fault> {
+        self.surroundings.environment().expand(text).map_err(|err| fault(Reason::NoProof, chain(err)))
+    }
+
     async fn answer_of(&self, url: &str, pointer: &str) -> Result<String, String> {
-        let url = self.surroundings.environment().expand(url).map_err(chain)?;
         let parsed: Url = url.parse().map_err(chain)?;
         let answer = match timeout(ANSWER_WITHIN, http::get(&parsed)).await {
             Ok(answer) => answer.map_err(|err| format!("{url}: {}", chain(err)))?,

@@ -96,7 +96,9 @@ async fn the_running_code_must_answer_this_release() {
     web.answer(&body("commit-of-0"));
     let stale = node.prove().await.unwrap_err();
     assert_eq!(stale.reason, Reason::StaleCode);
-    assert!(stale.text.contains("`commit-of-0`, expected `commit-of-1`"), "{}", stale.text);
+    let asked = format!("http://127.0.0.1:{}/version answers", web.port);
+    assert!(stale.text.starts_with(&asked), "{}", stale.text);
+    assert!(stale.text.ends_with("`commit-of-0`, expected `commit-of-1`"), "{}", stale.text);
     for (answer, text) in [
         ("HTTP/1.1 404 Where\r\nContent-Length: 0\r\n\r\n", "answered 404"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "answers nothing at `/commit`"),
