@@ -71,6 +71,7 @@ impl TreeInstaller {
         if let Err(fault) = slots.sweep() {
             warn!(%app, text = %fault.text, "cannot remove what was left unfinished");
         }
+        Supervisor::sweep(slots.places());
         apps.insert(app.clone(), slots.clone());
         slots
     }

@@ -2,15 +2,14 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use atomicwrites::{AtomicFile, OverwriteBehavior};
 use schemas::codec::{self, CodecError};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::fault;
+use crate::{fault, whole::replace_file};
 
 /// Most bytes of such a file: far above any journal (four outcomes with log tails, three slots: below 64 KiB).
 const MAX_BYTES: usize = 1024 * 1024;
@@ -73,10 +72,7 @@ pub(crate) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), Durabl
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
     }
-    let bytes = wrap(value);
-    AtomicFile::new(path, OverwriteBehavior::AllowOverwrite)
-        .write(|file| file.write_all(&bytes))
-        .map_err(|error| failed("replace")(error.into()))
+    replace_file(path, &wrap(value)).map_err(failed("replace"))
 }
 
 /// The first `limit` bytes of a file; one byte more tells callers that there are more.

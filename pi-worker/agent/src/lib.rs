@@ -24,6 +24,7 @@ mod settings;
 pub mod status_file;
 #[cfg(test)]
 mod testing;
+mod whole;
 mod work;
 
 pub use cancel::{Cancel, Canceller};
@@ -32,3 +33,4 @@ pub use identity::IdentityError;
 pub use installer::{AppDirs, Installer, Notice, Notices};
 pub use runtime::{Pulse, RunError, run};
 pub use settings::{FetchSettings, Settings, SettingsError};
+pub use whole::{replace_file, sweep_drafts};

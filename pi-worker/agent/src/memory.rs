@@ -11,6 +11,7 @@ use crate::{
     chain::chain,
     durable::{self, DurableError},
     keeper::Keeper,
+    whole::sweep_drafts,
 };
 
 const SPEC: u32 = 1;
@@ -42,6 +43,9 @@ impl Memory {
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn open(path: PathBuf, clock_secs: u64) -> Result<(Self, Keeper<Self>), DurableError> {
+        if let Some(folder) = path.parent() {
+            sweep_drafts(folder);
+        }
         let mut memory = match durable::read(&path) {
             Ok(read) => read.unwrap_or_default(),
             Err(error @ DurableError::Damaged { .. }) => {

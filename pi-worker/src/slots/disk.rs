@@ -50,10 +50,7 @@ pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
 
 /// Puts `bytes` in the place of a file, durably and as a whole.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    atomicwrites::AtomicFile::new(path, atomicwrites::AllowOverwrite)
-        .write(|file| file.write_all(bytes))
-        .map_err(io::Error::from)
-        .on_path("write", path)
+    agent::replace_file(path, bytes).on_path("write", path)
 }
 
 /// Brings the names in a folder to the disk.

@@ -79,6 +79,11 @@ impl Supervisor {
         Self { notices, running: Mutex::default() }
     }
 
+    /// Removes what an earlier run of the worker left unfinished.
+    pub(crate) fn sweep(places: &Places) {
+        RunFile::sweep(&places.run_file());
+    }
+
     /// Starts the command, unless the app runs as it should already. Whatever else is left of the app ends before.
     pub(crate) async fn start(&self, launch: &Launch<'_>, command: Command) -> Result<(), Fault> {
         let Launch { app, slot, places, digest } = launch;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use agent::boot_id;
+use agent::{boot_id, sweep_drafts};
 use machine::Fault;
 use rustix::process::Pid;
 use schemas::id::Digest;
@@ -35,6 +35,11 @@ impl RunFile {
             fs::create_dir_all(folder).on_path("create", folder)?;
         }
         replace(path, serde_json::json!(self).to_string().as_bytes())
+    }
+
+    /// Removes notes that were cut short while they were written.
+    pub(super) fn sweep(path: &Path) {
+        path.parent().into_iter().for_each(sweep_drafts);
     }
 
     /// What is noted; an unreadable note is none.

@@ -1,12 +1,10 @@
 //! The manifests of an app that are on the disk: `manifests/<tree hash>`, plain.
 
 use std::{
-    fs, io,
-    io::Write as _,
+    fs,
     path::{Path, PathBuf},
 };
 
-use atomicwrites::{AtomicFile, OverwriteBehavior};
 use machine::{Fault, Slot};
 use schemas::{
     id::Digest,
@@ -15,7 +13,12 @@ use schemas::{
 };
 
 use super::unpack::Expected;
-use crate::{chain::chain, durable::read_at_most, fault};
+use crate::{
+    chain::chain,
+    durable::read_at_most,
+    fault,
+    whole::{replace_file, sweep_drafts},
+};
 
 /// The manifests of one app.
 #[derive(Debug, Clone)]
@@ -38,10 +41,13 @@ impl Manifests {
         let manifest = parse(slot, bytes)?;
         let path = self.path(slot.tree());
         fs::create_dir_all(&self.0).map_err(|error| fault::disk("make folder", &self.0, &error))?;
-        AtomicFile::new(&path, OverwriteBehavior::AllowOverwrite)
-            .write(|file| file.write_all(bytes))
-            .map_err(|error| fault::disk("write", &path, &io::Error::from(error)))?;
+        replace_file(&path, bytes).map_err(|error| fault::disk("write", &path, &error))?;
         Ok(manifest)
+    }
+
+    /// Removes what was cut short while it was written.
+    pub(crate) fn sweep(&self) {
+        sweep_drafts(&self.0);
     }
 
     /// Removes all but the manifests of these trees; what cannot be removed is only in the way.

@@ -4,8 +4,10 @@ use machine::{Effect, Input, Machine, Now, Setup, Slot};
 
 use crate::{
     cancel::Canceller,
+    fetch::Manifests,
     installer::AppDirs,
     journal::{self, JournalError},
+    whole::sweep_drafts,
 };
 
 /// One app of the node.
@@ -34,6 +36,8 @@ impl App {
         active: Option<Slot>,
         now: Now,
     ) -> Result<Self, JournalError> {
+        sweep_drafts(&dirs.root);
+        Manifests::below(&dirs.root).sweep();
         let saved = journal::load(dirs)?;
         Ok(Self { machine: Machine::start(setup, saved, active, now), flight: None })
     }
