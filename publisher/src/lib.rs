@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error,publisher=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let screen = screen::Screen::new(cli.json);
-    match commands::run(cli, &screen) {
+    match commands::run(cli, &screen).and_then(|exit| screen.finish().map(|()| exit)) {
         Ok(exit) => exit.into(),
         Err(error) => {
             screen.note(&problem::render(&error));

@@ -1,7 +1,11 @@
 //! Where output goes: results to stdout, news and progress to stderr; progress bars only where a person looks.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    sync::{Arc, OnceLock},
+};
 
+use anyhow::Context as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -10,13 +14,15 @@ use serde::Serialize;
 pub(crate) struct Screen {
     is_json: bool,
     bars: MultiProgress,
+    /// Why standard output takes nothing more.
+    broken: Arc<OnceLock<io::Error>>,
 }
 
 impl Screen {
     pub(crate) fn new(is_json: bool) -> Self {
         let has_person = !is_json && io::stderr().is_terminal() && io::stdout().is_terminal();
         let target = if has_person { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { is_json, bars: MultiProgress::with_draw_target(target) }
+        Self { is_json, bars: MultiProgress::with_draw_target(target), broken: Arc::default() }
     }
 
     /// Whether lines can be drawn again in place.
@@ -34,8 +40,29 @@ impl Screen {
         if self.is_json {
             self.note(text);
         } else {
-            // A reader that went away, as in `| head`, is no failure of what was asked for.
-            self.bars.suspend(|| writeln!(io::stdout(), "{text}")).ok();
+            self.print(text);
+        }
+    }
+
+    /// Whether what is said still arrives.
+    pub(crate) fn is_read(&self) -> bool {
+        self.broken.get().is_none()
+    }
+
+    /// Says whether all of the result was written. A reader that went away, as in `| head`, has what it wanted.
+    pub(crate) fn finish(&self) -> anyhow::Result<()> {
+        match self.broken.get() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(io::Error::from(error.kind())).context("cannot write the result to standard output")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn print(&self, text: &str) {
+        if let Err(error) = self.bars.suspend(|| writeln!(io::stdout(), "{text}")) {
+            // The first one tells why; those that follow from it do not.
+            self.broken.set(error).ok();
         }
     }
 
@@ -52,7 +79,7 @@ impl Screen {
     /// The result as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
         let text = serde_json::to_string(value)?;
-        self.bars.suspend(|| writeln!(io::stdout(), "{text}")).ok();
+        self.print(&text);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! `publisher watch`.
 
+use std::pin::pin;
+
 use anyhow::Result;
 use serde::Serialize;
 use tokio::signal;
@@ -24,7 +26,7 @@ struct TimedLine<'a> {
     text: &'a str,
 }
 
-/// Shows the fleet as it is, then a line for each change, until Ctrl-C.
+/// Shows the fleet as it is, then a line for each change, until Ctrl-C or until nobody reads it.
 pub(super) async fn run(home: &Home, screen: &Screen) -> Result<Exit> {
     Session::with(home, async |session| follow(home, session, screen).await).await
 }
@@ -35,7 +37,9 @@ async fn follow(home: &Home, session: &mut Session, screen: &Screen) -> Result<E
     if !screen.is_json() {
         screen.say(&format!("{}\n", status::text(&fleet, clock::now())));
     }
-    loop {
+    // Made once: a Ctrl-C between two rounds is not lost.
+    let mut interrupted = pin!(signal::ctrl_c());
+    while screen.is_read() {
         tokio::select! {
             news = session.next(&mut fleet) => match news {
                 Some(News::Changed(change)) => {
@@ -45,9 +49,10 @@ async fn follow(home: &Home, session: &mut Session, screen: &Screen) -> Result<E
                 Some(News::Back) => screen.note("bus: connected again"),
                 None => return Ok(Exit::Failed),
             },
-            _ = signal::ctrl_c() => return Ok(Exit::Done),
+            _ = &mut interrupted => return Ok(Exit::Done),
         }
     }
+    Ok(Exit::Done)
 }
 
 fn show(line: &Line, screen: &Screen) -> Result<()> {

@@ -171,3 +171,23 @@ fn watch_tells_what_changes_and_ends_cleanly() {
     assert!(said.contains("pi-1 is online") && said.contains("web 1.0.0 is ordered for canary"), "{said}");
     assert_eq!(watch.interrupt(), Some(0));
 }
+
+#[test]
+fn watch_ends_when_nobody_reads_it_any_more() {
+    let Some(world) = World::start() else { return };
+    let mut unread = world.unread_watch();
+    world.app("1.0.0");
+    assert_eq!(world.run(&["announce", "app", "--group", "canary", "--no-wait"]).code, Some(0));
+    let started = Instant::now();
+    let status = loop {
+        match unread.try_wait().unwrap() {
+            Some(status) => break status,
+            None if started.elapsed() > Duration::from_secs(10) => {
+                unread.kill().unwrap();
+                panic!("it does not end");
+            }
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!(status.code(), Some(0));
+}

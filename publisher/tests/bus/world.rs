@@ -103,6 +103,14 @@ impl World {
         fs::write(app.join("app.py"), format!("print('{version}')\n")).unwrap();
     }
 
+    /// A running `publisher watch` whose reader left after the first line, as `head -1` does.
+    pub(crate) fn unread_watch(&self) -> Child {
+        let mut child = self.command(&["watch"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child
+    }
+
     /// A running `publisher watch` that has shown the fleet as it is.
     pub(crate) fn watch(&self) -> Watch {
         let mut child = self.command(&["watch"]).stdout(Stdio::piped()).spawn().unwrap();
