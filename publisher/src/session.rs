@@ -16,7 +16,7 @@ use schemas::{
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::{
-    home::Home,
+    home::{Home, WRITABLE},
     problem::{Advise as _, problem},
 };
 
@@ -226,13 +226,13 @@ impl Session {
 fn take_slot(home: &Home) -> Result<(File, ClientId)> {
     let folder = home.path("sessions");
     let what = || format!("cannot use {}", folder.display());
-    fs::create_dir_all(&folder).with_context(what)?;
+    fs::create_dir_all(&folder).advise(what(), WRITABLE)?;
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let place = Digest::of(
         format!("{}\0{machine}", fs::canonicalize(&folder).with_context(what)?.display()).as_bytes(),
     );
     for slot in 0..MAX_SESSIONS {
-        let file = File::create(folder.join(slot.to_string())).with_context(what)?;
+        let file = File::create(folder.join(slot.to_string())).advise(what(), WRITABLE)?;
         if file.try_lock().is_ok() {
             return Ok((file, format!("publisher-{}-{slot}", place.short()).parse().with_context(what)?));
         }

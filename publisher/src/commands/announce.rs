@@ -6,6 +6,7 @@ use schemas::{
     release::Release,
     root::Role,
     seal::{Head, Signed},
+    time::UnixTime,
 };
 use tokio::task::spawn_blocking;
 
@@ -72,7 +73,8 @@ fn release(home: &Home, packed: &Packed, notes: &str, screen: &Screen) -> Result
         screen.warn(&format!("version {} was announced before with something else in it", packed.version));
     }
     let newest = known.last().map(|release| release.document.counter).unwrap_or_default();
-    let release = new_release(home, packed, notes, newest.next(clock::now().0));
+    let now = home.signing_time()?;
+    let release = new_release(home, packed, notes, newest.next(now.0), now);
     let signed = Signed::seal(&release, &[key]);
     let document = signed.verify(&home.trust).advise(
         "what was signed here would not be believed",
@@ -89,9 +91,9 @@ fn is_same(release: &Release, packed: &Packed, notes: &str) -> bool {
         && (&old.commit, old.dirty) == (&new.commit, new.dirty)
 }
 
-fn new_release(home: &Home, packed: &Packed, notes: &str, counter: Counter) -> Release {
+fn new_release(home: &Home, packed: &Packed, notes: &str, counter: Counter, now: UnixTime) -> Release {
     Release {
-        head: Head::new(home.settings.fleet.clone(), clock::now()),
+        head: Head::new(home.settings.fleet.clone(), now),
         app: packed.app.clone(),
         version: packed.version.clone(),
         counter,

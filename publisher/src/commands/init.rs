@@ -26,7 +26,7 @@ struct Made {
 /// Makes a fleet and says what comes next.
 pub(super) fn run(dir: &Path, is_found: bool, arguments: Init, screen: &Screen) -> Result<Exit> {
     let Init { fleet, bus, store } = arguments;
-    init(dir, NewFleet { fleet, bus, store }, clock::now())?;
+    init(dir, NewFleet { fleet, bus, store }, clock::plausible(clock::now())?)?;
     let home = Home::open(dir)?;
     if screen.is_json() {
         let made = Made {

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::block_on;
 use crate::{
     cli::{NodeAdd, NodeCommand},
-    clock,
     exit::Exit,
     home::{
         Home,
@@ -47,7 +46,7 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         data: arguments.data,
         replace: arguments.force,
     };
-    let folder = home.add_node(&new, clock::now())?;
+    let folder = home.add_node(&new, home.signing_time()?)?;
     if let Some(out) = &arguments.out {
         copy_folder(&folder, out)?;
     }

@@ -1,6 +1,6 @@
 //! Ordering a release: sign, publish, read back, and follow every node to its verdict.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
@@ -73,12 +73,12 @@ impl Ordering<'_> {
 
     /// The announcement, verified as nodes will: better to hear here than from them what is wrong with it.
     fn sign(&self, home: &Home, fleet: &Fleet) -> Result<(Announcement, Announced)> {
-        let key = home.key(Role::Ops)?;
+        let (key, now) = (home.key(Role::Ops)?, home.signing_time()?);
         let _lock = home.lock()?;
         let seen = fleet.highest_revision().max(home.highest_revision()?);
         let release = &self.release.document;
         let order = Order {
-            head: Head::new(home.settings.fleet.clone(), clock::now()),
+            head: Head::new(home.settings.fleet.clone(), now),
             app: release.app.clone(),
             group: self.group.clone(),
             revision: seen.next(clock::now_ms()),
@@ -87,7 +87,7 @@ impl Ordering<'_> {
             state: OrderState::Active,
             policy: Policy::default(),
             not_before: UnixTime(0),
-            expires: clock::now().plus_secs(self.following.expires.as_secs()),
+            expires: now.plus_secs(self.following.expires.as_secs()),
         };
         let announcement =
             Announcement { order: Signed::seal(&order, &[key]), release: self.release.signed.clone() };
@@ -153,6 +153,8 @@ impl Live<'_> {
     async fn run(&mut self, session: &mut Session, following: &Following) -> Exit {
         let limit = self.started.checked_add(following.timeout);
         let mut tick = interval(TICK);
+        // Made once: a Ctrl-C between two rounds is not lost.
+        let mut interrupted = pin!(signal::ctrl_c());
         for name in self.follow.nodes().keys().cloned().collect::<Vec<_>>() {
             self.show(&name);
         }
@@ -170,7 +172,7 @@ impl Live<'_> {
                 },
                 _ = tick.tick() => {}
                 () = until(limit) => break self.follow.ending(following.ignore_offline).into(),
-                _ = signal::ctrl_c() => break Exit::Interrupted,
+                _ = &mut interrupted => break Exit::Interrupted,
             }
         };
         self.settle();

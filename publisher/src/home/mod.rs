@@ -12,17 +12,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bus_client::{Credentials, bus::BusUrl, store::StoreUrl};
 use schemas::{
     id::FleetId,
     root::{Role, Root, Trust},
     seal::{SecretKey, Signed},
+    time::UnixTime,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::problem::{Advise as _, problem};
+use crate::{
+    clock,
+    problem::{Advise as _, problem},
+};
 
+/// What to do when a home takes no files.
+pub(crate) const WRITABLE: &str =
+    "a home must be writable and have free space: mend that, or copy it and say where with --home";
 /// Folder of what can be lost.
 const CACHES: &str = "cache";
 
@@ -95,11 +102,23 @@ impl Home {
         keys::load(&self.dir.join(format!("keys/{}.key", role.name())))
     }
 
+    /// The time to sign with: by what the clock says, nothing may be signed that nodes could not accept.
+    pub(crate) fn signing_time(&self) -> Result<UnixTime> {
+        let (now, end) = (clock::plausible(clock::now())?, self.trust.expires());
+        if now >= end {
+            return Err(problem(
+                format!("the root of fleet {} expired at {end}, and it is {now} now", self.settings.fleet),
+                "if the clock of this machine is wrong, set it; else make a new fleet with `publisher init`",
+            ));
+        }
+        Ok(now)
+    }
+
     /// Held while numbers are chosen, so that two commands at once do not choose the same.
     pub(crate) fn lock(&self) -> Result<File> {
         let path = self.dir.join("lock");
         let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
-        file.with_context(|| format!("cannot lock {}", path.display()))
+        file.advise(format!("cannot lock {}", path.display()), WRITABLE)
     }
 }
 
