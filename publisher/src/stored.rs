@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -17,6 +18,10 @@ use crate::problem::problem;
 const LEVEL: i32 = 9;
 /// Up to this size a file is compressed in memory; eight at a time make 64 MiB.
 const IN_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+/// How the files begin that large ones are compressed into.
+const SCRATCH_PREFIX: &str = ".upload-";
+/// No upload of one object takes so long: what is older was left by a command that was killed.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// A file in its stored form, ready to be uploaded.
 pub(crate) struct Stored {
@@ -41,12 +46,24 @@ pub(crate) fn stored(path: &Path, digest: Digest, size: u64, scratch: &Path) -> 
     }
     let what = || format!("cannot write to {}", scratch.display());
     fs::create_dir_all(scratch).with_context(what)?;
-    let file = NamedTempFile::new_in(scratch).with_context(what)?;
+    let file = tempfile::Builder::new().prefix(SCRATCH_PREFIX).tempfile_in(scratch).with_context(what)?;
     let found = compress_file(path, size, file.as_file())
         .with_context(|| format!("cannot compress {}", path.display()))?;
     unchanged(path, found, digest)?;
     let bytes = file.as_file().metadata().with_context(what)?.len();
     Ok(Stored { source: Source::File(PathBuf::from(file.path())), bytes, _file: Some(file) })
+}
+
+/// Deletes what killed commands left in `scratch`. Best effort: it costs space and nothing else.
+pub(crate) fn sweep(scratch: &Path) {
+    for entry in fs::read_dir(scratch).into_iter().flatten().flatten() {
+        let is_scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+        let written = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let is_old = written.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= ABANDONED);
+        if is_scratch && is_old {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
 }
 
 fn compress_file(path: &Path, size: u64, to: &File) -> io::Result<Digest> {
@@ -106,6 +123,22 @@ mod tests {
             assert!(unpacked(&stored) == plain);
         }
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_command_left_is_deleted_after_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let day_ago = std::time::SystemTime::now() - ABANDONED;
+        for (name, time) in
+            [(".upload-old", day_ago), (".upload-new", std::time::SystemTime::now()), ("a.cbor", day_ago)]
+        {
+            File::create(dir.path().join(name)).unwrap().set_modified(time).unwrap();
+        }
+        sweep(dir.path());
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".upload-new", "a.cbor"]);
     }
 
     #[test]

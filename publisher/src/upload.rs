@@ -65,6 +65,7 @@ async fn upload_missing(home: &Home, packed: &Packed, screen: &Screen) -> Result
         missing.objects.iter().filter_map(|digest| Some((*digest, sources.get(digest)?))).collect();
     let bar = screen.bytes_bar(jobs.iter().map(|(_, (_, size))| size).sum());
     let scratch = home.caches();
+    stored::sweep(&scratch);
     let uploads = jobs.iter().map(|(digest, (path, size))| {
         let job = Job { store: &store, digest: *digest, path, size: *size, scratch: &scratch, bar: &bar };
         async move { job.run().await }

@@ -1,12 +1,15 @@
 //! Key files, passwords, and where their randomness comes from.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use schemas::{id::Digest, seal::SecretKey};
 
 use super::files;
 use crate::problem::Advise as _;
+
+/// Permission of anybody but the owner. It is said, not refused: a stick with FAT has no better ones.
+const OTHERS: u32 = 0o077;
 
 /// 32 bytes that nobody can guess.
 fn random() -> Result<[u8; 32]> {
@@ -36,6 +39,12 @@ pub(super) fn store(path: &Path, key: &SecretKey) -> Result<()> {
 pub(super) fn load(path: &Path) -> Result<SecretKey> {
     let advice = "bring it back from a backup; whoever may sign has the folder `keys` of the home that `publisher init` made";
     let what = || format!("cannot use key file {}", path.display());
+    if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS != 0) {
+        tracing::warn!(
+            "Others may read key file {path}: close it with `chmod 600 {path}`",
+            path = path.display()
+        );
+    }
     let text = fs::read_to_string(path).advise(what(), advice)?;
     // A seed and a digest are both 32 bytes and have the same hexadecimal form. The text is in no error: it is the key.
     let seed = text.trim_end().parse::<Digest>().ok();
@@ -50,8 +59,6 @@ fn hex(bytes: &[u8; 32]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -26,6 +26,20 @@ pub(crate) enum HashError {
     Read(PathBuf, #[source] io::Error),
 }
 
+impl HashError {
+    /// What to do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Self::Changed(_) => {
+                "pack again when nothing writes to the folder; what changes all the time belongs into `ignore`"
+            }
+            Self::Read(..) => {
+                "make it readable for you, or leave it out with `ignore = [\"…\"]` in deploybus.toml"
+            }
+        }
+    }
+}
+
 /// A file whose digest is wanted, as it was when it was listed.
 pub(super) struct Wanted {
     pub(super) path: PathBuf,
@@ -98,6 +112,19 @@ mod tests {
 
     fn wanted(path: &Path) -> Wanted {
         Wanted { path: path.to_owned(), stamp: Stamp::of(&fs::metadata(path).unwrap()) }
+    }
+
+    #[test]
+    fn the_advice_fits_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "a").unwrap();
+        let file = wanted(&path);
+        fs::write(&path, "other").unwrap();
+        let advice = |file: &Wanted| digests(std::slice::from_ref(file)).unwrap_err().advice();
+        assert!(advice(&file).starts_with("pack again"));
+        fs::remove_file(&path).unwrap();
+        assert!(advice(&file).starts_with("make it readable"));
     }
 
     #[test]

@@ -28,7 +28,8 @@ use self::{
 };
 use crate::{
     app_file::{self, AppFile, Version},
-    problem::{Advise as _, problem},
+    problem::{Advise as _, Problem, problem},
+    show::clean,
 };
 
 /// Larger files are usually there by mistake, and each change of one is a long upload.
@@ -150,10 +151,11 @@ fn digests(folder: &Path, found: &[Found], caches: Option<&Path>) -> Result<Vec<
         unknown.map(|((path, stamp), _)| Wanted { path: folder.join(path), stamp: *stamp }).collect();
     let started_ns = now_ns();
     let mut read = hash::digests(&wanted)
-        .advise(
-            format!("cannot pack {}", folder.display()),
-            "pack again when nothing writes to the folder; what changes all the time belongs into `ignore`",
-        )?
+        .map_err(|error| {
+            let advice = error.advice();
+            anyhow::Error::new(error)
+                .context(Problem::new(format!("cannot pack {}", folder.display()), advice))
+        })?
         .into_iter();
     let digests: Vec<Digest> =
         known.into_iter().filter_map(|digest| digest.or_else(|| read.next())).collect();
@@ -193,13 +195,17 @@ fn warnings(found: &[Found], git: &Git, folder: &Path) -> Vec<String> {
     }
     for Found { path, what } in found {
         let What::File { stamp, .. } = what else { continue };
-        if looks_secret(path) {
+        let path = clean(path);
+        if looks_secret(&path) {
             warnings.push(format!(
                 "{path} looks like a secret: everybody who can reach the store can read what is packed"
             ));
         }
         if stamp.size > LARGE_FILE_BYTES {
-            warnings.push(format!("{path} has {} MB", stamp.size / 1_000_000));
+            warnings.push(format!(
+                "{path} has {} MB, which every node of the group fetches: is it meant to be there?",
+                stamp.size / 1_000_000
+            ));
         }
     }
     if !found.iter().any(|entry| matches!(entry.what, What::File { .. })) {
