@@ -20,8 +20,8 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "publisher", version, after_help = format!("{EXAMPLES}\n\n{}", Exit::table()))]
 pub(crate) struct Cli {
-    /// Folder with the fleet's settings and keys [default: ~/.deploybus]
-    #[arg(long, global = true, value_name = "DIR", env = "DEPLOYBUS_HOME", hide_env_values = true)]
+    /// Folder with the fleet's settings and keys [env: DEPLOYBUS_HOME] [default: ~/.deploybus]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long, global = true)]
@@ -200,7 +200,7 @@ pub(crate) struct Following {
     #[arg(long)]
     pub(crate) ignore_offline: bool,
     /// Nodes begin with it for so long; later they wait for a newer announcement
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
     pub(crate) expires: Duration,
 }
 
@@ -260,6 +260,15 @@ pub(crate) enum DocumentKind {
     Report,
     Manifest,
     Json,
+}
+
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(lifetime) if lifetime.as_secs() == 0 => {
+            Err("nodes would take it for expired: give at least 1s".into())
+        }
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), &'static str> {

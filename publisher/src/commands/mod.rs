@@ -25,8 +25,7 @@ use crate::{
 /// Carries out a command line.
 pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
     let dir = home_dir(cli.home)?;
-    let is_found =
-        home_dir(std::env::var_os("DEPLOYBUS_HOME").map(PathBuf::from)).is_ok_and(|found| found == dir);
+    let is_found = home_dir(None).is_ok_and(|found| found == dir);
     match cli.command {
         Command::Init(init) => init::run(&dir, is_found, init, screen),
         Command::Pack(pack) => pack::run(&dir, pack, screen),
@@ -43,7 +42,8 @@ fn home_dir(given: Option<PathBuf>) -> Result<PathBuf> {
     let default = || std::env::home_dir().filter(|dir| dir.is_absolute()).map(|dir| dir.join(".deploybus"));
     let missing =
         || problem("this user has no home folder", "say where the fleet's settings are with --home");
-    let dir = given.or_else(default).ok_or_else(missing)?;
+    let told = || std::env::var_os("DEPLOYBUS_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let dir = given.or_else(told).or_else(default).ok_or_else(missing)?;
     std::path::absolute(&dir).with_context(|| format!("cannot find {}", dir.display()))
 }
 

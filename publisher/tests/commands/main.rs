@@ -5,6 +5,7 @@
 use std::{
     fs,
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -39,12 +40,16 @@ impl User {
         self.dir.path().join(name)
     }
 
-    /// Runs the program, with the folder's name made stable in what it prints.
-    fn run(&self, arguments: &[&str]) -> Ran {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_publisher"));
         command.args(arguments).current_dir(self.dir.path()).env("HOME", self.dir.path());
         command.env_remove("DEPLOYBUS_HOME").env_remove("RUST_LOG").stdin(Stdio::null());
-        let output = command.output().unwrap();
+        command
+    }
+
+    /// Runs the program, with the folder's name made stable in what it prints.
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().unwrap();
         let folder = self.dir.path().to_str().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(folder, "~");
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -98,13 +103,47 @@ fn init_says_what_comes_next_and_never_overwrites() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    for arguments in
-        [&["fly"][..], &["announce", "."], &["node", "add", "Not A Name"], &["init", "--bus", "mqtts://x"]]
-    {
+    for arguments in [
+        &["fly"][..],
+        &["announce", "."],
+        &["node", "add", "Not A Name"],
+        &["init", "--bus", "mqtts://x"],
+        &["announce", ".", "--group", "a", "--expires", "0s"],
+    ] {
         let ran = User::new().run(arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.stderr);
     }
     assert_eq!(User::new().run(&["--help"]).code, Some(0));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let user = User::with_fleet(closed_port());
+    for arguments in [&["node", "list"][..], &["node", "list", "--json"]] {
+        let mut command = user.command(arguments);
+        let output = command.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("error: cannot write the result to standard output: "), "{said}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_empty_is_as_good_as_none() {
+    let user = User::with_fleet(closed_port());
+    let status =
+        |home: &str| user.command(&["node", "list"]).env("DEPLOYBUS_HOME", home).status().unwrap().code();
+    assert_eq!((status(""), status("nowhere")), (Some(0), Some(1)));
+}
+
+#[test]
+fn a_key_that_others_may_read_is_said() {
+    let user = User::with_fleet(closed_port());
+    let key = user.path(".deploybus/keys/ops.key");
+    assert!(!user.run(&["node", "add", "pi-1"]).stderr.contains("chmod"));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    let said = user.run(&["node", "add", "pi-2"]).stderr;
+    assert!(said.contains("close it with `chmod 600 ~/.deploybus/keys/ops.key`"), "{said}");
 }
 
 #[test]
