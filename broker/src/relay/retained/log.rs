@@ -51,6 +51,10 @@ pub(super) struct RetainedLog {
     live_bytes: u64,
     /// Set when it is unknown what the disk has: nothing is appended before a rewrite has succeeded.
     in_doubt: bool,
+    /// Garbage below this is left alone: a rewrite that failed would fail again at once.
+    bearable_bytes: u64,
+    #[cfg(test)]
+    folder_breaks: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +86,9 @@ impl RetainedLog {
             index: HashMap::new(),
             live_bytes: 0,
             in_doubt: false,
+            bearable_bytes: MIN_GARBAGE_BYTES,
+            #[cfg(test)]
+            folder_breaks: false,
         };
         let loaded = log.load().map_err(failed("read"))?;
         Ok((log, loaded))
@@ -118,12 +125,18 @@ impl RetainedLog {
     /// Rewrites the log when more than half of it is garbage. A failure costs nothing but space.
     pub(super) fn tidy(&mut self) {
         let garbage = self.end - HEADER.len() as u64 - self.live_bytes;
-        if garbage <= MIN_GARBAGE_BYTES || garbage * 2 <= self.end {
+        if garbage <= self.bearable_bytes || garbage * 2 <= self.end {
             return;
         }
         match self.rewrite() {
-            Ok(()) => info!(freed_bytes = garbage, bytes = self.end, "retained log rewritten"),
-            Err(err) => warn!(error = %crate::chain(&err), "retained log stays long"),
+            Ok(()) => {
+                self.bearable_bytes = MIN_GARBAGE_BYTES;
+                info!(freed_bytes = garbage, bytes = self.end, "retained log rewritten");
+            }
+            Err(err) => {
+                self.bearable_bytes = garbage * 2;
+                warn!(error = %crate::chain(&err), "retained log stays long");
+            }
         }
     }
 
@@ -184,17 +197,32 @@ impl RetainedLog {
     /// Copies what is live into a new file that takes the place of this one.
     fn rewrite(&mut self) -> Result<(), LogError> {
         let temporary = self.path.with_extension("log.new");
-        let (file, index, end) =
-            self.copy_live(&temporary).map_err(|source| self.failed("rewrite", source))?;
-        fs::rename(&temporary, &self.path)
-            .and_then(|()| sync_folder(&self.path))
-            .map_err(|source| self.failed("replace", source))?;
+        let copied = self.copy_live(&temporary).and_then(|copy| {
+            fs::rename(&temporary, &self.path)?;
+            Ok(copy)
+        });
+        let (file, index, end) = copied.map_err(|source| {
+            // Half a copy takes the room that the next append needs. If it cannot go, the next rewrite replaces it.
+            let _ = fs::remove_file(&temporary);
+            self.failed("rewrite", source)
+        })?;
         self.file = file;
         self.index = index;
         self.live_bytes = end - HEADER.len() as u64;
         self.end = end;
+        // The file before has no name any more; but until the folder is synced, a power cut may bring it back.
+        self.in_doubt = true;
+        self.sync_folder().map_err(|source| self.failed("replace", source))?;
         self.in_doubt = false;
         Ok(())
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.folder_breaks {
+            return Err(io::Error::other("broken for a test"));
+        }
+        sync_folder(&self.path)
     }
 
     fn copy_live(&self, to: &Path) -> io::Result<(File, HashMap<TopicName, Place>, u64)> {

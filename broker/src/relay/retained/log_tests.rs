@@ -87,6 +87,38 @@ fn a_full_disk_refuses_and_keeps_what_was_there() {
 }
 
 #[test]
+fn a_rewrite_whose_folder_cannot_be_synced_goes_on_in_the_new_file_and_stores_nothing_before_it_can() {
+    let folder = TempDir::new().unwrap();
+    let (mut log, _) = open(&folder);
+    log.append(&[record("a", 1)]).unwrap();
+    log.in_doubt = true;
+    log.folder_breaks = true;
+    assert!(log.append(&[record("b", 2)]).is_err());
+    assert!(log.append(&[record("c", 3)]).is_err());
+    log.folder_breaks = false;
+    log.append(&[record("d", 4)]).unwrap();
+    assert_eq!(sizes(&open(&folder).1), [("a", 1), ("d", 4)]);
+}
+
+#[test]
+fn a_rewrite_that_fails_leaves_no_file_and_is_not_tried_again_at_once() {
+    let folder = TempDir::new().unwrap();
+    let (mut log, _) = open(&folder);
+    log.append(&[record("a", 1)]).unwrap();
+    for _ in 0..3 {
+        log.append(&[record("b", 600_000)]).unwrap();
+    }
+    // The copy finds less than the index says.
+    log.index.insert(TopicName::parse("z").unwrap(), Place { offset: log.end, length: 9 });
+    log.tidy();
+    assert!(!folder.path().join("retained.log.new").exists() && log.bearable_bytes > MIN_GARBAGE_BYTES);
+    log.index.remove(&TopicName::parse("z").unwrap());
+    log.tidy();
+    assert!(log.end > 1_800_000, "too early");
+    assert_eq!(sizes(&open(&folder).1), [("a", 1), ("b", 600_000)]);
+}
+
+#[test]
 fn a_foreign_file_is_not_overwritten() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("retained.log");
