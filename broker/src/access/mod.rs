@@ -54,6 +54,9 @@ pub(crate) enum UsersError {
         /// What is wrong.
         source: InvalidUsers,
     },
+    /// Nobody is in the file: an editor or a copy has only begun to write it.
+    #[error("users file {0} names nobody")]
+    Nobody(PathBuf),
 }
 
 /// Decides about every client.
@@ -114,9 +117,8 @@ impl Access {
     /// Whether `user` may call itself `client_id` on the bus. A node's sessions are its own; nobody takes them over.
     pub(crate) fn check_client_id(&self, user: &User, client_id: &str) -> Result<(), Denied> {
         let Self::Users(file) = self else { return Ok(()) };
-        let owner = client_id.split_once('.').map_or(client_id, |(owner, _)| owner);
-        let is_allowed =
-            user.name() == owner || (user.role() != Role::Node && !file.current().has_node(owner));
+        let is_allowed = user.owns(client_id)
+            || (user.role() != Role::Node && !file.current().has_node(users::owner(client_id)));
         if is_allowed { Ok(()) } else { Err(Denied::ClientId) }
     }
 }
@@ -134,7 +136,13 @@ impl UsersFile {
                     info!(path = %self.path.display(), users = users.len(), "users file read again");
                     known.users = Arc::new(users);
                 }
-                Err(err) => warn!(error = %crate::chain(&err), "the users stay as they were"),
+                Err(err) => {
+                    if matches!(err, UsersError::Read { .. }) {
+                        // The file may be fine, and out of reach only now: try again at the next log-in.
+                        known.stamp = None;
+                    }
+                    warn!(error = %crate::chain(&err), "the users stay as they were");
+                }
             }
         }
         Arc::clone(&known.users)
@@ -154,6 +162,9 @@ fn read(path: &std::path::Path, fleet: &FleetId) -> Result<(Stamp, Users), Users
     let text = fs::read_to_string(path).map_err(failed)?;
     let users =
         Users::parse(&text, fleet).map_err(|source| UsersError::Invalid { path: path.to_owned(), source })?;
+    if users.len() == 0 {
+        return Err(UsersError::Nobody(path.to_owned()));
+    }
     Ok((stamp, users))
 }
 
@@ -176,8 +187,10 @@ mod tests {
         fs::write(&path, line("anna") + &line("bert")).unwrap();
         assert_eq!(access.log_in(Some(("bert", "secret"))).unwrap().name(), "bert");
 
-        fs::write(&path, "bert emperor x").unwrap();
-        assert!(access.log_in(Some(("bert", "secret"))).is_ok());
+        for broken in ["bert emperor x", "", "# begun\n"] {
+            fs::write(&path, broken).unwrap();
+            assert!(access.log_in(Some(("bert", "secret"))).is_ok(), "{broken}");
+        }
         fs::remove_file(&path).unwrap();
         assert!(access.log_in(Some(("anna", "secret"))).is_ok());
     }
