@@ -105,8 +105,14 @@ where
     shared.access.check_client_id(&user, &id.0)?;
     let will = connect.last_will.as_ref().map(|will| checked_will(will, &user)).transpose()?;
     let (reply, attached) = oneshot::channel();
-    let attach =
-        Attach { id: id.clone(), user: user.shared_name(), clean: connect.clean_session, will, reply };
+    let attach = Attach {
+        id: id.clone(),
+        user: user.shared_name(),
+        owns_id: user.owns(&id.0),
+        clean: connect.clean_session,
+        will,
+        reply,
+    };
     shared.events.send(Event::Attach(attach)).map_err(|_| NoEntry::Stopped)?;
     let attached = attached.await.map_err(|_| NoEntry::Stopped)??;
     Ok(Guest { user, id, attached, keep_alive_secs: connect.keep_alive })

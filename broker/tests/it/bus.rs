@@ -36,12 +36,18 @@ impl Bus {
 
     /// Asks for users: `lines` are `name role rest`, and each password is `<name>-secret`.
     pub(crate) fn with_users(lines: &[&str]) -> Self {
+        Self::with_users_and(lines, |_| {})
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with_users_and(lines: &[&str], change: impl FnOnce(&mut Settings)) -> Self {
         let text: String = lines.iter().map(|line| user_line(line)).collect();
         Self::with(|settings| {
             let users = settings.data.with_file_name("users");
             std::fs::write(&users, text).unwrap();
             settings.open_loopback = false;
             settings.users = Some(users);
+            change(settings);
         })
     }
 

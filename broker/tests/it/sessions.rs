@@ -1,6 +1,6 @@
 //! Sessions, take-over and wills.
 
-use rumqttc::{Packet, PubAck};
+use rumqttc::{ConnectReturnCode, Packet, PubAck};
 
 use crate::{
     bus::Bus,
@@ -47,6 +47,39 @@ fn what_was_not_acknowledged_comes_again_marked_as_such() {
     assert!(again.iter().all(|message| message.0.dup));
     client.disconnect();
     assert_eq!(Client::connect(bus.mqtt(), &hello).unwrap().pending(), [""; 0]);
+}
+
+#[test]
+fn kept_sessions_lock_nobody_out() {
+    let bus = Bus::with_users_and(&["pi-1 node groups=all", "screen watcher"], |settings| {
+        settings.limits.sessions = 3;
+    });
+    let node = Hello::new("pi-1").user("pi-1").keep();
+    Client::connect(bus.mqtt(), &node).unwrap().disconnect();
+    for n in 0..9 {
+        let left_behind = Hello::new(&format!("screen-{n}")).user("screen").keep();
+        Client::connect(bus.mqtt(), &left_behind).unwrap().disconnect();
+    }
+    let node = Client::connect(bus.mqtt(), &node).unwrap();
+    assert!(node.session_present, "a user's own sessions go first");
+    let _others: Vec<_> = (0..2).map(|n| bus.user("screen", &format!("screen.{n}"))).collect();
+    let full = Client::connect(bus.mqtt(), &Hello::new("screen.3").user("screen")).err();
+    assert_eq!(full, Some(ConnectReturnCode::ServiceUnavailable), "nobody who is connected has to go");
+}
+
+#[test]
+fn a_client_id_that_names_a_user_is_kept_free_for_it() {
+    let bus = Bus::with_users(&["anna publisher", "bert watcher"]);
+    let squatter = Hello::new("anna.desk").user("bert").keep();
+    let mut squatter = Client::connect(bus.mqtt(), &squatter).unwrap();
+    squatter.subscribe("deploybus/v1/#", 1);
+
+    let anna = Client::connect(bus.mqtt(), &Hello::new("anna.desk").user("anna").keep()).unwrap();
+
+    assert!(!anna.session_present);
+    squatter.wait_for_end();
+    let back = Client::connect(bus.mqtt(), &Hello::new("anna.desk").user("bert").keep());
+    assert_eq!(back.err(), Some(ConnectReturnCode::BadClientId));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(super) type Waiting = Attach;
 impl<R: Router> Hub<R> {
     /// Gives a client its session, at once or when its earlier connection has ended and its will is out.
     pub(super) fn attach(&mut self, attach: Attach) {
+        self.make_room(&attach);
         match self.admit(&attach) {
             Err(refused) => refuse(attach, refused),
             Ok(Some(key)) => {
@@ -63,6 +64,22 @@ impl<R: Router> Hub<R> {
         }
     }
 
+    /// Forgets the session of a client that is away when there are as many as there may be: kept sessions, which
+    /// anybody can leave behind, must not lock a fleet out. A user's own go first.
+    fn make_room(&mut self, attach: &Attach) {
+        if self.registry.len() < self.settings.sessions || self.registry.find(&attach.id).is_some() {
+            return;
+        }
+        let away = self.registry.iter().filter_map(|(key, client)| match client.presence {
+            Presence::Away(since) => Some((client.user != attach.user, since, key)),
+            Presence::Connected(_) => None,
+        });
+        if let Some((_, _, key)) = away.min() {
+            debug!(?key, "session forgotten to make room");
+            self.forget(key);
+        }
+    }
+
     /// Whether a client may come; `Some` when it first has to wait for the end of that one, which is told to go.
     fn admit(&self, attach: &Attach) -> Result<Option<ClientKey>, Refused> {
         if self.stopping {
@@ -73,7 +90,7 @@ impl<R: Router> Hub<R> {
             return if full { Err(Refused::TooMany) } else { Ok(None) };
         };
         match self.registry.get(key) {
-            Some(client) if client.user != attach.user => Err(Refused::ForeignId),
+            Some(client) if client.user != attach.user && !attach.owns_id => Err(Refused::ForeignId),
             Some(Client { presence: Presence::Connected(earlier), session, .. }) => {
                 debug!(client = %attach.id, "connection taken over");
                 session.end(*earlier, End::TakenOver);
@@ -85,13 +102,17 @@ impl<R: Router> Hub<R> {
 
     fn begin(&mut self, attach: Attach) {
         let kept = self.registry.find(&attach.id);
-        if let Some(key) = kept.filter(|_| attach.clean) {
-            // MQTT-3.1.2-6: a clean session discards an earlier one.
-            self.forget(key);
+        let is_kept = |client: &Client| !attach.clean && client.user == attach.user;
+        let (key, discarded): (Option<_>, Option<_>) = match kept {
+            Some(key) if self.registry.get(key).is_some_and(is_kept) => (Some(key), None),
+            other => (None, other),
+        };
+        if let Some(discarded) = discarded {
+            // MQTT-3.1.2-6: a clean session discards an earlier one; so does the owner of the id a stranger's.
+            self.forget(discarded);
         }
         self.last_attachment = Attachment(self.last_attachment.0 + 1);
         let attachment = self.last_attachment;
-        let key = kept.filter(|_| !attach.clean);
         let session_present = key.is_some();
         let key = key.unwrap_or_else(|| self.registry.insert(self.new_client(&attach)));
         let Some(client) = self.registry.get_mut(key) else { return };

@@ -99,6 +99,8 @@ pub(super) struct Attach {
     pub(super) id: ClientId,
     /// Who it logged in as.
     pub(super) user: Arc<str>,
+    /// Whether the id names that user: then nobody else keeps a session under it.
+    pub(super) owns_id: bool,
     /// Whether its session begins and ends with this connection.
     pub(super) clean: bool,
     /// What is published when the connection is lost.
