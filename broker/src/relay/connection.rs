@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rumqttc::{Packet, QoS, Subscribe, Unsubscribe};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::OwnedSemaphorePermit,
+    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tracing::{debug, trace};
@@ -142,6 +142,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         // Who does not take our answers is not asked for more questions.
         let want_read = !self.wire.out.is_full();
         let session = Arc::clone(&self.guest.attached.session);
+        if !want_read {
+            // Whom nobody listens to is not silent; whether it still takes anything is watched all the same.
+            self.last_heard = Instant::now();
+        }
         tokio::select! {
             biased;
             step = self.wire.step(want_read) => match step? {
@@ -286,7 +290,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
         }
         let (from, id) = (self.guest.attached.from, PacketId(subscribe.pkid));
-        self.send(Event::Subscribe { from, filters, id, permit })
+        let (done, handled) = oneshot::channel();
+        self.send(Event::Subscribe { from, filters, id, permit, done })?;
+        // A replay may be long work: a client that subscribes again and again takes turns with all others.
+        handled.await.map_err(|_| Over::Stopped)
     }
 
     async fn unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), Over> {

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use rumqttc::{ConnectReturnCode, Packet};
+use rumqttc::{ConnectReturnCode, Packet, QoS, Subscribe, SubscribeFilter};
 
 use crate::{
     bus::Bus,
@@ -151,6 +151,56 @@ fn a_huge_packet_is_refused_by_its_announcement() {
     client.publish("large", &"x".repeat(1_000_000), 1, true);
     client.subscribe("large", 1);
     assert_eq!(client.message().0.payload.len(), 1_000_000);
+}
+
+#[test]
+fn a_flood_of_subscriptions_holds_nobody_up() {
+    let bus = Bus::open();
+    let mut publisher = bus.client("publisher");
+    for n in 0..2000 {
+        publisher.publish(&format!("state/{n}/x"), "v", 0, true);
+    }
+    publisher.publish("state/last", "v", 1, true);
+    let mut flooder = bus.client("flooder");
+    let wide = |n: usize| format!("state/+/{n}");
+    let subscribe = |filters: &mut dyn Iterator<Item = String>| {
+        let mut packet = Subscribe::new_many(filters.map(|path| SubscribeFilter::new(path, QoS::AtMostOnce)));
+        packet.pkid = 1;
+        Packet::Subscribe(packet)
+    };
+    flooder.send(&subscribe(&mut (0..1900).map(wide)));
+    flooder.send(&subscribe(&mut (0..60_000).map(|_| "state/#".to_owned())));
+    for _ in 0..3000 {
+        flooder.send(&subscribe(&mut std::iter::once("#".to_owned())));
+    }
+    bus.assert_alive();
+}
+
+#[test]
+fn a_slow_client_that_is_not_listened_to_is_not_called_silent() {
+    let bus = Bus::open();
+    let mut publisher = bus.client("publisher");
+    for n in 0..40 {
+        publisher.publish(&format!("large/{n}"), &"x".repeat(400_000), 1, true);
+    }
+    let hello = Hello::new("slow").keep_alive(1);
+    let mut slow = Client::connect(bus.mqtt(), &hello).unwrap();
+    slow.send(&Packet::Subscribe({
+        let mut all = Subscribe::new("large/#", QoS::AtMostOnce);
+        all.pkid = 1;
+        all
+    }));
+    // As a thin line does: a little at a time, for longer than the keep-alive allows silence.
+    let begin = std::time::Instant::now();
+    let mut rest = 40;
+    while rest > 0 {
+        if let Packet::Publish(_) = slow.packet() {
+            rest -= 1;
+            let due = Duration::from_millis(75) * (40 - rest);
+            thread::sleep(due.saturating_sub(begin.elapsed()));
+        }
+    }
+    assert!(begin.elapsed() > Duration::from_millis(1500));
 }
 
 #[test]

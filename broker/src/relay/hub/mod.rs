@@ -66,6 +66,8 @@ pub(super) enum Event {
         id: PacketId,
         /// Its memory.
         permit: OwnedSemaphorePermit,
+        /// Told when it is done.
+        done: oneshot::Sender<()>,
     },
     /// A client unsubscribes.
     Unsubscribe {
@@ -274,9 +276,11 @@ impl<R: Router> Hub<R> {
             Event::Attach(attach) => self.attach(attach),
             Event::Detach { key, attachment, in_peace } => self.detach(key, attachment, in_peace)?,
             Event::Publish(publish) => self.publish(publish)?,
-            Event::Subscribe { from, filters, id, permit } => {
+            Event::Subscribe { from, filters, id, permit, done } => {
                 self.subscribe(from, filters, id);
                 drop(permit);
+                // The connection may have gone.
+                let _ = done.send(());
             }
             Event::Unsubscribe { from, filters, id, permit } => {
                 self.unsubscribe(from, filters, id);

@@ -131,6 +131,11 @@ impl Retained {
         self.entries.get(topic)?.value.as_ref()
     }
 
+    /// All messages.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Message>> {
+        self.entries.values().filter_map(|entry| entry.value.as_ref())
+    }
+
     /// All messages for `filter`.
     pub(super) fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Message>> {
         let prefix = filter.literal_prefix();
