@@ -5,6 +5,7 @@
 mod attacks;
 mod crashes;
 mod faults;
+mod readme;
 mod spine;
 mod systemd;
 mod workspace;
