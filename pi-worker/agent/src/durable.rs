@@ -1,7 +1,7 @@
 //! Small files that survive a power cut whole or not at all: CBOR with its CRC-32 at the end, replaced atomically.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -48,6 +48,9 @@ impl DurableError {
 /// What is wrong with the bytes of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
+    /// A folder, a link or a pipe.
+    #[error("it is no file")]
+    NoFile,
     /// Shorter than its checksum, or another checksum.
     #[error("checksum does not match")]
     Checksum,
@@ -58,19 +61,37 @@ pub enum Damage {
 
 /// The value in the file at `path`; none where there is no file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DurableError> {
-    let bytes = match read_at_most(path, MAX_BYTES) {
-        Ok(bytes) => bytes,
+    let failed = |source| DurableError::Io { action: "read", path: path.to_owned(), source };
+    let damaged = |source| DurableError::Damaged { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => {}
+        // Opening a pipe would wait for ever.
+        Ok(_) => return Err(damaged(Damage::NoFile)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(DurableError::Io { action: "read", path: path.to_owned(), source }),
-    };
-    unwrap(&bytes).map(Some).map_err(|source| DurableError::Damaged { path: path.to_owned(), source })
+        Err(source) => return Err(failed(source)),
+    }
+    let bytes = read_at_most(path, MAX_BYTES).map_err(failed)?;
+    unwrap(&bytes).map(Some).map_err(damaged)
+}
+
+/// Takes what is damaged its name, for people to look at: `journal.cbor` becomes `journal.bad`.
+pub(crate) fn set_aside(path: &Path) -> Result<(), DurableError> {
+    let aside = path.with_extension("bad");
+    // What cannot be removed shows in the renaming.
+    let _ = fs::remove_file(&aside).or_else(|_| fs::remove_dir_all(&aside));
+    match fs::rename(path, aside) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(DurableError::Io { action: "set aside", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Puts `value` in place of what the file held; it is on the disk when this returns. Folders are made as needed.
 pub(crate) fn replace<T: Serialize>(path: &Path, value: &T) -> Result<(), DurableError> {
     let failed = |action| move |source| DurableError::Io { action, path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
+        fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
     }
     replace_file(path, &wrap(value)).map_err(failed("replace"))
 }
@@ -121,6 +142,27 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(matches!(unwrap::<String>(&flipped), Err(Damage::Checksum)), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_damage_and_is_set_aside() {
+        type Make<'a> = &'a dyn Fn(&Path) -> io::Result<()>;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.cbor");
+        let pipe = |path: &Path| {
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).map_err(io::Error::from)
+        };
+        let full_folder = |path: &Path| fs::create_dir_all(path.join("full"));
+        let link = |path: &Path| std::os::unix::fs::symlink(path, path);
+        for make in [&full_folder as Make<'_>, &link, &full_folder, &pipe, &full_folder] {
+            make(&path).unwrap();
+            let error = read::<String>(&path).unwrap_err();
+            assert!(matches!(error, DurableError::Damaged { source: Damage::NoFile, .. }), "{error}");
+            set_aside(&path).unwrap();
+            replace(&path, &"one").unwrap();
+            assert_eq!(read::<String>(&path).unwrap().as_deref(), Some("one"));
+            fs::remove_file(&path).unwrap();
         }
     }
 

@@ -2,10 +2,7 @@
 //!
 //! Also what `pi-worker guard` reads and writes before the app is started, without network and without this runtime.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use machine::Saved;
 use tracing::warn;
@@ -23,7 +20,7 @@ pub fn load(dirs: &AppDirs) -> Result<Option<Saved>, JournalError> {
     match durable::read(&path) {
         Err(error @ JournalError::Damaged { .. }) => {
             warn!(error = %chain(&error), "Journal is set aside, the app goes on from its active slot");
-            set_aside(&path)?;
+            durable::set_aside(&path)?;
             Ok(None)
         }
         read => read,
@@ -42,17 +39,10 @@ fn path(root: &Path) -> PathBuf {
     root.join("journal.cbor")
 }
 
-fn set_aside(path: &Path) -> Result<(), JournalError> {
-    match fs::rename(path, path.with_file_name("journal.bad")) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(JournalError::Io { action: "set aside", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use schemas::id::Revision;
 
     use super::*;

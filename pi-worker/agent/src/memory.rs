@@ -50,6 +50,7 @@ impl Memory {
             Ok(read) => read.unwrap_or_default(),
             Err(error @ DurableError::Damaged { .. }) => {
                 warn!(error = %chain(&error), "Memory of this node is begun anew");
+                durable::set_aside(&path)?;
                 Self { boot: clock_secs, ..Self::default() }
             }
             Err(error) => return Err(error),
