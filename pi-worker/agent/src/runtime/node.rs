@@ -77,7 +77,7 @@ impl<I: Installer> Node<I> {
     /// Starts the machines of all apps that the disk knows, and listens.
     ///
     /// # Errors
-    /// When a journal cannot be read.
+    /// When the apps cannot be listed.
     pub(super) fn start(&mut self) -> Result<(), JournalError> {
         let apps = self.settings.apps().map_err(|source| JournalError::Io {
             action: "list the apps in",
@@ -85,8 +85,11 @@ impl<I: Installer> Node<I> {
             source,
         })?;
         for app in apps {
-            self.open_app(&app)?;
-            self.carry_on(&app);
+            // The others are not to suffer from it. The next order for it tries again and reports what is wrong.
+            match self.open_app(&app) {
+                Ok(()) => self.carry_on(&app),
+                Err(error) => error!(%app, error = %chain(&error), "App cannot be opened"),
+            }
         }
         let record = speaker::topic(&self.identity.fleet, &self.identity.node, NodeTopic::Record);
         self.bus.subscribe([Filter::from(&record)]);

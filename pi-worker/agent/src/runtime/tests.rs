@@ -62,6 +62,18 @@ async fn installs_what_is_announced_and_says_so_everywhere() {
 }
 
 #[tokio::test]
+async fn an_app_that_cannot_be_opened_keeps_no_other_from_starting() {
+    let Some(mut world) = World::new().await else { return };
+    let apps = world.settings().app_dirs(&"web".parse().unwrap()).root.parent().unwrap().to_owned();
+    std::fs::create_dir_all(&apps).unwrap();
+    std::fs::write(apps.join("broken"), "a file where the folder of an app should be").unwrap();
+    let node = world.start();
+    world.announce("canary", 7).await;
+    world.wait_report(|report| report.apps.iter().any(|app| !app.outcomes.is_empty())).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_believed_is_reported_and_changes_nothing() {
     let Some(mut world) = World::new().await else { return };
     let node = world.start();
