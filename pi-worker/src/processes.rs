@@ -1,8 +1,11 @@
 //! The kernel's table of processes: who is alive, in which group, since when, and when it ends.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, getpid, pidfd_open},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// What `/proc/<pid>/stat` says (proc(5)).
@@ -17,10 +20,14 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// The process, unless it is dead.
+    /// The process, unless it is dead or nothing can be known of it.
     pub(crate) fn of(pid: Pid) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        parse_stat(&text).filter(|stat| !matches!(stat.state, 'Z' | 'X'))
+        Self::read(pid).ok().flatten()
+    }
+
+    fn read(pid: Pid) -> io::Result<Option<Self>> {
+        let text = unless_gone(fs::read_to_string(format!("/proc/{pid}/stat")))?;
+        Ok(text.and_then(|text| parse_stat(&text)).filter(|stat| !matches!(stat.state, 'Z' | 'X')))
     }
 }
 
@@ -39,21 +46,45 @@ fn parse_stat(text: &str) -> Option<Stat> {
 }
 
 /// Everything alive that `wanted` says yes to, but this process itself.
-pub(crate) fn alive(wanted: impl Fn(Pid, &Stat) -> bool) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(Pid::from_raw)
-        .filter(|pid| *pid != getpid())
-        .filter(|pid| Stat::of(*pid).is_some_and(|stat| wanted(*pid, &stat)))
-        .collect()
+///
+/// # Errors
+/// When the table cannot be read, as without a file descriptor left: that nobody is alive must be known, not guessed.
+pub(crate) fn alive(wanted: impl Fn(Pid, &Stat) -> io::Result<bool>) -> io::Result<Vec<Pid>> {
+    alive_in(Path::new("/proc"), wanted)
+}
+
+fn alive_in(table: &Path, wanted: impl Fn(Pid, &Stat) -> io::Result<bool>) -> io::Result<Vec<Pid>> {
+    let mut alive = Vec::new();
+    for entry in fs::read_dir(table)? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid.filter(|pid| *pid != getpid()) else { continue };
+        if let Some(stat) = Stat::read(pid)?
+            && wanted(pid, &stat)?
+        {
+            alive.push(pid);
+        }
+    }
+    Ok(alive)
 }
 
 /// Whether the process was started with a variable whose value begins so. False for processes of other users.
-pub(crate) fn was_given(pid: Pid, variable: &str, value_start: &Path) -> bool {
+pub(crate) fn was_given(pid: Pid, variable: &str, value_start: &Path) -> io::Result<bool> {
     let wanted = format!("{variable}={}", value_start.display());
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environ.split(|byte| *byte == 0).any(|pair| pair.starts_with(wanted.as_bytes()))
+    let environ = match unless_gone(fs::read(format!("/proc/{pid}/environ"))) {
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => None,
+        environ => environ?,
+    };
+    let pairs = environ.as_deref().unwrap_or_default().split(|byte| *byte == 0);
+    Ok(pairs.into_iter().any(|pair| pair.starts_with(wanted.as_bytes())))
+}
+
+/// None of a process that ended meanwhile.
+fn unless_gone<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::SRCH) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Waits until the process has ended; at once when there is none.
@@ -86,6 +117,14 @@ mod tests {
     #[test]
     fn this_process_is_alive_but_never_listed() {
         assert!(Stat::of(getpid()).is_some());
-        assert!(!alive(|_, _| true).contains(&getpid()));
+        assert!(!alive(|_, _| Ok(true)).unwrap().contains(&getpid()));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_not_an_empty_one() {
+        assert!(alive_in(Path::new("/proc/nowhere"), |_, _| Ok(true)).is_err());
+        assert!(alive(|_, _| Err(Errno::MFILE.into())).is_err());
+        assert!(unless_gone::<()>(Err(Errno::MFILE.into())).is_err());
+        assert!(matches!(unless_gone::<()>(Err(Errno::SRCH.into())), Ok(None)));
     }
 }

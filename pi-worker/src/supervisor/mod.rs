@@ -8,6 +8,7 @@ mod run_file;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     process::ExitStatus,
     sync::{
         Arc, Mutex, PoisonError,
@@ -116,7 +117,13 @@ impl Supervisor {
         }
         let noted = RunFile::load(&places.run_file()).and_then(|noted| noted.process());
         let group = running.as_ref().map(|running| running.pid).or(noted);
-        end_all(app, places, group, patience).await?;
+        if let Err(fault) = end_all(app, places, group, patience).await {
+            // It may still run, so that its end would be news.
+            if let Some(running) = running {
+                running.stopping.store(false, Ordering::SeqCst);
+            }
+            return Err(fault);
+        }
         if let Some(mut running) = running {
             // An error means that the watching task is gone, and the process with it.
             let _ = running.ended.wait_for(|ended| *ended).await;
@@ -211,33 +218,37 @@ async fn end_all(app: &AppId, places: &Places, group: Option<Pid>, patience: Dur
     let slots = places.slots().join("");
     let left = || {
         let is_ours = |pid: Pid, stat: &Stat| {
-            Some(stat.group) == group || processes::was_given(pid, SLOT_VARIABLE, &slots)
+            Ok(Some(stat.group) == group || processes::was_given(pid, SLOT_VARIABLE, &slots)?)
         };
-        processes::alive(is_ours)
+        processes::alive(is_ours).on_path("list the processes in", Path::new("/proc"))
     };
     for (signal, patience) in [(Signal::TERM, patience), (Signal::KILL, KILLED_WITHIN)] {
-        if end_with(signal, &left, Instant::now() + patience).await {
+        if end_with(signal, &left, Instant::now() + patience).await? {
             return Ok(());
         }
         debug!(%app, ?signal, "app did not end in time");
     }
-    let pids: Vec<_> = left().iter().map(|pid| pid.as_raw_nonzero()).collect();
+    let pids: Vec<_> = left()?.iter().map(|pid| pid.as_raw_nonzero()).collect();
     Err(fault(Reason::StartFailed, format!("processes {pids:?} of {app} do not end, not even by SIGKILL")))
 }
 
 /// Sends the signal to all that are left, and to those that they still start, and waits until none is.
-async fn end_with(signal: Signal, left: &impl Fn() -> Vec<Pid>, deadline: Instant) -> bool {
+async fn end_with(
+    signal: Signal,
+    left: &impl Fn() -> Result<Vec<Pid>, Fault>,
+    deadline: Instant,
+) -> Result<bool, Fault> {
     let mut told = Vec::new();
     loop {
-        let pids = left();
-        let Some(first) = pids.first().copied() else { return true };
+        let pids = left()?;
+        let Some(first) = pids.first().copied() else { return Ok(true) };
         for pid in pids.into_iter().filter(|pid| !told.contains(pid)).collect::<Vec<_>>() {
             // It may have ended a moment ago.
             let _ = kill_process(pid, signal);
             told.push(pid);
         }
         if timeout_at(deadline, processes::ended(first)).await.is_err() {
-            return false;
+            return Ok(false);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Node {
 
     fn processes(&self) -> Vec<Pid> {
         let slots = self.app.places().slots();
-        processes::alive(|pid, _| processes::was_given(pid, SLOT_VARIABLE, &slots))
+        processes::alive(|pid, _| processes::was_given(pid, SLOT_VARIABLE, &slots)).unwrap()
     }
 }
 
