@@ -39,18 +39,29 @@ impl Log {
         Ok(file)
     }
 
-    /// Keeps a large log as the older one and begins anew. The app holds the file open, so it is copied and cut; what
-    /// the app says between the two is lost.
-    pub(super) fn rotate(&self) -> io::Result<()> {
-        match fs::metadata(&self.0) {
-            Ok(meta) if meta.len() > MAX_LOG_BYTES => {
-                fs::copy(&self.0, self.0.with_added_extension("1"))?;
-                File::options().write(true).open(&self.0)?.set_len(0)
-            }
-            Ok(_) => Ok(()),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(err) => Err(err),
+    /// Keeps the end of a large log as the older one and begins anew; whether it was large. The app holds the file
+    /// open, so it is copied and cut; what the app says between the two is lost.
+    pub(super) fn rotate(&self) -> io::Result<bool> {
+        let len = match fs::metadata(&self.0) {
+            Ok(meta) => meta.len(),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => 0,
+            Err(err) => return Err(err),
+        };
+        if len <= MAX_LOG_BYTES {
+            return Ok(false);
         }
+        let kept = self.keep_end(len);
+        // Also when the end was not kept: on a full disk there is no room for it before the cut.
+        File::options().write(true).open(&self.0)?.set_len(0)?;
+        kept.map(|()| true)
+    }
+
+    /// Only the end: an app may say gigabytes between two looks.
+    fn keep_end(&self, len: u64) -> io::Result<()> {
+        let mut log = File::open(&self.0)?;
+        log.seek(SeekFrom::Start(len.saturating_sub(MAX_LOG_BYTES)))?;
+        let mut older = File::create(self.0.with_added_extension("1"))?;
+        io::copy(&mut log.take(MAX_LOG_BYTES), &mut older).map(|_| ())
     }
 
     /// The last lines since the last start.
@@ -96,12 +107,25 @@ mod tests {
         let path = folder.path().join("web.log");
         let log = Log::new(path.clone());
         let mut file = log.open("web 1").unwrap();
-        file.write_all(&vec![b'x'; MAX_LOG_BYTES as usize]).unwrap();
-        log.rotate().unwrap();
+        file.write_all(&vec![b'x'; 3 * MAX_LOG_BYTES as usize]).unwrap();
+        writeln!(file, "before").unwrap();
+        assert!(log.rotate().unwrap());
         writeln!(file, "after").unwrap();
-        log.rotate().unwrap();
+        assert!(!log.rotate().unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "after\n");
-        assert!(fs::metadata(folder.path().join("web.log.1")).unwrap().len() > MAX_LOG_BYTES);
+        let older = fs::read(folder.path().join("web.log.1")).unwrap();
+        assert_eq!(older.len() as u64, MAX_LOG_BYTES, "no more of it than fits");
+        assert!(older.ends_with(b"xbefore\n"));
         assert_eq!(log.tail(), ["after"]);
+    }
+
+    #[test]
+    fn a_log_is_cut_even_when_its_end_cannot_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        fs::write(&path, vec![b'x'; 2 * MAX_LOG_BYTES as usize]).unwrap();
+        fs::create_dir(folder.path().join("web.log.1")).unwrap();
+        Log::new(path.clone()).rotate().unwrap_err();
+        assert_eq!(fs::metadata(path).unwrap().len(), 0);
     }
 }

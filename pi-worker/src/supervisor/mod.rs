@@ -27,7 +27,7 @@ use schemas::{
 use tokio::{
     process::{Child, Command},
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tracing::{debug, info, warn};
 
@@ -42,7 +42,11 @@ use crate::{
 use run_file::RunFile;
 
 /// How often the size of a log is looked at.
-const LOG_CHECK: Duration = Duration::from_secs(10);
+const LOG_CHECK: Duration = Duration::from_secs(2);
+/// How soon again when it had grown too large: an app that says the same for ever fills a disk within a minute.
+const FLOOD_CHECK: Duration = Duration::from_millis(100);
+/// How soon again when it cannot be made smaller.
+const FAILED_CHECK: Duration = Duration::from_mins(1);
 /// How long a killed process may take to be gone: longer than any write to a slow SD card that it is stuck in.
 const KILLED_WITHIN: Duration = Duration::from_secs(15);
 /// For whatever runs although nobody said how long it may take to stop.
@@ -188,16 +192,23 @@ async fn end_of(pid: Pid, child: Option<Child>, log: &Log) -> Option<ExitStatus>
         None
     };
     tokio::pin!(end);
-    let mut check = interval(LOG_CHECK);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pause = LOG_CHECK;
     loop {
         tokio::select! {
             status = &mut end => return status,
-            _ = check.tick() => {
-                if let Err(err) = log.rotate() {
-                    warn!(%err, "cannot rotate the log of an app");
-                }
-            }
+            () = sleep(pause) => pause = keep_small(log),
+        }
+    }
+}
+
+/// Looks at the log; how long it may be left alone now.
+fn keep_small(log: &Log) -> Duration {
+    match log.rotate() {
+        Ok(true) => FLOOD_CHECK,
+        Ok(false) => LOG_CHECK,
+        Err(err) => {
+            warn!(%err, "cannot rotate the log of an app");
+            FAILED_CHECK
         }
     }
 }
