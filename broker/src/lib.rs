@@ -5,6 +5,7 @@
 mod access;
 mod cli;
 mod folder;
+mod places;
 mod relay;
 mod service;
 mod settings;

@@ -4,18 +4,20 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     access::Access,
     folder::{self, Lock},
     relay::{Relay, RelayError},
-    settings::Settings,
+    settings::{Limits, Settings},
     store::Store,
 };
 
-/// Open files that are kept for the store, the log and the rest.
-const FILES_FOR_OTHERS: u64 = 500;
+/// Open files that are kept for listeners, the log and the rest, unless that is more than a quarter of all.
+const FILES_FOR_OTHERS: usize = 100;
+/// A request has its connection and the file that it reads or writes.
+const FILES_PER_REQUEST: usize = 2;
 
 /// A running service.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ impl Service {
     pub async fn start(mut settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let lock = folder::lock(&settings.data)?;
-        settings.limits.connections = settings.limits.connections.min(possible_connections());
+        fit(&mut settings.limits, open_files());
         let access = Arc::new(access(&settings)?);
         let relay = match &settings.bus {
             Some(bus) => {
@@ -106,16 +108,44 @@ fn start_relay(settings: &Settings, access: Arc<Access>) -> anyhow::Result<Relay
     relay.context("cannot start the relay")
 }
 
-/// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet. Refusing a client in time is
-/// better than running out of files, which would stop the store and the log too.
-fn possible_connections() -> usize {
+/// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet.
+fn open_files() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(err) = setrlimit(Resource::Nofile, raised) {
         warn!(error = %err, "cannot raise the limit of open files");
     }
-    let files = getrlimit(Resource::Nofile).current;
-    let possible = files.map_or(usize::MAX, |files| files.saturating_sub(FILES_FOR_OTHERS) as usize);
-    debug!(?files, possible, "open files limit the connections");
-    possible
+    getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize)
+}
+
+/// Refusing a client in time is better than running out of files, which would stop the store and the log too.
+fn fit(limits: &mut Limits, files: usize) {
+    let rest = files - FILES_FOR_OTHERS.min(files / 4);
+    let requests = limits.http_connections.min(rest / 4 / FILES_PER_REQUEST);
+    let connections = limits.connections.min(rest - requests * FILES_PER_REQUEST);
+    if requests < limits.http_connections || connections < limits.connections {
+        info!(
+            files,
+            connections,
+            http_connections = requests,
+            "the limit of open files allows fewer connections"
+        );
+    }
+    (limits.http_connections, limits.connections) = (requests, connections);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_into_the_open_files() {
+        for (files, http, mqtt) in
+            [(64, 6, 36), (1024, 115, 694), (65_536, 2_000, 20_000), (usize::MAX, 2_000, 20_000)]
+        {
+            let mut limits = Limits::default();
+            fit(&mut limits, files);
+            assert_eq!((limits.http_connections, limits.connections), (http, mqtt), "{files}");
+        }
+    }
 }

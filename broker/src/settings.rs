@@ -46,9 +46,11 @@ pub struct Settings {
 pub struct Limits {
     /// One MQTT packet.
     pub packet_bytes: usize,
-    /// Connections in all.
+    /// MQTT connections in all.
     pub connections: usize,
-    /// Connections from one address other than this machine.
+    /// HTTP connections in all.
+    pub http_connections: usize,
+    /// Connections of each kind from one address other than this machine.
     pub connections_per_address: usize,
     /// Sessions, connected or kept.
     pub sessions: usize,
@@ -112,6 +114,7 @@ impl Default for Limits {
         Self {
             packet_bytes: 1024 * 1024,
             connections: 20_000,
+            http_connections: 2_000,
             connections_per_address: 256,
             sessions: 40_000,
             session_expiry_secs: 24 * 60 * 60,

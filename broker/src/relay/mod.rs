@@ -32,14 +32,13 @@ pub use self::topic::InvalidTopic;
 use self::{
     denials::Denials,
     hub::{Event, Events, Hub, HubSettings},
-    listener::ConnectionLimits,
     retained::Quota,
     router::Rumqttd,
     session::QueueLimits,
     stats::Stats,
 };
 pub(crate) use self::{retained::LogError, router::RouterError, topic::Filter};
-use crate::{access::Access, settings::Limits};
+use crate::{access::Access, places::ConnectionLimits, settings::Limits};
 
 /// How long connections may take to end when the relay does.
 const STOP_LIMIT: Duration = Duration::from_secs(3);

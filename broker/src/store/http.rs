@@ -3,11 +3,12 @@
 use std::{
     io::{self, SeekFrom},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{DefaultBodyLimit, Path, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     fs::File,
     io::{AsyncReadExt, AsyncSeekExt},
+    time::timeout,
 };
 use tracing::{debug, error, info};
 
@@ -38,6 +40,8 @@ const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const MAX_NAMES: usize = 200_000;
 /// A question with that many names.
 const MAX_QUESTION_BYTES: usize = 16 * 1024 * 1024;
+/// How long such a question may take to arrive.
+const QUESTION_LIMIT: Duration = Duration::from_mins(5);
 /// What is in memory of one download.
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -72,7 +76,7 @@ pub(super) fn router(site: Site) -> Router {
     Router::new()
         .route("/v1/objects/:shelf/:digest", get(object).put(object).layer(unlimited))
         .route("/v1/manifests/:digest", get(manifest).put(manifest).layer(unlimited))
-        .route("/v1/missing", post(missing).layer(DefaultBodyLimit::max(MAX_QUESTION_BYTES)))
+        .route("/v1/missing", post(missing))
         .route("/healthz", get(|| async { ([(header::CONTENT_TYPE, "application/json")], r#"{"ok":true}"#) }))
         .with_state(Arc::new(site))
 }
@@ -202,10 +206,16 @@ fn refusal(err: &UploadError) -> Response {
     (status, format!("{err}\n")).into_response()
 }
 
-async fn missing(State(site): State<Arc<Site>>, headers: HeaderMap, body: Bytes) -> Response {
-    if let Err(refused) = check_uploader(&site.access, &headers) {
+async fn missing(State(site): State<Arc<Site>>, request: Request) -> Response {
+    // Before the body: it may be large.
+    if let Err(refused) = check_uploader(&site.access, request.headers()) {
         return refused;
     }
+    let body = match timeout(QUESTION_LIMIT, to_bytes(request.into_body(), MAX_QUESTION_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(err)) => return (StatusCode::PAYLOAD_TOO_LARGE, format!("{err}\n")).into_response(),
+        Err(_late) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
     let names: Names = match serde_json::from_slice(&body) {
         Ok(names) => names,
         Err(err) => return (StatusCode::BAD_REQUEST, format!("{err}\n")).into_response(),

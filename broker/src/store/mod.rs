@@ -5,6 +5,7 @@
 mod http;
 mod layout;
 mod range;
+mod server;
 mod upload;
 
 use std::{
@@ -19,7 +20,11 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tracing::error;
 
 use self::{http::Site, layout::Layout, upload::UploadLimits};
-use crate::{access::Access, settings::Limits};
+use crate::{
+    access::Access,
+    places::{ConnectionLimits, Places},
+    settings::Limits,
+};
 
 /// How long requests may take to end when the store does.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -49,7 +54,7 @@ pub(crate) enum StoreError {
 #[derive(Debug)]
 pub(crate) struct Store {
     address: SocketAddr,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -67,16 +72,13 @@ impl Store {
         let failed = |source| StoreError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let connections =
+            ConnectionLimits { total: limits.http_connections, per_address: limits.connections_per_address };
         let limits = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
-        let (stop, mut stopped) = watch::channel(false);
-        // Without it every small answer waits for the client's delayed acknowledgement.
-        let server = axum::serve(listener, http::router(Site::new(layout, access, limits)))
-            .tcp_nodelay(true)
-            .with_graceful_shutdown(async move {
-                // An error means that the store itself is gone.
-                let _ = stopped.changed().await;
-            });
-        Ok(Self { address, server: tokio::spawn(server.into_future()), stop })
+        let (stop, stopped) = watch::channel(false);
+        let router = http::router(Site::new(layout, access, limits));
+        let server = tokio::spawn(server::serve(listener, router, Places::new(connections), stopped));
+        Ok(Self { address, server, stop })
     }
 
     /// Where it listens.
@@ -86,11 +88,9 @@ impl Store {
 
     /// Ends only when the store cannot go on.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
-        let context = "the store cannot go on";
         match (&mut self.server).await {
-            Ok(Ok(())) => anyhow::anyhow!("the store has ended"),
-            Ok(Err(err)) => anyhow::Error::new(err).context(context),
-            Err(err) => anyhow::Error::new(err).context(context),
+            Ok(()) => anyhow::anyhow!("the store has ended"),
+            Err(err) => anyhow::Error::new(err).context("the store cannot go on"),
         }
     }
 
@@ -99,8 +99,7 @@ impl Store {
         // The server is gone if nobody listens to this.
         let _ = self.stop.send(true);
         match tokio::time::timeout(STOP_LIMIT, &mut self.server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(err))) => error!(error = %err, "store ended badly"),
+            Ok(Ok(())) => {}
             Ok(Err(err)) => error!(error = %err, "store ended badly"),
             // What is still being sent can be resumed.
             Err(_late) => self.server.abort(),

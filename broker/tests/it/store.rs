@@ -149,6 +149,41 @@ fn only_publishers_upload_and_everybody_reads() {
 }
 
 #[test]
+fn a_stranger_is_refused_before_the_body_of_the_question_came() {
+    let bus = Bus::with_users(&["anna publisher"]);
+    let mut stream = TcpStream::connect(bus.http()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(head("POST", "/v1/missing", &[], 16_000_000).as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[test]
+fn connections_over_the_limit_are_closed_and_the_others_served() {
+    let bus = Bus::with(|settings| settings.limits.http_connections = 2);
+    let first = TcpStream::connect(bus.http()).unwrap();
+    let _second = TcpStream::connect(bus.http()).unwrap();
+    let mut third = TcpStream::connect(bus.http()).unwrap();
+    third.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(third.read(&mut [0]).unwrap(), 0);
+    drop(first);
+    let begin = Instant::now();
+    // The place is free when the server has seen the end.
+    loop {
+        let mut next = TcpStream::connect(bus.http()).unwrap();
+        // Whoever is refused may be reset.
+        let _ = next.write_all(head("GET", "/healthz", &[], 0).as_bytes());
+        let mut answer = [0; 12];
+        if next.read_exact(&mut answer).is_ok() {
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[test]
 fn what_is_missing_is_told() {
     let bus = Bus::open();
     let (there, absent) = (Object::new(b"there"), Object::new(b"absent"));
