@@ -7,9 +7,10 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use e2e::{Output, Process, binary, free_port};
+use e2e::{Output, Process, binary, free_port, wait_until};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Commands that stand for another machine: its home folder is `$SECOND`.
@@ -51,7 +52,10 @@ fn a_newcomer_gets_a_folder_to_another_machine_by_what_the_readme_says() {
             // It was built before, by the test.
             "cargo" => assert!(line.starts_with("cargo build --release")),
             "broker" => running.push(machine.start(line, "broker ready")),
-            "ssh" => running.push(machine.start(line, "pi-worker ready")),
+            "ssh" => {
+                running.push(machine.start(line, "pi-worker ready"));
+                machine.wait_online("pi-kitchen");
+            }
             _ => {
                 let output = Output::of(&mut machine.command(line)).unwrap().expect(0).unwrap();
                 let wanted = match line.split(' ').nth(1) {
@@ -123,6 +127,17 @@ impl Machine {
 
     fn start(&self, line: &str, ready: &str) -> Process {
         Process::start(self.command(line), &self.path("log"), ready).unwrap()
+    }
+
+    /// Ready means that the worker runs; a person announces when it has reached the bus as well.
+    fn wait_online(&self, node: &str) {
+        wait_until("the node to be online", Duration::from_secs(30), || {
+            let status = Output::of(&mut self.command("publisher status --json")).ok()?;
+            let status: serde_json::Value = serde_json::from_str(&status.stdout).ok()?;
+            let nodes = status["nodes"].as_array()?;
+            nodes.iter().any(|known| known["node"] == node && known["online"] == true).then_some(())
+        })
+        .unwrap();
     }
 }
 
