@@ -1,14 +1,16 @@
 //! The retained log's bytes. Pure.
 //!
 //! ```text
-//! file   = "DEPLOYBUS-RETAINED-1\n" record*
-//! record = marker(4) length(u32) crc32(u32, of length and body) body
+//! file   = "DEPLOYBUS-RETAINED-2\n" marker(8, random) record*
+//! record = marker(8) length(u32) crc32(u32, of length and body) body
 //! body   = grant(u8) owner-length(u16) topic-length(u16) owner topic payload
 //! ```
 //! Integers are big-endian. An empty payload clears the topic. The marker lets a reader find the next record behind
-//! a damaged one.
+//! a damaged one. It is another one in each file and nobody is told: else a client could hide a record of a topic that
+//! it may not publish to in a payload, and a power cut in the middle of that payload would bring it to light.
 
 use std::{
+    fmt,
     io::{self, Read as _},
     sync::Arc,
 };
@@ -20,12 +22,18 @@ use crate::relay::{
     topic::TopicName,
 };
 
-/// What each log starts with.
-pub(super) const HEADER: &[u8] = b"DEPLOYBUS-RETAINED-1\n";
-const MARKER: [u8; 4] = [0xd5, b'R', b'E', b'C'];
-const PREFIX_BYTES: usize = 12;
+/// What each log starts with, before its marker.
+const MAGIC: &[u8; 21] = b"DEPLOYBUS-RETAINED-2\n";
+const MARKER_BYTES: usize = 8;
+/// Where the first record is.
+pub(super) const HEADER_BYTES: usize = MAGIC.len() + MARKER_BYTES;
+const PREFIX_BYTES: usize = MARKER_BYTES + 8;
 /// Longest body: MQTT's longest packet and what we add. A longer one is damage.
 const MAX_BODY_BYTES: usize = 260 * 1024 * 1024;
+
+/// What each record of one file starts with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Marker([u8; MARKER_BYTES]);
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +53,41 @@ pub(super) enum Stretch {
     Damage,
 }
 
+impl Marker {
+    /// One for a new file.
+    pub(super) fn random() -> io::Result<Self> {
+        let mut bytes = [0; MARKER_BYTES];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Self(bytes))
+    }
+
+    /// The header of a file whose records start with this.
+    pub(super) fn header(self) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[..MAGIC.len()].copy_from_slice(MAGIC);
+        header[MAGIC.len()..].copy_from_slice(&self.0);
+        header
+    }
+
+    /// What the records of the file with this header start with; `None` when it is the header of something else.
+    pub(super) fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
+        let marker = header.strip_prefix(MAGIC)?;
+        Some(Self(marker.try_into().ok()?))
+    }
+}
+
+impl fmt::Debug for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Marker")
+    }
+}
+
 impl Record {
     /// Appends the record to `out`.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, marker: Marker, out: &mut Vec<u8>) {
         let topic = self.message.topic.as_str();
         let start = out.len();
-        out.put_slice(&MARKER);
+        out.put_slice(&marker.0);
         let length = 5 + self.owner.len() + topic.len() + self.message.payload.len();
         out.put_u32(length as u32);
         out.put_u32(0);
@@ -60,8 +97,9 @@ impl Record {
         out.put_slice(self.owner.as_bytes());
         out.put_slice(topic.as_bytes());
         out.put_slice(&self.message.payload);
-        let crc = checksum(&out[start + 4..start + 8], &out[start + PREFIX_BYTES..]);
-        out[start + 8..start + PREFIX_BYTES].copy_from_slice(&crc.to_be_bytes());
+        let prefix = &out[start + MARKER_BYTES..];
+        let crc = checksum(&prefix[..4], &prefix[8..]);
+        out[start + MARKER_BYTES + 4..start + PREFIX_BYTES].copy_from_slice(&crc.to_be_bytes());
     }
 
     fn decode(body: &[u8]) -> Option<Self> {
@@ -91,6 +129,7 @@ fn checksum(length: &[u8], body: &[u8]) -> u32 {
 #[derive(Debug)]
 pub(super) struct Scanner<R> {
     source: R,
+    marker: Marker,
     window: Vec<u8>,
     /// How much of `window` is done.
     done: usize,
@@ -98,9 +137,9 @@ pub(super) struct Scanner<R> {
 }
 
 impl<R: io::Read> Scanner<R> {
-    /// Reads records from `source`.
-    pub(super) fn new(source: R) -> Self {
-        Self { source, window: Vec::new(), done: 0, at_end: false }
+    /// Reads records that start with `marker` from `source`.
+    pub(super) fn new(source: R, marker: Marker) -> Self {
+        Self { source, marker, window: Vec::new(), done: 0, at_end: false }
     }
 
     /// The next stretch and its length in bytes; `None` at the end. Neighbouring damage comes as one stretch.
@@ -125,10 +164,10 @@ impl<R: io::Read> Scanner<R> {
     fn record(&mut self) -> io::Result<Option<(Record, usize)>> {
         self.fill(PREFIX_BYTES)?;
         let Some(mut prefix) = self.ahead().get(..PREFIX_BYTES) else { return Ok(None) };
-        if !prefix.starts_with(&MARKER) {
+        if !prefix.starts_with(&self.marker.0) {
             return Ok(None);
         }
-        prefix.advance(4);
+        prefix.advance(MARKER_BYTES);
         let (length, crc) = (prefix.get_u32() as usize, prefix.get_u32());
         if length > MAX_BODY_BYTES {
             return Ok(None);
@@ -136,7 +175,7 @@ impl<R: io::Read> Scanner<R> {
         self.fill(PREFIX_BYTES + length)?;
         let Some(whole) = self.ahead().get(..PREFIX_BYTES + length) else { return Ok(None) };
         let (prefix, body) = whole.split_at(PREFIX_BYTES);
-        if checksum(&prefix[4..8], body) != crc {
+        if checksum(&prefix[MARKER_BYTES..MARKER_BYTES + 4], body) != crc {
             return Ok(None);
         }
         Ok(Record::decode(body).map(|record| (record, PREFIX_BYTES + length)))
@@ -148,12 +187,13 @@ impl<R: io::Read> Scanner<R> {
         loop {
             self.fill(64 * 1024)?;
             let ahead = self.ahead();
-            let step = match ahead.get(1..).unwrap_or(&[]).windows(4).position(|four| four == MARKER) {
+            let mut places = ahead.get(1..).unwrap_or(&[]).windows(MARKER_BYTES);
+            let step = match places.position(|bytes| bytes == self.marker.0) {
                 Some(place) => place + 1,
                 None if self.at_end => ahead.len(),
-                None => ahead.len() - 3,
+                None => ahead.len() - (MARKER_BYTES - 1),
             };
-            let found = step < ahead.len() && ahead[step..].starts_with(&MARKER);
+            let found = step < ahead.len() && ahead[step..].starts_with(&self.marker.0);
             self.done += step;
             skipped += step as u64;
             if found || self.at_end {
@@ -182,6 +222,27 @@ impl<R: io::Read> Scanner<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MARKER: Marker = Marker(*b"\xd5random\n");
+
+    #[test]
+    fn a_record_inside_a_payload_never_comes_to_light() {
+        let mut inner = Vec::new();
+        let guessed = Marker(*b"\xd5guessed");
+        record("forged", Bytes::from_static(b"x")).encode(guessed, &mut inner);
+        let mut bytes = Vec::new();
+        record("a", inner.into()).encode(MARKER, &mut bytes);
+        bytes.extend_from_slice(b"torn");
+        bytes.rotate_left(1);
+        assert_eq!(scan(&bytes), ["damage"]);
+    }
+
+    #[test]
+    fn a_header_says_what_its_records_start_with() {
+        assert_eq!(Marker::of(MARKER.header()), Some(MARKER));
+        assert_eq!(Marker::of([b'D'; HEADER_BYTES]), None);
+        assert_ne!(Marker::random().unwrap(), Marker::random().unwrap());
+    }
 
     #[test]
     fn what_is_written_is_read() {
@@ -215,16 +276,19 @@ mod tests {
     fn log(topics: &[(&str, usize)]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (topic, size) in topics {
-            let topic = TopicName::parse(topic).unwrap();
-            let payload = Bytes::from(vec![b'.'; *size]);
-            let message = Message { topic, payload, grant: Grant::AtLeastOnce, retain: true };
-            Record { message: Arc::new(message), owner: "anna".into() }.encode(&mut bytes);
+            record(topic, vec![b'.'; *size].into()).encode(MARKER, &mut bytes);
         }
         bytes
     }
 
+    fn record(topic: &str, payload: Bytes) -> Record {
+        let topic = TopicName::parse(topic).unwrap();
+        let message = Message { topic, payload, grant: Grant::AtLeastOnce, retain: true };
+        Record { message: Arc::new(message), owner: "anna".into() }
+    }
+
     fn scan(bytes: &[u8]) -> Vec<String> {
-        let mut scanner = Scanner::new(bytes);
+        let mut scanner = Scanner::new(bytes, MARKER);
         let mut lines = Vec::new();
         let mut total = 0;
         while let Some((stretch, length)) = scanner.next().unwrap() {

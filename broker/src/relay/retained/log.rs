@@ -13,7 +13,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::format::{HEADER, Record, Scanner, Stretch};
+use super::format::{HEADER_BYTES, Marker, Record, Scanner, Stretch};
 use crate::relay::topic::TopicName;
 
 /// Garbage below this is not worth a rewrite.
@@ -45,6 +45,7 @@ pub(super) type Loaded = BTreeMap<TopicName, Record>;
 pub(super) struct RetainedLog {
     path: PathBuf,
     file: File,
+    marker: Marker,
     /// Where the next record goes; everything before is synced or about to be.
     end: u64,
     index: HashMap<TopicName, Place>,
@@ -75,14 +76,16 @@ impl RetainedLog {
             create(&path).map_err(failed("create"))?;
         }
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed("open"))?;
-        let mut header = vec![0; HEADER.len()];
-        if file.read_exact_at(&mut header, 0).is_err() || header != HEADER {
+        let mut header = [0; HEADER_BYTES];
+        let is_read = file.read_exact_at(&mut header, 0).is_ok();
+        let Some(marker) = Marker::of(header).filter(|_| is_read) else {
             return Err(LogError::Foreign(path));
-        }
+        };
         let mut log = Self {
             path: path.clone(),
             file,
-            end: HEADER.len() as u64,
+            marker,
+            end: HEADER_BYTES as u64,
             index: HashMap::new(),
             live_bytes: 0,
             in_doubt: false,
@@ -103,7 +106,7 @@ impl RetainedLog {
         let mut places = Vec::with_capacity(records.len());
         for record in records {
             let start = bytes.len();
-            record.encode(&mut bytes);
+            record.encode(self.marker, &mut bytes);
             places.push(Place { offset: self.end + start as u64, length: (bytes.len() - start) as u64 });
         }
         if let Err(source) = self.file.write_all_at(&bytes, self.end) {
@@ -124,7 +127,7 @@ impl RetainedLog {
 
     /// Rewrites the log when more than half of it is garbage. A failure costs nothing but space.
     pub(super) fn tidy(&mut self) {
-        let garbage = self.end - HEADER.len() as u64 - self.live_bytes;
+        let garbage = self.end - HEADER_BYTES as u64 - self.live_bytes;
         if garbage <= self.bearable_bytes || garbage * 2 <= self.end {
             return;
         }
@@ -153,7 +156,7 @@ impl RetainedLog {
         let mut pending_damage = 0;
         let mut reader = BufReader::new(self.file.try_clone()?);
         reader.seek(SeekFrom::Start(self.end))?;
-        let mut scanner = Scanner::new(reader);
+        let mut scanner = Scanner::new(reader, self.marker);
         let mut offset = self.end;
         while let Some((stretch, length)) = scanner.next()? {
             match stretch {
@@ -208,7 +211,7 @@ impl RetainedLog {
         })?;
         self.file = file;
         self.index = index;
-        self.live_bytes = end - HEADER.len() as u64;
+        self.live_bytes = end - HEADER_BYTES as u64;
         self.end = end;
         // The file before has no name any more; but until the folder is synced, a power cut may bring it back.
         self.in_doubt = true;
@@ -228,8 +231,8 @@ impl RetainedLog {
     fn copy_live(&self, to: &Path) -> io::Result<(File, HashMap<TopicName, Place>, u64)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(to)?;
         let mut out = io::BufWriter::with_capacity(256 * 1024, &file);
-        out.write_all(HEADER)?;
-        let mut end = HEADER.len() as u64;
+        out.write_all(&self.marker.header())?;
+        let mut end = HEADER_BYTES as u64;
         let mut in_order: Vec<_> = self.index.iter().collect();
         in_order.sort_unstable_by_key(|(_, place)| place.offset);
         let mut index = HashMap::with_capacity(in_order.len());
@@ -267,7 +270,7 @@ impl RetainedLog {
 fn create(path: &Path) -> io::Result<()> {
     let temporary = path.with_extension("log.new");
     let mut file = File::create(&temporary)?;
-    file.write_all(HEADER)?;
+    file.write_all(&Marker::random()?.header())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_folder(path)
