@@ -20,6 +20,9 @@ pub(super) enum BadPacket {
     /// MQTT-2.2.2-2, MQTT-3.3.1-2 and -4.
     #[error("packet with the flags {0:#04x}")]
     Flags(u8),
+    /// MQTT-3.8.3-4, MQTT-3.10.3-2, and what has a fixed length.
+    #[error("packet of type {0} with a wrong body")]
+    Body(u8),
     /// MQTT-2.3.1-1.
     #[error("packet without an id")]
     NoId,
@@ -74,8 +77,7 @@ pub(super) fn opening(input: &[u8], max_packet: usize) -> Result<Opening, BadPac
     match rumqttc::mqttbytes::check(input.iter(), max_packet) {
         Ok(header) => {
             // The variable header starts with the protocol's name, which has its own length, then the level.
-            let start = 1 + input[1..].iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
-            let body = &input[start..header.frame_length()];
+            let body = &input[header_bytes(input)..header.frame_length()];
             let (name_length, rest) = body.split_first_chunk::<2>().ok_or(BadPacket::NotConnect)?;
             let level = rest.get(usize::from(u16::from_be_bytes(*name_length)));
             let flags = rest.get(usize::from(u16::from_be_bytes(*name_length)) + 1);
@@ -95,7 +97,11 @@ pub(super) fn opening(input: &[u8], max_packet: usize) -> Result<Opening, BadPac
 /// Takes the next whole packet from `input`, if there is one.
 pub(super) fn next(input: &mut BytesMut, max_packet: usize) -> Result<Option<Packet>, BadPacket> {
     let Some(first) = input.first() else { return Ok(None) };
-    check_flags(*first)?;
+    let first = *first;
+    check_flags(first)?;
+    if let Some(body) = body(input, max_packet) {
+        check_body(first >> 4, body)?;
+    }
     match Packet::read(input, max_packet) {
         Ok(packet) => check_id(packet).map(Some),
         Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
@@ -147,6 +153,49 @@ fn check_flags(first: u8) -> Result<(), BadPacket> {
     if allowed { Ok(()) } else { Err(BadPacket::Flags(first)) }
 }
 
+/// What follows the fixed header of the first packet, once it is whole.
+fn body(input: &[u8], max_packet: usize) -> Option<&[u8]> {
+    let header = rumqttc::mqttbytes::check(input.iter(), max_packet).ok()?;
+    input.get(header_bytes(input)..header.frame_length())
+}
+
+/// How long the fixed header of a packet is: its type and its length, of which each byte but the last has the top bit.
+fn header_bytes(input: &[u8]) -> usize {
+    2 + input[1..].iter().take_while(|byte| **byte & 0x80 != 0).count()
+}
+
+/// What rumqttc lets pass; the rest of the body is its business.
+fn check_body(kind: u8, body: &[u8]) -> Result<(), BadPacket> {
+    let allowed = match kind {
+        // PUBACK, PUBREC, PUBREL, PUBCOMP.
+        4..=7 => body.len() == 2,
+        8 => has_plain_qos(body),
+        // UNSUBSCRIBE has at least one filter.
+        10 => body.len() > 2,
+        // PINGREQ, DISCONNECT.
+        12 | 14 => body.is_empty(),
+        _ => true,
+    };
+    if allowed { Ok(()) } else { Err(BadPacket::Body(kind)) }
+}
+
+/// Whether each filter of a SUBSCRIBE is followed by a QoS and nothing else; a filter that is cut off is not looked at.
+fn has_plain_qos(body: &[u8]) -> bool {
+    let mut rest = body.get(2..).unwrap_or_default();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let Some((qos, next)) =
+            after.get(usize::from(u16::from_be_bytes(*length))..).and_then(<[u8]>::split_first)
+        else {
+            return true;
+        };
+        if *qos > 2 {
+            return false;
+        }
+        rest = next;
+    }
+    true
+}
+
 fn check_id(packet: Packet) -> Result<Packet, BadPacket> {
     let id = match &packet {
         Packet::Subscribe(subscribe) => subscribe.pkid,
@@ -187,6 +236,23 @@ mod tests {
         assert!(matches!(opening(&connect(4, 3), MAX), Err(BadPacket::ConnectFlags(3))));
         assert!(matches!(opening(&connect(4, 0x42), MAX), Err(BadPacket::ConnectFlags(0x42))));
         assert!(matches!(opening(&[0x10, 0xff, 0xff, 0xff, 0x7f], MAX), Err(BadPacket::Malformed(_))));
+    }
+
+    #[test]
+    fn bodies_that_the_codec_lets_pass_are_refused() {
+        for bad in [
+            &[0x82, 6, 0, 1, 0, 1, b'a', 4][..],
+            &[0x82, 10, 0, 1, 0, 1, b'a', 0, 0, 1, b'b', 0x81],
+            &[0xa2, 2, 0, 1],
+            &[0x40, 4, 0, 1, 0, 0],
+            &[0x62, 3, 0, 1, 0],
+            &[0xc0, 1, 0],
+            &[0xe0, 1, 0],
+        ] {
+            assert!(matches!(next(&mut BytesMut::from(bad), MAX), Err(BadPacket::Body(_))), "{bad:?}");
+        }
+        let good = [0x82, 10, 0, 1, 0, 1, b'a', 2, 0, 1, b'b', 0];
+        assert!(next(&mut BytesMut::from(&good[..]), MAX).unwrap().is_some());
     }
 
     #[test]
