@@ -1,13 +1,15 @@
 //! The retained log's bytes. Pure.
 //!
 //! ```text
-//! file   = "DEPLOYBUS-RETAINED-2\n" marker(8, random) record*
+//! file   = "DEPLOYBUS-RETAINED-2\n" named named record*
+//! named  = marker(8, random) crc32(u32, of the marker)
 //! record = marker(8) length(u32) crc32(u32, of length and body) body
 //! body   = grant(u8) owner-length(u16) topic-length(u16) owner topic payload
 //! ```
 //! Integers are big-endian. An empty payload clears the topic. The marker lets a reader find the next record behind
 //! a damaged one. It is another one in each file and nobody is told: else a client could hide a record of a topic that
-//! it may not publish to in a payload, and a power cut in the middle of that payload would bring it to light.
+//! it may not publish to in a payload, and a power cut in the middle of that payload would bring it to light. It is
+//! there twice: without it no record could be told from damage.
 
 use std::{
     fmt,
@@ -25,8 +27,9 @@ use crate::relay::{
 /// What each log starts with, before its marker.
 const MAGIC: &[u8; 21] = b"DEPLOYBUS-RETAINED-2\n";
 const MARKER_BYTES: usize = 8;
+const NAMED_BYTES: usize = MARKER_BYTES + 4;
 /// Where the first record is.
-pub(super) const HEADER_BYTES: usize = MAGIC.len() + MARKER_BYTES;
+pub(super) const HEADER_BYTES: usize = MAGIC.len() + 2 * NAMED_BYTES;
 const PREFIX_BYTES: usize = MARKER_BYTES + 8;
 /// Longest body: MQTT's longest packet and what we add. A longer one is damage.
 const MAX_BODY_BYTES: usize = 260 * 1024 * 1024;
@@ -65,14 +68,19 @@ impl Marker {
     pub(super) fn header(self) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
         header[..MAGIC.len()].copy_from_slice(MAGIC);
-        header[MAGIC.len()..].copy_from_slice(&self.0);
+        for named in header[MAGIC.len()..].chunks_exact_mut(NAMED_BYTES) {
+            named[..MARKER_BYTES].copy_from_slice(&self.0);
+            named[MARKER_BYTES..].copy_from_slice(&checksum(&self.0, &[]).to_be_bytes());
+        }
         header
     }
 
     /// What the records of the file with this header start with; `None` when it is the header of something else.
     pub(super) fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
-        let marker = header.strip_prefix(MAGIC)?;
-        Some(Self(marker.try_into().ok()?))
+        header.strip_prefix(MAGIC)?.chunks_exact(NAMED_BYTES).find_map(|named| {
+            let (marker, crc) = named.split_first_chunk()?;
+            (checksum(marker, &[]).to_be_bytes() == crc).then_some(Self(*marker))
+        })
     }
 }
 
@@ -241,6 +249,14 @@ mod tests {
     fn a_header_says_what_its_records_start_with() {
         assert_eq!(Marker::of(MARKER.header()), Some(MARKER));
         assert_eq!(Marker::of([b'D'; HEADER_BYTES]), None);
+        for place in MAGIC.len()..HEADER_BYTES {
+            let mut damaged = MARKER.header();
+            damaged[place] ^= 0x10;
+            assert_eq!(Marker::of(damaged), Some(MARKER), "byte {place}");
+            damaged[HEADER_BYTES - 1] ^= 0x20;
+            damaged[MAGIC.len()] ^= 0x20;
+            assert_eq!(Marker::of(damaged), None, "byte {place}");
+        }
         assert_ne!(Marker::random().unwrap(), Marker::random().unwrap());
     }
 
