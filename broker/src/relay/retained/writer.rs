@@ -84,7 +84,7 @@ impl Writer {
     }
 
     fn send(&self, job: Job) {
-        // The thread only ends in `finish` or by a panic, after which the watchdog hears of no outcome any more.
+        // The thread only ends in `finish`, or by a panic, which ends the process (`panic = "abort"`).
         if self.jobs.send(job).is_err() {
             error!("the thread of the retained log is gone");
         }
