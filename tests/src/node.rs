@@ -93,6 +93,38 @@ impl Node {
         self.process.take().context("the worker does not run")?.kill()
     }
 
+    /// Starts the worker so that it is killed at its `nth` call of `system_call`. False when it came through the
+    /// install of `version` alive; it is stopped then.
+    ///
+    /// # Errors
+    /// When strace cannot be run, or neither happens.
+    pub fn start_to_be_killed_at(&mut self, system_call: &str, nth: u32, version: &str) -> Result<bool> {
+        let worker = self.command("run")?;
+        let mut strace = Command::new("strace");
+        let inject = format!("inject={system_call}:signal=KILL:when={nth}");
+        strace.args([
+            "--follow-forks",
+            "--quiet=all",
+            "--output=/dev/null",
+            "-e",
+            &format!("trace={system_call}"),
+        ]);
+        strace.args(["-e", &inject]).arg(worker.get_program()).args(worker.get_args());
+        // It may be killed before it is ready, too.
+        if self.start_as(strace).is_err() {
+            return Ok(true);
+        }
+        let what = format!("{system_call} {nth} to kill the worker, or {version}");
+        let was_killed = wait_until(&what, Duration::from_secs(30), || {
+            let status = self.status().ok()?;
+            let installed = &status["status"]["apps"]["web"]["version"]["installed"];
+            (status["running"] == false).then_some(true).or((installed == version).then_some(false))
+        })?;
+        // strace goes on as long as the app does.
+        self.kill()?;
+        Ok(was_killed)
+    }
+
     /// SIGTERM, and the exit code.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::wait_until;
 
@@ -101,7 +102,8 @@ impl Process {
     pub fn start(mut command: Command, log: &Path, ready: &str) -> Result<Self> {
         let from = fs::metadata(log).map_or(0, |meta| meta.len());
         let file = File::options().create(true).append(true).open(log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        // A group of its own: what wraps a program (strace, faketime) is ended together with it.
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         let mut process = Self { child, log: log.to_path_buf() };
         let is_ready = |said: &str| said.lines().any(|line| line.starts_with(ready));
@@ -144,7 +146,7 @@ impl Process {
     /// # Errors
     /// When it cannot be killed.
     pub fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
+        kill_process_group(self.group()?, Signal::KILL)?;
         self.child.wait()?;
         Ok(())
     }
@@ -154,15 +156,18 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process id")?;
-        Ok(kill_process(pid, signal)?)
+        Ok(kill_process_group(self.group()?, signal)?)
+    }
+
+    fn group(&self) -> Result<Pid> {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("no process id")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
+        let _ = self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
 }

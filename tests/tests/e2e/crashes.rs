@@ -1,6 +1,7 @@
 //! `kill -9` of the worker and of the broker at any moment.
 
 use std::{
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -31,6 +32,51 @@ fn a_worker_killed_at_any_moment_comes_back_to_old_or_new_and_ends_with_new() {
         world.node("pi-1").unwrap().wait_serves(&version).unwrap();
         before = version;
     }
+}
+
+/// System calls that make something last, and at which of their calls the worker is killed.
+const KILLED_AT: [(&str, &[u32]); 7] = [
+    ("rename", &[1, 2, 3, 4, 5, 6, 8]),
+    ("renameat2", &[1, 2]),
+    ("linkat", &[1, 2, 4]),
+    ("symlinkat", &[1]),
+    ("fsync", &[1, 3, 5, 8, 12]),
+    ("syncfs", &[1, 2]),
+    ("unlinkat", &[1, 2]),
+];
+
+#[test]
+fn a_worker_killed_at_any_system_call_comes_back_to_old_or_new_and_ends_with_new() {
+    if Command::new("strace").arg("--version").output().is_err() {
+        println!("skipped: needs strace");
+        return;
+    }
+    let (mut world, app) = World::serving().unwrap();
+    // The app is traced with its worker; it makes none of these calls when it writes no bytecode.
+    app.edit_file("deploybus.toml", "[env]", "[env]\nPYTHONDONTWRITEBYTECODE = \"1\"").unwrap();
+    world.node("pi-1").unwrap().kill().unwrap();
+    let mut before = "1.0.0".to_owned();
+    let mut kills = 0;
+    for (system_call, calls) in KILLED_AT {
+        for nth in calls {
+            let version = format!("3.{kills}.0-{system_call}.{nth}");
+            app.commit(&version).unwrap();
+            world.announce_only(&app, "canary").unwrap();
+            let node = world.node("pi-1").unwrap();
+            let was_killed = node.start_to_be_killed_at(system_call, *nth, &version).unwrap();
+            kills += u32::from(was_killed);
+            let current = std::fs::read_to_string(node.data().join("apps/web/current/VERSION")).unwrap();
+            assert!([before.as_str(), version.as_str()].contains(&current.trim()), "{version}: {current}");
+            node.start().unwrap();
+            let outcome = world.wait_outcome("pi-1", &version).unwrap();
+            assert_eq!(outcome.verdict, Verdict::Kept, "{version}: {}", outcome.text);
+            let node = world.node("pi-1").unwrap();
+            node.wait_serves(&version).unwrap();
+            node.kill().unwrap();
+            before = version;
+        }
+    }
+    assert!(kills >= 10, "only {kills} kills: the worker makes things last by other calls now");
 }
 
 #[test]
