@@ -16,6 +16,9 @@ const MQTT_PORT: u16 = 1883;
 /// The store's port.
 const HTTP_PORT: u16 = 8080;
 
+/// A packet with the longest topic fits.
+const LEAST_BYTES: usize = 2 * 1024;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,6 +71,8 @@ pub struct Limits {
     pub retained_bytes: usize,
     /// Retained topics of one user.
     pub retained_topics_per_user: usize,
+    /// Bytes of retained messages of one user: a stolen password fills no more than that.
+    pub retained_bytes_per_user: usize,
     /// One object as it is stored.
     pub object_bytes: u64,
     /// One object unpacked.
@@ -104,6 +109,9 @@ pub enum SettingsError {
     /// The other broker's address.
     #[error("bus `{0}` is not a URL like mqtt://host:1883 or mqtts://host")]
     Bus(String),
+    /// A limit under which nothing could be published.
+    #[error("limit {0} is {1}, it must be at least {LEAST_BYTES}")]
+    Limit(&'static str, usize),
     /// A filter of `lazy`.
     #[error("`{0}` in `lazy` is not a topic filter")]
     Lazy(String, #[source] InvalidTopic),
@@ -124,6 +132,7 @@ impl Default for Limits {
             retained_topics: 100_000,
             retained_bytes: 256 * 1024 * 1024,
             retained_topics_per_user: 50_000,
+            retained_bytes_per_user: 32 * 1024 * 1024,
             object_bytes: 4 * 1024 * 1024 * 1024,
             plain_bytes: 4 * 1024 * 1024 * 1024,
         }
@@ -173,6 +182,12 @@ impl Settings {
         }
         if let Some(bus) = self.bus.as_ref().filter(|bus| !is_bus_url(bus)) {
             return Err(SettingsError::Bus(bus.clone()));
+        }
+        let Limits { packet_bytes, in_transit_bytes, .. } = self.limits;
+        for (name, bytes) in [("packet_bytes", packet_bytes), ("in_transit_bytes", in_transit_bytes)] {
+            if bytes < LEAST_BYTES {
+                return Err(SettingsError::Limit(name, bytes));
+            }
         }
         self.lazy_filters().map(drop)
     }
@@ -273,9 +288,14 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for text in
-            ["colour = 'red'", "[limits]\nconections = 1", "fleet = 'A B'", "mqtt = 'x'", "lazy = ['a#']"]
-        {
+        for text in [
+            "colour = 'red'",
+            "[limits]\nconections = 1",
+            "[limits]\npacket_bytes = 9",
+            "fleet = 'A B'",
+            "mqtt = 'x'",
+            "lazy = ['a#']",
+        ] {
             assert!(with_file(&format!("users = 'u'\n{text}"), Overrides::default()).is_err(), "{text}");
         }
     }

@@ -159,6 +159,7 @@ fn new_hub(
         topics: limits.retained_topics,
         bytes: limits.retained_bytes,
         topics_per_user: limits.retained_topics_per_user,
+        bytes_per_user: limits.retained_bytes_per_user,
     };
     let (retained, writer) = retained::open(data.join("retained.log"), quota, move |outcomes| {
         let _ = stored.send(Event::Stored(outcomes));

@@ -34,6 +34,8 @@ pub(super) struct Quota {
     pub(super) bytes: usize,
     /// Most topics of one user.
     pub(super) topics_per_user: usize,
+    /// Most bytes of topics and payloads of one user.
+    pub(super) bytes_per_user: usize,
 }
 
 /// Something would not fit.
@@ -48,6 +50,9 @@ pub(super) enum OverQuota {
     /// See [`Quota::topics_per_user`].
     #[error("more than {0} retained topics of one user")]
     User(usize),
+    /// See [`Quota::bytes_per_user`].
+    #[error("more than {0} bytes of retained messages of one user")]
+    UserBytes(usize),
 }
 
 /// All retained messages that can be seen, and the room that is promised to those on their way.
@@ -55,8 +60,15 @@ pub(super) enum OverQuota {
 pub(super) struct Retained {
     entries: BTreeMap<TopicName, Entry>,
     bytes: usize,
-    users: HashMap<Arc<str>, usize>,
+    users: HashMap<Arc<str>, Share>,
     quota: Quota,
+}
+
+/// What one user has of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Share {
+    topics: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -158,10 +170,14 @@ impl Retained {
         if before.is_none() && self.entries.len() >= self.quota.topics {
             return Err(OverQuota::Topics(self.quota.topics));
         }
-        let is_new_to_owner = before.is_none_or(|entry| entry.owner != *owner);
-        let owned = self.users.get(owner).copied().unwrap_or(0);
-        if is_new_to_owner && owned >= self.quota.topics_per_user {
+        let share = self.users.get(owner).copied().unwrap_or_default();
+        let of_owner = before.filter(|entry| entry.owner == *owner);
+        if of_owner.is_none() && share.topics >= self.quota.topics_per_user {
             return Err(OverQuota::User(self.quota.topics_per_user));
+        }
+        let weight = message.weight().max(before.map_or(0, |entry| entry.weight));
+        if share.bytes + weight - of_owner.map_or(0, |entry| entry.weight) > self.quota.bytes_per_user {
+            return Err(OverQuota::UserBytes(self.quota.bytes_per_user));
         }
         Ok(())
     }
@@ -173,19 +189,19 @@ impl Retained {
             weight: 0,
             on_their_way: 0,
         });
+        let is_new = entry.on_their_way == 0 && entry.value.is_none();
         entry.on_their_way += 1;
-        self.bytes += message.weight().saturating_sub(entry.weight);
-        entry.weight = entry.weight.max(message.weight());
-        let is_new = entry.on_their_way == 1 && entry.value.is_none();
-        if entry.owner != *owner {
-            let before = std::mem::replace(&mut entry.owner, Arc::clone(owner));
-            if !is_new {
-                self.leave(&before);
-            }
-            *self.users.entry(Arc::clone(owner)).or_default() += 1;
-        } else if is_new {
-            *self.users.entry(Arc::clone(owner)).or_default() += 1;
+        let had = entry.weight;
+        entry.weight = had.max(message.weight());
+        let has = entry.weight;
+        let owned_by = std::mem::replace(&mut entry.owner, Arc::clone(owner));
+        self.bytes += has - had;
+        if !is_new {
+            self.leave(&owned_by, Share { topics: 1, bytes: had });
         }
+        let share = self.users.entry(Arc::clone(owner)).or_default();
+        share.topics += 1;
+        share.bytes += has;
     }
 
     /// One message fewer is on its way; with the last one, the room shrinks to what is there.
@@ -196,19 +212,21 @@ impl Retained {
             return;
         }
         let weight = entry.value.as_ref().map_or(0, |message| message.weight());
-        self.bytes -= entry.weight - weight;
+        let (owner, freed) = (Arc::clone(&entry.owner), entry.weight - weight);
+        self.bytes -= freed;
         entry.weight = weight;
-        if entry.value.is_none() {
-            let owner = Arc::clone(&entry.owner);
+        let is_gone = entry.value.is_none();
+        if is_gone {
             self.entries.remove(topic);
-            self.leave(&owner);
         }
+        self.leave(&owner, Share { topics: usize::from(is_gone), bytes: freed });
     }
 
-    fn leave(&mut self, owner: &Arc<str>) {
-        if let Some(count) = self.users.get_mut(owner) {
-            *count -= 1;
-            if *count == 0 {
+    fn leave(&mut self, owner: &Arc<str>, part: Share) {
+        if let Some(share) = self.users.get_mut(owner) {
+            share.topics -= part.topics;
+            share.bytes -= part.bytes;
+            if share.topics == 0 {
                 self.users.remove(owner);
             }
         }

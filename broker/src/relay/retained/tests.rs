@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::relay::message::Grant;
 
-const QUOTA: Quota = Quota { topics: 3, bytes: 100, topics_per_user: 2 };
+const QUOTA: Quota = Quota { topics: 3, bytes: 100, topics_per_user: 2, bytes_per_user: 98 };
 
 #[test]
 fn a_value_is_seen_when_it_is_shown_not_when_it_is_accepted() {
@@ -37,8 +37,10 @@ fn quotas_hold_and_replacing_a_value_always_fits() {
     assert_eq!(retained.accept(&message("d", "1"), &"bert".into()), Err(OverQuota::Topics(3)));
     assert_eq!(put(&mut retained, "a", &"x".repeat(99)), Err(OverQuota::Bytes(100)));
     retained.withdraw(&TopicName::parse("c").unwrap());
-    put(&mut retained, "a", &"x".repeat(97)).unwrap();
-    assert_eq!(retained.bytes, 100);
+    assert_eq!(put(&mut retained, "a", &"x".repeat(96)), Err(OverQuota::UserBytes(98)));
+    put(&mut retained, "a", &"x".repeat(95)).unwrap();
+    put(&mut retained, "a", &"y".repeat(95)).unwrap();
+    assert_eq!(retained.bytes, 98);
 }
 
 #[test]
@@ -48,12 +50,13 @@ fn a_topic_changes_hands() {
     let bert: Arc<str> = "bert".into();
     retained.accept(&message("a", "2"), &bert).unwrap();
     retained.show(&message("a", "2"));
-    assert_eq!(retained.users, HashMap::from([(bert, 1)]));
+    assert_eq!(retained.users, HashMap::from([(bert, Share { topics: 1, bytes: 2 })]));
 }
 
 #[test]
 fn filters_find_their_messages() {
-    let mut retained = Retained::new(Quota { topics: 100, bytes: 1000, topics_per_user: 100 });
+    let mut retained =
+        Retained::new(Quota { topics: 100, bytes: 1000, topics_per_user: 100, bytes_per_user: 1000 });
     for topic in ["a", "a/b", "a/b/c", "a-z", "ab", "b/b", "$SYS/up"] {
         put(&mut retained, topic, "1").unwrap();
     }
