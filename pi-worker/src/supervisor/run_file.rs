@@ -42,8 +42,9 @@ impl RunFile {
         path.parent().into_iter().for_each(sweep_drafts);
     }
 
-    /// What is noted; an unreadable note is none.
+    /// What is noted; an unreadable note is none, and so is a pipe, which would be read for ever.
     pub(super) fn load(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
@@ -78,6 +79,14 @@ mod tests {
         assert_eq!(RunFile { boot: "another boot".into(), ..noted.clone() }.process(), None);
         assert_eq!(RunFile { start_ticks: 1, ..noted }.process(), None);
         fs::write(&path, "{").unwrap();
+        assert_eq!(RunFile::load(&path), None);
+    }
+
+    #[test]
+    fn a_pipe_in_its_place_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.pid");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
         assert_eq!(RunFile::load(&path), None);
     }
 }
