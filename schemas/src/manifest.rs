@@ -8,33 +8,22 @@
 //! entry    = [0, path, 0o644 / 0o755, size, sha256] / [1, path, target] / [2, path]
 //! ```
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-};
+mod wire;
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, SeqAccess, Visitor},
-    ser::{SerializeMap as _, SerializeSeq as _},
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use self::wire::{Wire, WireRef};
 use crate::{
     codec::{self, CodecError},
     id::Digest,
 };
 
-/// The version that this program writes and reads.
-const SPEC: u8 = 1;
 /// Most entries: five times the largest tree measured (Home Assistant, 36,490 files).
 pub const MAX_ENTRIES: usize = 200_000;
 /// Longest path and longest link target.
 pub const MAX_PATH_BYTES: usize = 1_024;
 /// Most bytes of a manifest: [`MAX_ENTRIES`] of 160 bytes.
 pub const MAX_BYTES: usize = 32 * 1024 * 1024;
-
-const MODE_PLAIN: u16 = 0o644;
-const MODE_EXECUTABLE: u16 = 0o755;
 
 /// One path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +162,7 @@ fn check(entries: &[Entry]) -> Result<(), ManifestError> {
         return Err(ManifestError::TooManyEntries(entries.len()));
     }
     let mut folders = HashSet::new();
-    let mut folded = std::collections::HashMap::with_capacity(entries.len());
+    let mut folded = HashMap::with_capacity(entries.len());
     for entry in entries {
         let path = entry.path.as_str();
         if !is_plain(path) {
@@ -212,115 +201,6 @@ fn stays_inside(path: &str, target: &str) -> bool {
     let names: Vec<_> = target.split('/').skip(ups).collect();
     let names_are_plain = if names.is_empty() { ups > 0 } else { is_plain(&names.join("/")) };
     ups <= depth && names_are_plain && target.len() <= MAX_PATH_BYTES
-}
-
-struct Wire(Vec<Entry>);
-struct WireRef<'a>(&'a [Entry]);
-
-impl Serialize for WireRef<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry(&1, &SPEC)?;
-        map.serialize_entry(&2, self.0)?;
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Wire {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MapVisitor;
-
-        impl<'de> Visitor<'de> for MapVisitor {
-            type Value = Wire;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a manifest")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Wire, A::Error> {
-                let Some((1, SPEC)) = map.next_entry::<u8, u8>()? else {
-                    return Err(de::Error::custom("not a manifest of version 1"));
-                };
-                let Some((2, entries)) = map.next_entry::<u8, Vec<Entry>>()? else {
-                    return Err(de::Error::custom("no entries"));
-                };
-                if map.next_key::<u8>()?.is_some() {
-                    return Err(de::Error::custom("unknown key"));
-                }
-                Ok(Wire(entries))
-            }
-        }
-        deserializer.deserialize_map(MapVisitor)
-    }
-}
-
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let len = match self.node {
-            Node::File { .. } => 5,
-            Node::Symlink { .. } => 3,
-            Node::Directory => 2,
-        };
-        let mut seq = serializer.serialize_seq(Some(len))?;
-        match &self.node {
-            Node::File { executable, size, digest } => {
-                seq.serialize_element(&0)?;
-                seq.serialize_element(&self.path)?;
-                seq.serialize_element(if *executable { &MODE_EXECUTABLE } else { &MODE_PLAIN })?;
-                seq.serialize_element(size)?;
-                seq.serialize_element(digest)?;
-            }
-            Node::Symlink { target } => {
-                seq.serialize_element(&1)?;
-                seq.serialize_element(&self.path)?;
-                seq.serialize_element(target)?;
-            }
-            Node::Directory => {
-                seq.serialize_element(&2)?;
-                seq.serialize_element(&self.path)?;
-            }
-        }
-        seq.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntryVisitor;
-
-        impl<'de> Visitor<'de> for EntryVisitor {
-            type Value = Entry;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a manifest entry")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Entry, A::Error> {
-                let kind: u8 = element(&mut seq)?;
-                let path: String = element(&mut seq)?;
-                let node = match kind {
-                    0 => Node::File {
-                        executable: match element::<_, u16>(&mut seq)? {
-                            MODE_PLAIN => false,
-                            MODE_EXECUTABLE => true,
-                            _ => return Err(de::Error::custom("a mode is neither 0644 nor 0755")),
-                        },
-                        size: element(&mut seq)?,
-                        digest: element(&mut seq)?,
-                    },
-                    1 => Node::Symlink { target: element(&mut seq)? },
-                    2 => Node::Directory,
-                    _ => return Err(de::Error::custom("unknown kind of entry")),
-                };
-                Ok(Entry { path, node })
-            }
-        }
-        deserializer.deserialize_seq(EntryVisitor)
-    }
-}
-
-fn element<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(seq: &mut A) -> Result<T, A::Error> {
-    seq.next_element()?.ok_or_else(|| de::Error::custom("entry is too short"))
 }
 
 #[cfg(test)]
