@@ -168,7 +168,7 @@ fn check(entries: &[Entry]) -> Result<(), ManifestError> {
         if !is_plain(path) {
             return Err(ManifestError::Path(path.chars().take(200).collect()));
         }
-        if let Some(other) = folded.insert(path.to_lowercase(), path) {
+        if let Some(other) = folded.insert(fold(path), path) {
             return Err(ManifestError::Collision(other.to_owned(), path.to_owned()));
         }
         if path.rsplit_once('/').is_some_and(|(parent, _)| !folders.contains(parent)) {
@@ -185,6 +185,16 @@ fn check(entries: &[Entry]) -> Result<(), ManifestError> {
         }
     }
     Ok(())
+}
+
+/// One spelling of all that differ in case alone. Letter by letter, for [`str::to_lowercase`] heeds a letter's place in
+/// its word; `ẞ` becomes `ß`, then among the capitals `ß` meets `ss` and `ſ` meets `s`.
+fn fold(path: &str) -> String {
+    path.chars()
+        .flat_map(char::to_lowercase)
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 fn is_plain(path: &str) -> bool {
@@ -247,6 +257,17 @@ mod tests {
         assert!(matches!(Manifest::new(vec![file("a"), file("A")]), Err(ManifestError::Collision(..))));
         assert!(matches!(Manifest::new(vec![file("a"), file("a/b")]), Err(ManifestError::NoParent(_))));
         assert!(matches!(Manifest::new(vec![link("a", "b"), file("a/b")]), Err(ManifestError::NoParent(_))));
+    }
+
+    #[test]
+    fn letters_of_every_script_collide_when_only_their_case_differs() {
+        for (one, two) in
+            [("Ä", "ä"), ("ſ", "s"), ("ΑΣ", "ασ"), ("ς", "Σ"), ("ß", "ẞ"), ("straße", "STRASSE")]
+        {
+            let both = Manifest::new(vec![file(one), file(two)]);
+            assert!(matches!(both, Err(ManifestError::Collision(..))), "{one} {two}");
+        }
+        assert!(Manifest::new(vec![file("a"), file("ä"), file("s"), file("ss")]).is_ok());
     }
 
     #[test]
