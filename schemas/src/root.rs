@@ -1,13 +1,13 @@
 //! The root document: which keys may sign what. [`Trust`] is what a verified chain of roots says now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{Digest, FleetId, KeyId, PublicKey},
     reason::Reason,
-    seal::{Document, Head, KeySet, SealError, Signed},
+    seal::{Document, Head, KeySet, MAX_SIGNATURES, SealError, Signed},
     time::UnixTime,
 };
 
@@ -87,6 +87,14 @@ pub enum RootError {
         /// The role.
         role: &'static str,
     },
+    /// Two different keys have one id, so that nobody can say which of them a role names.
+    #[error("root {version} lists two keys as {id}")]
+    SameId {
+        /// The root's version.
+        version: u64,
+        /// The id.
+        id: KeyId,
+    },
     /// Not the successor of the present root.
     #[error("root {got} does not follow root {have}")]
     Version {
@@ -102,7 +110,7 @@ impl RootError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Seal(error) => error.reason(),
-            Self::Role { .. } => Reason::Malformed,
+            Self::Role { .. } | Self::SameId { .. } => Reason::Malformed,
             Self::Version { .. } => Reason::Replayed,
         }
     }
@@ -146,14 +154,17 @@ impl Trust {
     }
 
     fn of(root: &Root, digest: Digest) -> Result<Self, RootError> {
+        let same_id = |id| RootError::SameId { version: root.version, id };
+        let keys = by_id(root.keys.iter().map(|key| (key.id(), *key))).map_err(same_id)?;
+        let of_role = |role| role_keys(root, role, &keys);
         Ok(Self {
             fleet: root.head.fleet.clone(),
             version: root.version,
             digest,
             expires: root.expires,
-            root: role_keys(root, Role::Root)?,
-            release: role_keys(root, Role::Release)?,
-            ops: role_keys(root, Role::Ops)?,
+            root: of_role(Role::Root)?,
+            release: of_role(Role::Release)?,
+            ops: of_role(Role::Ops)?,
         })
     }
 
@@ -187,13 +198,82 @@ impl Trust {
     }
 }
 
-fn role_keys(root: &Root, role: Role) -> Result<KeySet, RootError> {
+/// An id is short enough for one person to make two keys that share it: both would then have what is given to one.
+fn by_id(keys: impl IntoIterator<Item = (KeyId, PublicKey)>) -> Result<BTreeMap<KeyId, PublicKey>, KeyId> {
+    let mut found = BTreeMap::new();
+    for (id, key) in keys {
+        if found.insert(id, key).is_some_and(|other| other != key) {
+            return Err(id);
+        }
+    }
+    Ok(found)
+}
+
+fn role_keys(root: &Root, role: Role, keys: &BTreeMap<KeyId, PublicKey>) -> Result<KeySet, RootError> {
     let unusable = || RootError::Role { version: root.version, role: role.name() };
     let named = root.roles.get(&role).ok_or_else(unusable)?;
-    let keys: Vec<_> = root.keys.iter().copied().filter(|key| named.keys.contains(&key.id())).collect();
+    let ids: BTreeSet<_> = named.keys.iter().collect();
+    let of_role: Option<Vec<_>> = ids.into_iter().map(|id| keys.get(id).copied()).collect();
+    let of_role = of_role.ok_or_else(unusable)?;
     let threshold = usize::try_from(named.threshold).map_err(|_| unusable())?;
-    if threshold == 0 || keys.len() < threshold {
+    if threshold == 0 || threshold > MAX_SIGNATURES || of_role.len() < threshold {
         return Err(unusable());
     }
-    Ok(KeySet::new(keys, threshold))
+    Ok(KeySet::new(of_role, threshold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::SecretKey;
+
+    /// A root in which `listed` and nobody else has every role.
+    fn root(version: u64, listed: Vec<PublicKey>, named: &[KeyId], threshold: u32) -> Root {
+        let role = |role| (role, RoleKeys { keys: named.to_vec(), threshold });
+        Root {
+            head: Head::new("deploybus".parse().unwrap(), UnixTime(1)),
+            version,
+            keys: listed,
+            roles: Role::ALL.into_iter().map(role).collect(),
+            reset: Vec::new(),
+            expires: UnixTime(2),
+        }
+    }
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_seed(&[n; 32])
+    }
+
+    #[test]
+    fn a_key_that_is_listed_twice_fills_no_threshold() {
+        let one = key(1).public();
+        let twice = root(1, vec![one, one], &[one.id(), one.id()], 2);
+        assert!(matches!(Trust::of(&twice, Digest::of(b"")), Err(RootError::Role { .. })));
+        assert!(Trust::of(&root(1, vec![one, one], &[one.id()], 1), Digest::of(b"")).is_ok());
+    }
+
+    #[test]
+    fn two_keys_never_share_an_id() {
+        let (one, two) = (key(1).public(), key(2).public());
+        assert_eq!(by_id([(one.id(), one), (one.id(), two)]), Err(one.id()));
+        assert_eq!(by_id([(one.id(), one), (one.id(), one), (two.id(), two)]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_role_names_only_keys_that_are_listed() {
+        let (one, two) = (key(1).public(), key(2).public());
+        let unlisted = root(1, vec![one], &[one.id(), two.id()], 1);
+        assert!(matches!(Trust::of(&unlisted, Digest::of(b"")), Err(RootError::Role { .. })));
+    }
+
+    #[test]
+    fn no_threshold_is_above_the_signatures_that_are_looked_at() {
+        let keys: Vec<_> = (1..=17).map(|n| key(n).public()).collect();
+        let of = |threshold| {
+            let ids: Vec<_> = keys.iter().map(PublicKey::id).collect();
+            Trust::of(&root(1, keys.clone(), &ids, threshold), Digest::of(b""))
+        };
+        assert!(of(16).is_ok());
+        assert!(matches!(of(17), Err(RootError::Role { .. })));
+    }
 }

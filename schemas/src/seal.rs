@@ -25,7 +25,7 @@ const DOMAIN: &[u8] = b"deploybus/1";
 /// Room for key ids, signatures and CBOR heads around a document.
 const ENVELOPE_OVERHEAD_BYTES: usize = 4 * 1024;
 /// More signatures than any threshold needs; bounds the work that a hostile envelope can ask for.
-const MAX_SIGNATURES: usize = 16;
+pub(crate) const MAX_SIGNATURES: usize = 16;
 
 /// What every document has in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
