@@ -145,7 +145,7 @@ impl Trust {
     /// When it is not version N+1 of this fleet, or signatures are missing.
     pub fn next(&self, signed: &Signed<Root>) -> Result<Self, RootError> {
         let root = signed.verify_keys(&self.root, &self.fleet)?;
-        if root.version != self.version + 1 {
+        if self.version.checked_add(1) != Some(root.version) {
             return Err(RootError::Version { have: self.version, got: root.version });
         }
         let trust = Self::of(&root, signed.digest())?;
@@ -275,5 +275,13 @@ mod tests {
         };
         assert!(of(16).is_ok());
         assert!(matches!(of(17), Err(RootError::Role { .. })));
+    }
+
+    #[test]
+    fn nothing_follows_the_last_version() {
+        let only = |version| root(version, vec![key(1).public()], &[key(1).public().id()], 1);
+        let last = Trust::first(&Signed::seal(&only(u64::MAX), &[key(1)])).unwrap();
+        let next = last.next(&Signed::seal(&only(0), &[key(1)]));
+        assert!(matches!(next, Err(RootError::Version { have: u64::MAX, got: 0 })));
     }
 }
