@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{Digest, FleetId, KeyId, PublicKey},
     reason::Reason,
-    seal::{Document, Head, KeySet, MAX_SIGNATURES, SealError, Signed},
+    seal::{Document, Head, KeySet, MAX_SIGNATURES, SealError, Signed, verifying_key},
     time::UnixTime,
 };
 
@@ -154,6 +154,9 @@ impl Trust {
     }
 
     fn of(root: &Root, digest: Digest) -> Result<Self, RootError> {
+        for key in &root.keys {
+            verifying_key(key)?;
+        }
         let same_id = |id| RootError::SameId { version: root.version, id };
         let keys = by_id(root.keys.iter().map(|key| (key.id(), *key))).map_err(same_id)?;
         let of_role = |role| role_keys(root, role, &keys);
@@ -275,6 +278,18 @@ mod tests {
         };
         assert!(of(16).is_ok());
         assert!(matches!(of(17), Err(RootError::Role { .. })));
+    }
+
+    #[test]
+    fn a_root_with_a_weak_key_is_refused_before_anybody_needs_the_key() {
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let no_point = [2; 32];
+        for weak in [identity, no_point].map(PublicKey) {
+            let with_weak = root(1, vec![key(1).public(), weak], &[key(1).public().id()], 1);
+            let error = Trust::first(&Signed::seal(&with_weak, &[key(1)])).unwrap_err();
+            assert_eq!(error.reason(), Reason::WeakKey, "{weak}");
+        }
     }
 
     #[test]

@@ -282,10 +282,7 @@ impl<T: Document> Signed<T> {
         let mut valid = BTreeSet::new();
         for (id, signature) in self.envelope.s.iter().take(MAX_SIGNATURES) {
             let Some(key) = keys.keys.iter().find(|key| key.id() == *id) else { continue };
-            let verifying = VerifyingKey::from_bytes(&key.0).map_err(|_| SealError::WeakKey(*id))?;
-            if verifying.is_weak() {
-                return Err(SealError::WeakKey(*id));
-            }
+            let verifying = verifying_key(key)?;
             let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
             if verifying.verify_strict(&message, &signature).is_ok() {
                 valid.insert(*key);
@@ -337,6 +334,13 @@ impl<'de, T> Deserialize<'de> for Signed<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self { envelope: Envelope::deserialize(deserializer)?, kind: PhantomData })
     }
+}
+
+/// The key as a point of the curve, unless it is none or one of the few that sign anything.
+pub(crate) fn verifying_key(key: &PublicKey) -> Result<VerifyingKey, SealError> {
+    let weak = || SealError::WeakKey(key.id());
+    let verifying = VerifyingKey::from_bytes(&key.0).map_err(|_| weak())?;
+    if verifying.is_weak() { Err(weak()) } else { Ok(verifying) }
 }
 
 fn signed_bytes(kind: &str, p: &[u8]) -> Vec<u8> {

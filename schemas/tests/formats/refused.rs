@@ -149,19 +149,14 @@ fn a_weak_key_signs_nothing() {
     let mut weak = [0; 32];
     weak[0] = 1;
     let weak = PublicKey(weak);
-    let mut root = root();
-    root.keys.push(weak);
-    root.roles.insert(Role::Ops, RoleKeys { keys: vec![weak.id()], threshold: 1 });
-    let trust = Trust::first(&Signed::seal(&root, &[key(1)])).unwrap();
-
     let mut signature = [0; 64];
     signature[0] = 1;
     let forged = Envelope {
-        p: serde_bytes::ByteBuf::from(codec::encode(&order())),
+        p: serde_bytes::ByteBuf::from(codec::encode(&report())),
         s: vec![(weak.id(), schemas::id::Signature(signature))],
     };
-    let forged = Signed::<Order>::from_bytes(&codec::encode(&forged)).unwrap();
-    assert_eq!(forged.verify(&trust).unwrap_err().reason(), Reason::WeakKey);
+    let forged = Signed::<Report>::from_bytes(&codec::encode(&forged)).unwrap();
+    assert_eq!(forged.verify_by(&weak, trust().fleet()).unwrap_err().reason(), Reason::WeakKey);
 }
 
 #[test]
