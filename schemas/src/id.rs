@@ -18,8 +18,14 @@ fn check_id(text: &str, what: &'static str) -> Result<(), InvalidId> {
     if (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(fits) {
         Ok(())
     } else {
-        Err(InvalidId(text.chars().take(80).collect(), what))
+        Err(InvalidId(shown(text, 80), what))
     }
+}
+
+/// What was refused as an error may say it: not endless, and without characters that steer a terminal or end a line.
+pub(crate) fn shown(text: &str, most_chars: usize) -> String {
+    let show = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+    text.chars().take(most_chars).map(show).collect()
 }
 
 macro_rules! id {
@@ -143,7 +149,7 @@ macro_rules! byte_id {
             type Err = InvalidHex;
 
             fn from_str(text: &str) -> Result<Self, InvalidHex> {
-                let invalid = || InvalidHex(text.chars().take(160).collect(), $len * 2);
+                let invalid = || InvalidHex(shown(text, 160), $len * 2);
                 let digits = text.as_bytes();
                 if digits.len() != $len * 2 || !digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
                     return Err(invalid());
@@ -251,6 +257,18 @@ mod tests {
         }
         for bad in ["", "Pi", "a b", "a/b", "ä", "+", "#", "a.b", &"x".repeat(64)] {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_was_refused_on_one_line_of_plain_text() {
+        let hostile = format!("pi\n\u{1b}[2Jä{}", "x".repeat(9_999));
+        let of_id = hostile.parse::<NodeId>().unwrap_err().to_string();
+        assert!(of_id.starts_with(r"`pi\n\u{1b}[2Jäxxx"), "{of_id}");
+        let of_hex = hostile.parse::<Digest>().unwrap_err().to_string();
+        let of_topic = format!("a/v1/{hostile}").parse::<crate::topic::Topic>().unwrap_err().to_string();
+        for text in [of_id, of_hex, of_topic] {
+            assert!(text.len() < 300 && !text.contains(char::is_control), "{text:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::id::{AppId, FleetId, GroupId, InvalidId, NodeId};
+use crate::id::{AppId, FleetId, GroupId, InvalidId, NodeId, shown};
 
 /// The wire major: the second level of every topic.
 pub const MAJOR: &str = "v1";
@@ -146,12 +146,12 @@ impl FromStr for Topic {
     type Err = InvalidTopic;
 
     fn from_str(text: &str) -> Result<Self, InvalidTopic> {
-        let unknown = || InvalidTopic::Unknown(text.chars().take(200).collect());
+        let unknown = || InvalidTopic::Unknown(shown(text, 200));
         let levels: Vec<&str> = text.split('/').collect();
         let [fleet, major, rest @ ..] = levels.as_slice() else { return Err(unknown()) };
         let fleet = fleet.parse()?;
         if *major != MAJOR {
-            return Err(InvalidTopic::Major(text.chars().take(200).collect()));
+            return Err(InvalidTopic::Major(shown(text, 200)));
         }
         let kind = match rest {
             ["trust"] => Kind::Trust,
