@@ -49,4 +49,21 @@ mod tests {
         let nested = vec![0x81; 100_000];
         assert!(decode::<serde::de::IgnoredAny>(&nested, 200_000).is_err());
     }
+
+    #[test]
+    fn refuses_nested_tags_floats_for_integers_and_lengths_that_are_not_there() {
+        let nested_tags = vec![0xc1; 100_000];
+        assert!(decode::<u8>(&nested_tags, 200_000).is_err());
+        for float in
+            [&[0xf9, 0x3c, 0x00][..], &[0xfa, 0x3f, 0x80, 0, 0], &[0xfb, 0x3f, 0xf0, 0, 0, 0, 0, 0, 0]]
+        {
+            assert!(decode::<u64>(float, 99).is_err(), "{float:x?}");
+        }
+        for announced in [0x5b, 0x7b, 0x9b, 0xbb] {
+            let endless = [&[announced, 0x10][..], &[0; 7]].concat();
+            assert!(decode::<serde_bytes::ByteBuf>(&endless, 99).is_err(), "{announced:x}");
+            assert!(decode::<std::collections::BTreeMap<u8, u8>>(&endless, 99).is_err(), "{announced:x}");
+            assert!(decode::<Vec<[u64; 4]>>(&endless, 99).is_err(), "{announced:x}");
+        }
+    }
 }

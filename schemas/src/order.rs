@@ -123,7 +123,7 @@ mod tests {
         let nodes: Vec<NodeId> = (0..2_000).map(|n| format!("pi-{n}").parse().unwrap()).collect();
         let share = |permille| Audience::Share { permille, salt: "s".into() };
         let chosen = |permille: u16| nodes.iter().filter(move |n| share(permille).includes(n)).count();
-        assert_eq!((chosen(0), chosen(1_000)), (0, 2_000));
+        assert_eq!((chosen(0), chosen(1_000), chosen(u16::MAX)), (0, 2_000, 2_000));
         assert!((400..600).contains(&chosen(250)), "{}", chosen(250));
         assert!(nodes.iter().all(|n| !share(100).includes(n) || share(300).includes(n)));
     }
