@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     id::{Digest, FleetId, KeyId, PublicKey},
@@ -35,6 +35,21 @@ impl Role {
             Self::Ops => "ops",
         }
     }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// Without the roles of newer versions: a node that refused their root could follow the chain no further.
+fn known_roles<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Role, RoleKeys>, D::Error> {
+    let named = BTreeMap::<String, RoleKeys>::deserialize(deserializer)?;
+    Ok(named.into_iter().filter_map(|(name, keys)| Some((Role::named(&name)?, keys))).collect())
+}
+
+fn known_resets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Role>, D::Error> {
+    let named = Vec::<String>::deserialize(deserializer)?;
+    Ok(named.iter().filter_map(|name| Role::named(name)).collect())
 }
 
 /// The keys of a role, and how many of them must sign.
@@ -56,9 +71,10 @@ pub struct Root {
     /// All keys that the roles name.
     pub keys: Vec<PublicKey>,
     /// Who signs what.
+    #[serde(deserialize_with = "known_roles")]
     pub roles: BTreeMap<Role, RoleKeys>,
     /// Roles whose counters nodes forget: the way back after a stolen key signed the highest numbers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "known_resets")]
     pub reset: Vec<Role>,
     /// From then on no new install is accepted under this root.
     pub expires: UnixTime,
@@ -228,7 +244,7 @@ fn role_keys(root: &Root, role: Role, keys: &BTreeMap<KeyId, PublicKey>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::SecretKey;
+    use crate::{codec, seal::SecretKey};
 
     /// A root in which `listed` and nobody else has every role.
     fn root(version: u64, listed: Vec<PublicKey>, named: &[KeyId], threshold: u32) -> Root {
@@ -290,6 +306,27 @@ mod tests {
             let error = Trust::first(&Signed::seal(&with_weak, &[key(1)])).unwrap_err();
             assert_eq!(error.reason(), Reason::WeakKey, "{weak}");
         }
+    }
+
+    #[test]
+    fn roles_of_a_newer_version_are_passed_over() {
+        #[derive(Serialize)]
+        struct RootOfTomorrow {
+            head: Head,
+            version: u64,
+            keys: Vec<PublicKey>,
+            roles: BTreeMap<&'static str, RoleKeys>,
+            reset: Vec<&'static str>,
+            expires: UnixTime,
+        }
+        let known = root(1, vec![key(1).public()], &[key(1).public().id()], 1);
+        let mut roles: BTreeMap<_, _> =
+            known.roles.iter().map(|(role, keys)| (role.name(), keys.clone())).collect();
+        roles.insert("gardener", RoleKeys { keys: Vec::new(), threshold: 9 });
+        let Root { head, version, keys, expires, .. } = known.clone();
+        let tomorrow = RootOfTomorrow { head, version, keys, roles, reset: vec!["gardener", "ops"], expires };
+        let read: Root = codec::decode(&codec::encode(&tomorrow), Root::MAX_BYTES).unwrap();
+        assert_eq!(read, Root { reset: vec![Role::Ops], ..known });
     }
 
     #[test]
