@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// battery. A date in the source, moved at each release, keeps builds reproducible.
 const BUILD_DATE: UnixTime = UnixTime(1_793_491_200);
 
+/// A document that is signed further ahead of a clock that was set says nothing about the time: more than a day is
+/// more than any time zone that somebody took for UTC.
+const MAX_AHEAD_SECS: u64 = 24 * 60 * 60;
+
 /// The clocks of a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -34,11 +38,16 @@ impl Clock {
         self.started + Duration::from_millis(mono_ms)
     }
 
-    /// Never says a time before `floor` again; whether that is news.
-    pub(crate) fn raise(&mut self, floor: UnixTime) -> bool {
-        let higher = floor > self.floor;
-        self.floor = self.floor.max(floor);
-        higher
+    /// Never says a time before `floor` again; whether that is news. A document of the far future is no news: one that
+    /// was signed by a wrong clock or a stolen key would let every later order expire. `latest` is for a node whose own
+    /// clock was never set.
+    pub(crate) fn raise(&mut self, floor: UnixTime, latest: UnixTime) -> bool {
+        let latest = if is_unset() { latest } else { latest.min(system().plus_secs(MAX_AHEAD_SECS)) };
+        let is_news = floor > self.floor && floor <= latest;
+        if is_news {
+            self.floor = floor;
+        }
+        is_news
     }
 }
 
@@ -57,6 +66,8 @@ pub(crate) fn system() -> UnixTime {
 mod tests {
     use super::*;
 
+    const FAR: UnixTime = UnixTime(u64::MAX);
+
     #[tokio::test(start_paused = true)]
     async fn deadlines_follow_the_clock_that_never_jumps() {
         let clock = Clock::start(UnixTime(0));
@@ -69,8 +80,17 @@ mod tests {
     async fn the_wall_clock_is_never_before_what_was_signed() {
         let mut clock = Clock::start(UnixTime(5));
         assert!(clock.now().wall > BUILD_DATE);
-        assert!(clock.raise(UnixTime(9_000_000_000)) && !clock.raise(UnixTime(1)));
-        assert_eq!(clock.now().wall, UnixTime(9_000_000_000));
+        let signed = system().plus_secs(3_600);
+        assert!(clock.raise(signed, FAR) && !clock.raise(UnixTime(1), FAR));
+        assert_eq!(clock.now().wall, signed);
+    }
+
+    #[tokio::test]
+    async fn a_document_of_the_far_future_does_not_move_the_clock() {
+        let mut clock = Clock::start(UnixTime(5));
+        assert!(!clock.raise(system().plus_secs(2 * MAX_AHEAD_SECS), FAR));
+        assert!(!clock.raise(system().plus_secs(3_600), system()), "not even with a root that ends before");
+        assert!(clock.now().wall <= system());
     }
 
     #[test]

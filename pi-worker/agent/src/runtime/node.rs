@@ -216,7 +216,7 @@ impl<I: Installer> Node<I> {
 
     /// Remembers the newest signed time: the clock is never before it.
     fn has_seen(&mut self, issued_at: UnixTime) {
-        if self.clock.raise(issued_at) {
+        if self.clock.raise(issued_at, self.identity.trust.expires()) {
             self.memory.floor = issued_at;
             self.keeper.keep(self.memory.clone());
         }
@@ -237,7 +237,8 @@ impl<I: Installer> Node<I> {
         let Some(refusal) = self.state.refusals.note(topic, reason, text, now) else {
             return self.say(Urgency::Progress);
         };
-        let (times, attack) = (refusal.times, refusal.attack);
+        // The refusal's own text is of bounded length.
+        let (text, times, attack) = (&refusal.text, refusal.times, refusal.attack);
         warn!(%topic, %reason, text, times, attack, "Document was refused");
         self.say(Urgency::Change);
     }
