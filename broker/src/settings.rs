@@ -57,8 +57,10 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Sessions, connected or kept.
     pub sessions: usize,
-    /// How long the session of an absent client is kept.
-    pub session_expiry_secs: u64,
+    /// How long the session of an absent client is kept at most.
+    pub session_expiry_secs: u32,
+    /// The longest keep-alive: a client of MQTT 5 with a longer one, or none, is told this one. 0 allows any.
+    pub keep_alive_secs: u16,
     /// Messages that wait for one client.
     pub queue_messages: usize,
     /// Bytes that wait for one client.
@@ -126,6 +128,7 @@ impl Default for Limits {
             connections_per_address: 256,
             sessions: 40_000,
             session_expiry_secs: 24 * 60 * 60,
+            keep_alive_secs: 60 * 60,
             queue_messages: 1000,
             queue_bytes: 1024 * 1024,
             in_transit_bytes: 16 * 1024 * 1024,

@@ -104,7 +104,7 @@ impl Access {
     }
 
     /// The user with this name and password.
-    pub(crate) fn log_in(&self, login: Option<(&str, &str)>) -> Result<Arc<User>, Denied> {
+    pub(crate) fn log_in(&self, login: Option<(&str, &[u8])>) -> Result<Arc<User>, Denied> {
         match self {
             Self::Open(anybody) => Ok(Arc::clone(anybody)),
             Self::Users(file) => {
@@ -182,17 +182,17 @@ mod tests {
         fs::write(&path, line("anna")).unwrap();
         let access = Access::users(path.clone(), "home".parse().unwrap()).unwrap();
         assert_eq!(access.log_in(None).unwrap_err(), Denied::Anonymous);
-        assert_eq!(access.log_in(Some(("bert", "secret"))).unwrap_err(), Denied::WrongPassword);
+        assert_eq!(access.log_in(Some(("bert", b"secret"))).unwrap_err(), Denied::WrongPassword);
 
         fs::write(&path, line("anna") + &line("bert")).unwrap();
-        assert_eq!(access.log_in(Some(("bert", "secret"))).unwrap().name(), "bert");
+        assert_eq!(access.log_in(Some(("bert", b"secret"))).unwrap().name(), "bert");
 
         for broken in ["bert emperor x", "", "# begun\n"] {
             fs::write(&path, broken).unwrap();
-            assert!(access.log_in(Some(("bert", "secret"))).is_ok(), "{broken}");
+            assert!(access.log_in(Some(("bert", b"secret"))).is_ok(), "{broken}");
         }
         fs::remove_file(&path).unwrap();
-        assert!(access.log_in(Some(("anna", "secret"))).is_ok());
+        assert!(access.log_in(Some(("anna", b"secret"))).is_ok());
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
         fs::write(&path, format!("pi-1 node sha256:{secret}\nanna watcher sha256:{secret}\n")).unwrap();
         let access = Access::users(path, "home".parse().unwrap()).unwrap();
         let allowed = |name: &str, id: &str| {
-            let user = access.log_in(Some((name, "secret"))).unwrap();
+            let user = access.log_in(Some((name, b"secret"))).unwrap();
             access.check_client_id(&user, id).is_ok()
         };
         assert!(allowed("pi-1", "pi-1") && allowed("pi-1", "pi-1.web"));

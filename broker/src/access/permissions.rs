@@ -199,6 +199,6 @@ mod tests {
     fn user(name_and_role: &str, rest: &str) -> Arc<User> {
         let line = format!("{name_and_role} sha256:{} {rest}", Digest::of(b"p"));
         let users = Users::parse(&line, &"home".parse().unwrap()).unwrap();
-        users.log_in(name_and_role.split(' ').next().unwrap(), "p").unwrap()
+        users.log_in(name_and_role.split(' ').next().unwrap(), b"p").unwrap()
     }
 }

@@ -154,8 +154,8 @@ impl Users {
     }
 
     /// The user with this name and password. Compares in constant time.
-    pub(super) fn log_in(&self, name: &str, password: &str) -> Option<Arc<User>> {
-        let given = Digest::of(password.as_bytes());
+    pub(super) fn log_in(&self, name: &str, password: &[u8]) -> Option<Arc<User>> {
+        let given = Digest::of(password);
         let user = self.0.get(name)?;
         bool::from(user.secret.0.ct_eq(&given.0)).then(|| Arc::clone(user))
     }
@@ -201,10 +201,10 @@ mod tests {
         let text =
             format!("# people\n\npi-1  node  sha256:{secret}  groups=canary,all\nanna admin sha256:{secret}");
         let users = parse(&text).unwrap();
-        let node = users.log_in("pi-1", "p").unwrap();
+        let node = users.log_in("pi-1", b"p").unwrap();
         assert_eq!(node.groups().iter().map(GroupId::as_str).collect::<Vec<_>>(), ["canary", "all"]);
-        assert!(users.log_in("anna", "q").is_none() && users.log_in("bert", "p").is_none());
-        assert!(users.log_in("anna", "p").unwrap().may_upload() && !node.may_upload());
+        assert!(users.log_in("anna", b"q").is_none() && users.log_in("bert", b"p").is_none());
+        assert!(users.log_in("anna", b"p").unwrap().may_upload() && !node.may_upload());
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rumqttc::ConnectReturnCode;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
 };
 use tracing::{debug, warn};
 
-use super::{Shared, connection, packet};
+use super::{
+    Shared,
+    codec::{self, Protocol, Reason},
+    connection,
+};
 use crate::places::{ConnectionLimits, Places};
 
 /// How many connections the kernel keeps for us while a whole fleet reconnects.
@@ -59,7 +62,8 @@ fn admit(
     let Some(place) = Places::take(places, peer.ip()) else {
         debug!(%peer, "too many connections");
         // A courtesy that must not cost anything: whether it arrives is the client's luck.
-        let _ = stream.try_write(&packet::refusal(ConnectReturnCode::ServiceUnavailable));
+        let refusal = codec::refusal(Protocol::V311, Reason::ServerUnavailable, "");
+        let _ = stream.try_write(&refusal.unwrap_or_default());
         return;
     };
     if let Err(err) = stream.set_nodelay(true) {

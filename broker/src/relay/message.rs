@@ -1,10 +1,15 @@
 //! A message on its way: what was published, and how a subscriber gets it.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::topic::TopicName;
+use super::{
+    codec::{PacketId, PublishHeader, QoS},
+    subscriptions::Wish,
+    topic::TopicName,
+};
 
 /// The quality of service that the relay grants; what is published at QoS 2 is delivered at QoS 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +21,7 @@ pub(super) enum Grant {
 }
 
 /// A published message; shared by all who get it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// Where it was published.
     pub(super) topic: TopicName,
@@ -26,6 +31,10 @@ pub(super) struct Message {
     pub(super) grant: Grant,
     /// Whether the publisher asked for it to be retained.
     pub(super) retain: bool,
+    /// Properties for those who get it, as the publisher wrote them.
+    pub(super) properties: Bytes,
+    /// When it is of no more use.
+    pub(super) expires: Option<Instant>,
 }
 
 /// A message for one subscriber.
@@ -35,80 +44,142 @@ pub(super) struct Delivery {
     pub(super) message: Arc<Message>,
     /// The lower of what was published and what was granted.
     pub(super) grant: Grant,
-    /// Set for what is sent because of a new subscription, not for what is published just now (MQTT-3.3.1-8, -9).
-    pub(super) replayed: bool,
+    /// The retain flag.
+    pub(super) retain: bool,
+    /// What the subscriber calls the subscriptions that it is for.
+    pub(super) subscriptions: SubscriptionIds,
 }
 
-/// MQTT's number of a packet that will be acknowledged; never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct PacketId(pub(super) u16);
+/// What a client calls the subscriptions that a message is for; most have no such name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum SubscriptionIds {
+    /// They have no name.
+    #[default]
+    None,
+    /// One has.
+    One(NonZeroU32),
+    /// Several have.
+    Many(Arc<[NonZeroU32]>),
+}
+
+impl From<QoS> for Grant {
+    fn from(qos: QoS) -> Self {
+        if qos == QoS::AtMostOnce { Self::AtMostOnce } else { Self::AtLeastOnce }
+    }
+}
 
 impl Message {
+    /// What clears the retained message of `topic`.
+    pub(super) fn clearing(topic: TopicName) -> Self {
+        Self {
+            topic,
+            payload: Bytes::new(),
+            grant: Grant::AtLeastOnce,
+            retain: true,
+            properties: Bytes::new(),
+            expires: None,
+        }
+    }
+
     /// What this message costs in a queue.
     pub(super) fn weight(&self) -> usize {
-        self.topic.as_str().len() + self.payload.len()
+        self.topic.as_str().len() + self.payload.len() + self.properties.len()
+    }
+
+    /// Whether it is of no more use: MQTT-3.3.2-5 lets nobody get it who has not got it yet.
+    pub(super) fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| expires <= Instant::now())
+    }
+
+    /// How long it is still of use. MQTT-3.3.2-6: "the received value minus the time that the Application Message has
+    /// been waiting in the Server", in seconds that have begun.
+    pub(super) fn expiry_secs(&self) -> Option<u32> {
+        let left = self.expires?.saturating_duration_since(Instant::now());
+        Some((left + Duration::from_nanos(999_999_999)).as_secs().try_into().unwrap_or(u32::MAX))
     }
 }
 
 impl Delivery {
-    /// The message as it is for somebody who subscribed at `granted`.
-    pub(super) fn new(message: &Arc<Message>, granted: Grant, replayed: bool) -> Self {
-        Self { message: Arc::clone(message), grant: message.grant.min(granted), replayed }
+    /// A message that was published just now, as it is for somebody with this `wish`. MQTT-3.3.1-12, -13: the retain flag
+    /// is the publisher's for those who want it so, and else zero.
+    pub(super) fn live(message: &Arc<Message>, wish: &Wish) -> Self {
+        Self::new(message, wish, wish.retain_as_published && message.retain)
     }
 
-    /// Everything of the PUBLISH packet that precedes the payload. The payload follows as it is, shared.
-    pub(super) fn header(&self, id: Option<PacketId>, dup: bool) -> Bytes {
-        let topic = self.message.topic.as_str();
-        let rest = 2 + topic.len() + if id.is_some() { 2 } else { 0 } + self.message.payload.len();
-        let mut header = BytesMut::with_capacity(9 + topic.len());
-        let flags = u8::from(dup) << 3 | u8::from(id.is_some()) << 1 | u8::from(self.replayed);
-        header.put_u8(0x30 | flags);
-        put_length(&mut header, rest);
-        header.put_u16(topic.len() as u16);
-        header.put_slice(topic.as_bytes());
-        if let Some(PacketId(id)) = id {
-            header.put_u16(id);
+    /// A message that is sent because it is retained (MQTT-3.3.1-8, v3: MQTT-3.3.1-8).
+    pub(super) fn replayed(message: &Arc<Message>, wish: &Wish) -> Self {
+        Self::new(message, wish, true)
+    }
+
+    fn new(message: &Arc<Message>, wish: &Wish, retain: bool) -> Self {
+        let grant = message.grant.min(wish.grant);
+        Self { message: Arc::clone(message), grant, retain, subscriptions: wish.ids.clone() }
+    }
+
+    /// What precedes the payload on the wire.
+    pub(super) fn header(&self, id: Option<PacketId>, dup: bool) -> PublishHeader<'_> {
+        PublishHeader {
+            topic: self.message.topic.as_str(),
+            id,
+            dup,
+            retain: self.retain,
+            alias: None,
+            expiry_secs: self.message.expiry_secs(),
+            subscription_ids: self.subscriptions.as_slice(),
+            passed_on: &self.message.properties,
+            payload_bytes: self.message.payload.len(),
         }
-        header.freeze()
     }
 }
 
-/// MQTT 2.2.3: seven bits a byte, the lowest first.
-fn put_length(out: &mut BytesMut, mut length: usize) {
-    while length >= 0x80 {
-        out.put_u8((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
+impl SubscriptionIds {
+    /// The name of one subscription, if it has one.
+    pub(super) fn of(id: Option<NonZeroU32>) -> Self {
+        id.map_or(Self::None, Self::One)
     }
-    out.put_u8(length as u8);
+
+    /// Those of several subscriptions.
+    pub(super) fn collect(ids: Vec<NonZeroU32>) -> Self {
+        match ids[..] {
+            [] => Self::None,
+            [id] => Self::One(id),
+            _ => Self::Many(ids.into()),
+        }
+    }
+
+    fn as_slice(&self) -> &[NonZeroU32] {
+        match self {
+            Self::None => &[],
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rumqttc::{Packet, QoS};
-
     use super::*;
 
-    #[test]
-    fn rumqttc_reads_what_is_written_here() {
-        for (size, id) in
-            [(0, None), (1, Some(PacketId(7))), (117, None), (127, Some(PacketId(65535))), (20_000, None)]
-        {
-            let message = Arc::new(Message {
-                topic: TopicName::parse("a/ä").unwrap(),
-                payload: vec![7; size].into(),
-                grant: Grant::AtLeastOnce,
-                retain: true,
-            });
-            let delivery = Delivery::new(&message, Grant::AtLeastOnce, true);
-            let mut wire = BytesMut::from(&delivery.header(id, id.is_some())[..]);
-            wire.extend_from_slice(&message.payload);
+    #[tokio::test(start_paused = true)]
+    async fn a_message_counts_the_seconds_that_it_waited() {
+        let expires = Some(Instant::now() + Duration::from_secs(10));
+        let message = Message { expires, ..sample() };
+        assert_eq!((message.expiry_secs(), message.is_expired()), (Some(10), false));
+        tokio::time::advance(Duration::from_millis(2500)).await;
+        assert_eq!((message.expiry_secs(), message.is_expired()), (Some(8), false));
+        tokio::time::advance(Duration::from_millis(7500)).await;
+        assert_eq!((message.expiry_secs(), message.is_expired()), (Some(0), true));
+        assert_eq!(sample().expiry_secs(), None);
+    }
 
-            let Packet::Publish(read) = Packet::read(&mut wire, 1 << 20).unwrap() else { panic!() };
-
-            assert!(wire.is_empty());
-            assert_eq!((read.topic.as_str(), read.payload.len(), read.retain), ("a/ä", size, true));
-            assert_eq!((read.pkid, read.dup), (id.map_or(0, |id| id.0), id.is_some()));
-            assert_eq!(read.qos, if id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce });
+    fn sample() -> Message {
+        Message {
+            topic: TopicName::parse("a").unwrap(),
+            payload: Bytes::new(),
+            grant: Grant::AtMostOnce,
+            retain: false,
+            properties: Bytes::new(),
+            expires: None,
         }
     }
 }

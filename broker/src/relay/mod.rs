@@ -1,7 +1,8 @@
-//! The bus: an MQTT 3.1.1 broker whose front is ours and whose message core is rumqttd's router.
+//! The bus: an MQTT broker (3.1.1 and 5) whose front is ours and whose message core is rumqttd's router.
 //!
 //! A [`listener`] accepts, a [`connection`] speaks with one client, the [`hub`] decides, [`retained`] remembers.
 
+mod codec;
 mod connection;
 mod denials;
 mod handshake;
@@ -9,7 +10,6 @@ mod hub;
 mod listener;
 mod message;
 mod outgoing;
-mod packet;
 mod registry;
 mod retained;
 mod router;
@@ -71,6 +71,8 @@ struct Shared {
     budget: Arc<Semaphore>,
     budget_bytes: usize,
     max_packet_bytes: usize,
+    max_keep_alive_secs: u16,
+    session_expiry_secs: u32,
     denials: Denials,
 }
 
@@ -105,6 +107,8 @@ impl Relay {
             budget: Arc::new(Semaphore::new(budget_bytes)),
             budget_bytes,
             max_packet_bytes: limits.packet_bytes,
+            max_keep_alive_secs: limits.keep_alive_secs,
+            session_expiry_secs: limits.session_expiry_secs,
             denials: Denials::new(stats),
         };
         let (alive, connections) = mpsc::channel(1);
@@ -170,7 +174,6 @@ fn new_hub(
     let settings = HubSettings {
         queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
         sessions: limits.sessions,
-        session_expiry: Duration::from_secs(limits.session_expiry_secs),
         lazy,
     };
     Ok(Hub::new(settings, Arc::clone(stats), retained, writer, router))

@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::Arc,
-    time::Instant,
 };
 
+use tokio::time::Instant;
+
 use super::{
-    message::{Grant, Message},
+    message::Message,
     session::{Attachment, SharedSession},
+    subscriptions::Subscription,
     topic::Filter,
 };
 
@@ -30,14 +32,25 @@ pub(super) struct Client {
     pub(super) user: Arc<str>,
     /// What waits for it.
     pub(super) session: SharedSession,
-    /// Whether the session ends with the connection.
-    pub(super) clean: bool,
+    /// For how long the session outlives the connection; 0 when it ends with it.
+    pub(super) expiry_secs: u32,
     /// What is published when the connection is lost.
-    pub(super) will: Option<Arc<Message>>,
+    pub(super) will: Option<Box<Will>>,
     /// What it is subscribed to.
-    pub(super) filters: BTreeMap<Filter, Grant>,
+    pub(super) filters: BTreeMap<Filter, Subscription>,
     /// Its connection, or since when there is none.
     pub(super) presence: Presence,
+}
+
+/// What is published when a connection is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Will {
+    /// The message, without a time at which it expires: that begins when it is published.
+    pub(super) message: Message,
+    /// How long it is of use then.
+    pub(super) expiry_secs: Option<u32>,
+    /// How long it waits for the client to come back.
+    pub(super) delay_secs: u32,
 }
 
 /// Whether a client is there.
@@ -45,8 +58,19 @@ pub(super) struct Client {
 pub(super) enum Presence {
     /// It is.
     Connected(Attachment),
-    /// It left then.
-    Away(Instant),
+    /// It is not.
+    Away(Away),
+}
+
+/// What becomes of a client that is away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Away {
+    /// Since when it is.
+    pub(super) since: Instant,
+    /// When its session ends.
+    pub(super) session_ends: Instant,
+    /// When its will is published, if one waits for that.
+    pub(super) will_due: Option<Instant>,
 }
 
 /// All clients.
@@ -55,6 +79,13 @@ pub(super) struct Registry {
     by_id: HashMap<ClientId, ClientKey>,
     clients: Vec<Option<Client>>,
     free: Vec<ClientKey>,
+}
+
+impl Away {
+    /// When something is next to be done about the client.
+    pub(super) fn next(&self) -> Instant {
+        self.will_due.map_or(self.session_ends, |due| due.min(self.session_ends))
+    }
 }
 
 impl Registry {

@@ -1,7 +1,5 @@
 //! The message core: what goes in comes out once, in order. Behind a small trait, so that it can be replaced.
 
-use std::sync::Arc;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rumqttd::{
     Broker, Config, Notification, RouterConfig,
@@ -53,45 +51,55 @@ pub(super) struct Ticket(pub(super) u64);
 /// What goes through the router.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// A published message.
-    Message(Ticket, Arc<Message>),
+    /// A published message; when it expires is not part of it.
+    Message(Ticket, Message),
     /// Only shows that the way is open.
     Probe,
 }
 
+/// A [`Frame::Probe`] as bytes.
+pub(super) const PROBE: Bytes = Bytes::from_static(b"P");
+/// What precedes topic, properties and payload of a message.
+const HEAD_BYTES: usize = 16;
+
 impl Frame {
-    /// The frame as bytes.
-    pub(super) fn encode(&self) -> Bytes {
-        let Self::Message(Ticket(ticket), message) = self else { return Bytes::from_static(b"P") };
+    /// A message as bytes.
+    pub(super) fn encode(Ticket(ticket): Ticket, message: &Message) -> Bytes {
         let topic = message.topic.as_str();
-        let mut bytes = BytesMut::with_capacity(12 + message.weight());
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + message.weight());
         bytes.put_u8(b'M');
-        bytes.put_u64(*ticket);
+        bytes.put_u64(ticket);
         bytes.put_u8(u8::from(message.retain) << 1 | u8::from(message.grant == Grant::AtLeastOnce));
         bytes.put_u16(topic.len() as u16);
+        bytes.put_u32(message.properties.len() as u32);
         bytes.put_slice(topic.as_bytes());
+        bytes.put_slice(&message.properties);
         bytes.put_slice(&message.payload);
         bytes.freeze()
     }
 
     /// The frame that `bytes` are; `None` for what [`Self::encode`] never makes.
     pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
-        if &bytes[..] == b"P" {
+        if bytes == PROBE {
             return Some(Self::Probe);
         }
-        if bytes.len() < 12 || bytes.get_u8() != b'M' {
+        if bytes.len() < HEAD_BYTES || bytes.get_u8() != b'M' {
             return None;
         }
         let ticket = Ticket(bytes.get_u64());
         let flags = bytes.get_u8();
-        let length = usize::from(bytes.get_u16());
-        if bytes.len() < length {
+        let (topic, properties) = (usize::from(bytes.get_u16()), bytes.get_u32() as usize);
+        if bytes.len() < topic + properties {
             return None;
         }
-        let topic = TopicName::parse(std::str::from_utf8(&bytes.split_to(length)).ok()?).ok()?;
+        let topic = TopicName::parse(std::str::from_utf8(&bytes.split_to(topic)).ok()?).ok()?;
+        let properties = if properties == 0 { Bytes::new() } else { bytes.split_to(properties) };
         let grant = if flags & 1 == 0 { Grant::AtMostOnce } else { Grant::AtLeastOnce };
-        let message = Message { topic, payload: bytes, grant, retain: flags & 2 != 0 };
-        Some(Self::Message(ticket, Arc::new(message)))
+        let retain = flags & 2 != 0;
+        Some(Self::Message(
+            ticket,
+            Message { topic, payload: bytes, grant, retain, properties, expires: None },
+        ))
     }
 }
 
@@ -153,14 +161,22 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_as_it_was() {
-        for (topic, retain, grant) in [("ä/b", true, Grant::AtLeastOnce), ("x", false, Grant::AtMostOnce)] {
-            let topic = TopicName::parse(topic).unwrap();
-            let message = Message { topic, payload: Bytes::from_static(b"12"), grant, retain };
-            let frame = Frame::Message(Ticket(7), Arc::new(message));
-            assert_eq!(Frame::decode(frame.encode()), Some(frame));
+        for (topic, retain, grant, properties) in
+            [("ä/b", true, Grant::AtLeastOnce, &b"\x01\x01"[..]), ("x", false, Grant::AtMostOnce, b"")]
+        {
+            let message = Message {
+                topic: TopicName::parse(topic).unwrap(),
+                payload: Bytes::from_static(b"12"),
+                grant,
+                retain,
+                properties: Bytes::from_static(properties),
+                expires: None,
+            };
+            let bytes = Frame::encode(Ticket(7), &message);
+            assert_eq!(Frame::decode(bytes), Some(Frame::Message(Ticket(7), message)));
         }
-        assert_eq!(Frame::decode(Frame::Probe.encode()), Some(Frame::Probe));
-        for bad in [&b""[..], b"M", b"M12345678\x00\x00\x09abc", b"X12345678\x00\x00\x01a"] {
+        assert_eq!(Frame::decode(PROBE), Some(Frame::Probe));
+        for bad in [&b""[..], b"M", b"M12345678\x00\x00\x09\0\0\0\0abc", b"X12345678\x00\x00\x01\0\0\0\0a"] {
             assert_eq!(Frame::decode(Bytes::from_static(bad)), None);
         }
     }

@@ -1,8 +1,36 @@
 //! Who wants which topics: a tree of the filters' levels.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{message::Grant, registry::ClientKey, topic::Filter};
+use super::{
+    message::{Grant, SubscriptionIds},
+    registry::ClientKey,
+    topic::Filter,
+};
+
+/// How a client wants the messages of one filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Subscription {
+    /// At most at this quality.
+    pub(super) grant: Grant,
+    /// Not what it published itself (MQTT-3.8.3-3).
+    pub(super) no_local: bool,
+    /// With the publisher's retain flag (MQTT-3.3.1-12, -13).
+    pub(super) retain_as_published: bool,
+    /// What the client calls it.
+    pub(super) id: Option<NonZeroU32>,
+}
+
+/// How a client wants one message: what its matching subscriptions say together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// MQTT-3.3.4-2: "the maximum QoS of all the matching subscriptions" (v3: MQTT-3.3.5-1).
+    pub(super) grant: Grant,
+    /// Whether one of them wants the publisher's retain flag.
+    pub(super) retain_as_published: bool,
+    /// MQTT-3.3.4-4: "the Subscription Identifiers for all matching subscriptions which have" one.
+    pub(super) ids: SubscriptionIds,
+}
 
 /// All subscriptions of all sessions.
 #[derive(Debug, Default)]
@@ -13,17 +41,37 @@ pub(super) struct Subscriptions {
 #[derive(Debug, Default)]
 struct Level {
     below: BTreeMap<Box<str>, Level>,
-    here: BTreeMap<ClientKey, Grant>,
+    here: BTreeMap<ClientKey, Subscription>,
+}
+
+impl Wish {
+    /// What one subscription says.
+    pub(super) fn of(subscription: Subscription) -> Self {
+        Self {
+            grant: subscription.grant,
+            retain_as_published: subscription.retain_as_published,
+            ids: SubscriptionIds::of(subscription.id),
+        }
+    }
+
+    /// What several subscriptions say together; `None` without any.
+    pub(super) fn of_all<'a>(subscriptions: impl Iterator<Item = &'a Subscription> + Clone) -> Option<Self> {
+        Some(Self {
+            grant: subscriptions.clone().map(|subscription| subscription.grant).max()?,
+            retain_as_published: subscriptions.clone().any(|subscription| subscription.retain_as_published),
+            ids: SubscriptionIds::collect(subscriptions.filter_map(|subscription| subscription.id).collect()),
+        })
+    }
 }
 
 impl Subscriptions {
     /// Adds or replaces the subscription of `client` to `filter`.
-    pub(super) fn insert(&mut self, filter: &Filter, client: ClientKey, grant: Grant) {
+    pub(super) fn insert(&mut self, filter: &Filter, client: ClientKey, subscription: Subscription) {
         let mut level = &mut self.root;
         for name in filter.levels() {
             level = level.below.entry(name.into()).or_default();
         }
-        level.here.insert(client, grant);
+        level.here.insert(client, subscription);
     }
 
     /// Ends the subscription of `client` to `filter`.
@@ -31,30 +79,45 @@ impl Subscriptions {
         remove(&mut self.root, &mut filter.levels(), client);
     }
 
-    /// Everybody who wants `topic`, each once, with the highest grant of all matching filters.
-    pub(super) fn matching(&self, topic: &str) -> Vec<(ClientKey, Grant)> {
-        let mut found = Vec::new();
-        let mut hits = 0;
-        collect(&self.root, Some(topic), topic.starts_with('$'), &mut found, &mut hits);
-        if hits > 1 {
-            found.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-            found.dedup_by_key(|(client, _)| *client);
+    /// Gives everybody who wants a message on `topic` to `deliver`, each once. MQTT-3.8.3-3: `publisher` gets it only
+    /// through subscriptions that want what it published itself.
+    pub(super) fn each_match(
+        &self,
+        topic: &str,
+        publisher: Option<ClientKey>,
+        mut deliver: impl FnMut(ClientKey, &Wish),
+    ) {
+        let mut levels = Vec::new();
+        collect(&self.root, Some(topic), topic.starts_with('$'), &mut levels);
+        let is_wanted = |client: ClientKey, subscription: &Subscription| {
+            !(subscription.no_local && publisher == Some(client))
+        };
+        if let [level] = levels[..] {
+            for (client, subscription) in &level.here {
+                if is_wanted(*client, subscription) {
+                    deliver(*client, &Wish::of(*subscription));
+                }
+            }
+            return;
         }
-        found
+        let matching = levels.iter().flat_map(|level| &level.here);
+        let mut found: Vec<_> =
+            matching.filter(|(client, subscription)| is_wanted(**client, subscription)).collect();
+        found.sort_by_key(|(client, _)| **client);
+        for of_client in found.chunk_by(|a, b| a.0 == b.0) {
+            if let Some(wish) = Wish::of_all(of_client.iter().map(|(_, subscription)| *subscription)) {
+                deliver(*of_client[0].0, &wish);
+            }
+        }
     }
 }
 
-/// Walks along `topic`, of which `rest` is yet to come; `hits` counts the filters that had subscribers.
-fn collect(
-    level: &Level,
-    rest: Option<&str>,
-    internal: bool,
-    found: &mut Vec<(ClientKey, Grant)>,
-    hits: &mut u32,
-) {
-    let mut add = |level: &Level| {
-        *hits += u32::from(!level.here.is_empty());
-        found.extend(level.here.iter().map(|(client, grant)| (*client, *grant)));
+/// Walks along `topic`, of which `rest` is yet to come, and collects where somebody is subscribed.
+fn collect<'a>(level: &'a Level, rest: Option<&str>, internal: bool, found: &mut Vec<&'a Level>) {
+    let mut add = |level: &'a Level| {
+        if !level.here.is_empty() {
+            found.push(level);
+        }
     };
     if !internal && let Some(all) = level.below.get("#") {
         add(all);
@@ -67,11 +130,11 @@ fn collect(
         None => (rest, None),
     };
     if let Some(below) = level.below.get(name) {
-        collect(below, rest, false, found, hits);
+        collect(below, rest, false, found);
     }
     // MQTT-4.7.2-1: no wildcard in the first place takes a topic of the broker itself.
     if !internal && let Some(below) = level.below.get("+") {
-        collect(below, rest, false, found, hits);
+        collect(below, rest, false, found);
     }
 }
 
@@ -94,22 +157,31 @@ fn remove<'a>(level: &mut Level, names: &mut impl Iterator<Item = &'a str>, clie
 mod tests {
     use super::*;
 
-    fn tree(filters: &[(&str, u32, Grant)]) -> Subscriptions {
+    const PLAIN: Subscription =
+        Subscription { grant: Grant::AtMostOnce, no_local: false, retain_as_published: false, id: None };
+
+    fn tree(filters: &[(&str, u32, Subscription)]) -> Subscriptions {
         let mut tree = Subscriptions::default();
-        for (filter, client, grant) in filters {
-            tree.insert(&Filter::parse(filter).unwrap(), ClientKey(*client), *grant);
+        for (filter, client, subscription) in filters {
+            tree.insert(&Filter::parse(filter).unwrap(), ClientKey(*client), *subscription);
         }
         tree
+    }
+
+    fn matching(tree: &Subscriptions, topic: &str, publisher: Option<u32>) -> Vec<(u32, Wish)> {
+        let mut found = Vec::new();
+        tree.each_match(topic, publisher.map(ClientKey), |client, wish| found.push((client.0, wish.clone())));
+        found.sort_by_key(|(client, _)| *client);
+        found
     }
 
     #[test]
     fn agrees_with_the_filters_themselves() {
         let filters = ["a/#", "a/+/c", "#", "+/b", "a/b/c", "+", "a//c", "/+", "$SYS/#", "$SYS/+"];
-        let all: Vec<_> = (0..).zip(filters).map(|(key, filter)| (filter, key, Grant::AtMostOnce)).collect();
+        let all: Vec<_> = (0..).zip(filters).map(|(key, filter)| (filter, key, PLAIN)).collect();
         let tree = tree(&all);
         for topic in ["a", "a/b", "a/b/c", "x", "/", "/a", "a//c", "$SYS/up", "$SYS", "x/b"] {
-            let mut found: Vec<u32> = tree.matching(topic).into_iter().map(|(key, _)| key.0).collect();
-            found.sort_unstable();
+            let found: Vec<u32> = matching(&tree, topic, None).into_iter().map(|(key, _)| key).collect();
             let expected: Vec<u32> =
                 all.iter().filter(|f| Filter::parse(f.0).unwrap().takes(topic)).map(|f| f.1).collect();
             assert_eq!(found, expected, "{topic}");
@@ -117,17 +189,39 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_filters_give_one_copy_at_the_highest_grant() {
-        let tree = tree(&[("a/#", 1, Grant::AtMostOnce), ("a/b", 1, Grant::AtLeastOnce)]);
-        assert_eq!(tree.matching("a/b"), [(ClientKey(1), Grant::AtLeastOnce)]);
+    fn overlapping_filters_give_one_copy_with_all_that_they_ask_for() {
+        let (seven, nine) = (NonZeroU32::new(7), NonZeroU32::new(9));
+        let tree = tree(&[
+            ("a/#", 1, Subscription { id: seven, ..PLAIN }),
+            ("a/b", 1, Subscription { grant: Grant::AtLeastOnce, id: nine, ..PLAIN }),
+            ("a/+", 1, Subscription { retain_as_published: true, ..PLAIN }),
+        ]);
+        let found = matching(&tree, "a/b", None);
+        let [(1, wish)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((wish.grant, wish.retain_as_published), (Grant::AtLeastOnce, true));
+        let SubscriptionIds::Many(ids) = &wish.ids else { panic!("{wish:?}") };
+        assert_eq!(ids.iter().map(|id| id.get()).sum::<u32>(), 16);
+    }
+
+    #[test]
+    fn who_wants_nothing_of_its_own_gets_nothing_of_its_own() {
+        let no_local = Subscription { no_local: true, ..PLAIN };
+        let tree = tree(&[("a/#", 1, no_local), ("a/b", 2, no_local), ("a/c", 1, PLAIN)]);
+        let clients = |topic, publisher| {
+            matching(&tree, topic, publisher).into_iter().map(|(client, _)| client).collect::<Vec<_>>()
+        };
+        assert_eq!(clients("a/b", Some(1)), [2]);
+        assert_eq!(clients("a/b", Some(3)), [1, 2]);
+        assert_eq!(clients("a/c", Some(1)), [1]);
+        assert_eq!(clients("a/d", Some(1)), [0; 0]);
     }
 
     #[test]
     fn nothing_remains_of_removed_subscriptions() {
-        let mut tree = tree(&[("a/b/c", 1, Grant::AtMostOnce), ("a/#", 2, Grant::AtMostOnce)]);
+        let mut tree = tree(&[("a/b/c", 1, PLAIN), ("a/#", 2, PLAIN)]);
         tree.remove(&Filter::parse("a/b/c").unwrap(), ClientKey(1));
         tree.remove(&Filter::parse("never/there").unwrap(), ClientKey(1));
-        assert_eq!(tree.matching("a/b/c"), [(ClientKey(2), Grant::AtMostOnce)]);
+        assert_eq!(matching(&tree, "a/b/c", None), [(2, Wish::of(PLAIN))]);
         tree.remove(&Filter::parse("a/#").unwrap(), ClientKey(2));
         assert!(tree.root.below.is_empty());
     }

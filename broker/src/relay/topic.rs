@@ -90,6 +90,11 @@ impl Filter {
         if self.0[end..].starts_with('#') { self.0[..end].trim_end_matches('/') } else { &self.0[..end] }
     }
 
+    /// Whether the filter is of a shared subscription (MQTT 5, 4.8.2).
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.starts_with("$share/")
+    }
+
     /// Whether the filter has a wildcard.
     pub(crate) fn is_wild(&self) -> bool {
         self.0.contains(['+', '#'])

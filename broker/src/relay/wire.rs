@@ -6,15 +6,23 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::timeout,
+};
 
-use super::outgoing::{MAX_SLICES, Outgoing};
+use super::outgoing::{MAX_SLICES, Outgoing, Terms};
 
 /// What one read takes at most; on the stack, for as long as the read lasts.
 const READ_BYTES: usize = 16 * 1024;
+/// How long a client may take to read why its connection ends.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
+/// How much of what it sent in the meantime is read, to be thrown away.
+const FAREWELL_BYTES: usize = 1024 * 1024;
 
 /// A stream with what was read and is not yet understood, and what is yet to be written.
 #[derive(Debug)]
@@ -40,7 +48,7 @@ pub(super) enum Step {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Takes over `stream`.
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, input: BytesMut::new(), out: Outgoing::default() }
+        Self { stream, input: BytesMut::new(), out: Outgoing::new(Terms::UNKNOWN) }
     }
 
     /// Writes what the stream takes without waiting; returns how many bytes that were.
@@ -79,10 +87,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Writes `last` and closes our side, so that the client reads it before the end.
-    pub(super) async fn finish_with(&mut self, last: &[u8]) -> io::Result<()> {
-        self.stream.write_all(last).await?;
-        self.stream.shutdown().await
+    /// Writes everything and `last`, closes our side, and lets the client read it: a close while input waits to be read
+    /// would reset the connection. All within limits.
+    pub(super) async fn finish_with(&mut self, last: Bytes) -> io::Result<()> {
+        self.out.push_bytes(last);
+        let finish = async {
+            while !self.out.is_empty() {
+                self.step(false).await?;
+            }
+            self.stream.shutdown().await?;
+            self.input = BytesMut::new();
+            let mut unread = 0;
+            while unread < FAREWELL_BYTES && self.step(true).await? == Step::Read {
+                unread += self.input.len();
+                self.input.clear();
+            }
+            Ok(())
+        };
+        // Who takes longer has not listened.
+        timeout(FAREWELL_LIMIT, finish).await.unwrap_or(Ok(()))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -245,7 +245,7 @@ async fn missing(State(site): State<Arc<Site>>, request: Request) -> Response {
 #[expect(clippy::result_large_err, reason = "an answer is as large as axum makes it")]
 fn check_uploader(access: &Access, headers: &HeaderMap) -> Result<(), Response> {
     let login = credentials(headers);
-    let login = login.as_ref().map(|(name, password)| (name.as_str(), password.as_str()));
+    let login = login.as_ref().map(|(name, password)| (name.as_str(), password.as_bytes()));
     match access.log_in(login) {
         Ok(user) if user.may_upload() => Ok(()),
         Ok(_) => Err(StatusCode::FORBIDDEN.into_response()),

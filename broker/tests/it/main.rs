@@ -5,6 +5,7 @@
 mod bus;
 mod client;
 mod hostile;
+mod mqtt5;
 mod permissions;
 mod process;
 mod retained;

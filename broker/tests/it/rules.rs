@@ -75,9 +75,9 @@ fn a_quality_2_publish_is_routed_once_however_often_it_is_sent() {
 #[test]
 fn other_protocol_levels_are_refused_with_code_1() {
     let bus = Bus::open();
-    let v5 = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 0];
+    let v6 = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 6, 2, 0, 60, 0, 0, 0];
     let v31 = [0x10, 15, 0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, 2, 0, 60, 0, 1, b'x'];
-    for hello in [&v5[..], &v31] {
+    for hello in [&v6[..], &v31] {
         let mut client = Client::silent(bus.mqtt());
         client.send_bytes(hello);
         let Packet::ConnAck(ack) = client.packet() else { panic!() };

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{error, warn};
 
 use super::{Ack, Hub, Origin, Publish};
 use crate::relay::{
-    message::{Delivery, Grant, Message},
-    packet::Reply,
+    codec::{Protocol, Reason, Reply},
+    message::{Delivery, Message},
+    registry::ClientKey,
     retained::{Outcome, Record},
     router::{Frame, MAX_BYTES_INSIDE, MAX_MESSAGES_INSIDE, Router, RouterError, Ticket},
     session::End,
-    topic::TopicName,
 };
 
 /// A message that is not in the router yet.
@@ -29,6 +29,7 @@ pub(super) struct Accepted {
 pub(super) struct InRouter {
     ticket: Ticket,
     weight: usize,
+    expires: Option<Instant>,
     origin: Origin,
     /// Given back when the message is out.
     _permit: Option<OwnedSemaphorePermit>,
@@ -45,16 +46,16 @@ impl<R: Router> Hub<R> {
             && let Err(over) = self.retained.accept(&message, &user)
         {
             warn!(user = %user, topic = %message.topic, reason = %over, "retained message refused");
-            fail(&origin);
+            fail(&origin, Reason::QuotaExceeded);
             return Ok(());
         }
         let is_lazy = self.settings.lazy.iter().any(|filter| filter.takes(message.topic.as_str()));
         let accepted = Accepted { message: Arc::clone(&message), origin, permit };
         if message.retain && !is_lazy {
-            writer.store(Record { message, owner: user });
+            writer.store(Record::new(message, user));
         } else {
             if message.retain {
-                writer.store_lazily(Record { message, owner: user });
+                writer.store_lazily(Record::new(message, user));
             }
             // MQTT-4.6.0-6: it must not overtake an earlier message on its topic.
             if !is_awaited {
@@ -78,7 +79,7 @@ impl<R: Router> Hub<R> {
             if accepted.message.retain {
                 self.retained.withdraw(&accepted.message.topic);
             }
-            fail(&accepted.origin);
+            fail(&accepted.origin, Reason::ImplementationSpecificError);
         }
         self.fill_router()
     }
@@ -92,35 +93,32 @@ impl<R: Router> Hub<R> {
                     let _ = probe.send(());
                 }
             }
-            Some(Frame::Message(ticket, message)) => self.arrived(ticket, &message),
+            Some(Frame::Message(ticket, message)) => self.arrived(ticket, message),
             None => error!("the message router changed a frame"),
         }
         self.fill_router()
     }
 
-    /// The relay's own numbers, as mosquitto calls them.
-    pub(super) fn publish_about_itself(&mut self) {
-        let stats = &self.stats;
-        let values = [
-            ("$SYS/broker/version", concat!("deploybus ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("$SYS/broker/uptime", format!("{} seconds", self.started.elapsed().as_secs())),
-            ("$SYS/broker/clients/connected", stats.connected.get().to_string()),
-            ("$SYS/broker/messages/received", stats.published.get().to_string()),
-            ("$SYS/broker/messages/sent", stats.delivered.get().to_string()),
-            ("$SYS/broker/publish/messages/dropped", stats.dropped.get().to_string()),
-            ("$SYS/broker/access/denied", stats.denied.get().to_string()),
-            ("$SYS/broker/retained messages/count", self.retained.len().to_string()),
-        ];
-        for (topic, value) in values {
-            let Ok(topic) = TopicName::parse(topic) else { continue };
-            if self.retained.get(&topic).is_some_and(|before| before.payload == value) {
-                continue;
+    /// `message` goes out to everybody who is subscribed, and becomes what its topic has.
+    pub(super) fn show(&mut self, message: &Arc<Message>, publisher: Option<ClientKey>) {
+        if message.retain {
+            self.retained.show(message);
+        }
+        let (registry, stats) = (&self.registry, &self.stats);
+        self.subscriptions.each_match(message.topic.as_str(), publisher, |key, wish| {
+            if let Some(client) = registry.get(key) {
+                let dropped = client.session.publish(Delivery::live(message, wish));
+                stats.delivered.add(1);
+                stats.dropped.add(dropped);
             }
-            let payload = Bytes::from(value);
-            let message = Arc::new(Message { topic, payload, grant: Grant::AtMostOnce, retain: true });
-            if self.retained.accept(&message, &"$SYS".into()).is_ok() {
-                self.show(&message);
-            }
+        });
+    }
+
+    /// Forgets retained messages that are of no more use, on the disk too.
+    pub(super) fn drop_expired(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        for (cleared, owner) in self.retained.drop_expired() {
+            writer.store_lazily(Record::new(Arc::new(cleared), owner));
         }
     }
 
@@ -134,52 +132,53 @@ impl<R: Router> Hub<R> {
             self.last_ticket = Ticket(self.last_ticket.0 + 1);
             let ticket = self.last_ticket;
             self.bytes_in_router += weight;
-            self.in_router.push_back(InRouter { ticket, weight, origin, _permit: permit });
-            self.router.send(Frame::Message(ticket, message).encode())?;
+            let expires = message.expires;
+            self.in_router.push_back(InRouter { ticket, weight, expires, origin, _permit: permit });
+            self.router.send(Frame::encode(ticket, &message))?;
         }
         Ok(())
     }
 
-    fn arrived(&mut self, ticket: Ticket, message: &Arc<Message>) {
-        while let Some(InRouter { ticket: next, weight, origin, .. }) = self.in_router.pop_front() {
+    fn arrived(&mut self, ticket: Ticket, message: Message) {
+        while let Some(InRouter { ticket: next, weight, expires, origin, .. }) = self.in_router.pop_front() {
             self.bytes_in_router -= weight;
             if next == ticket {
-                self.show(message);
+                let publisher = self.publisher(&origin);
+                self.show(&Arc::new(Message { expires, ..message }), publisher);
                 acknowledge(&origin);
                 return;
             }
             error!(?next, "the message router lost a message");
-            fail(&origin);
+            fail(&origin, Reason::UnspecifiedError);
         }
     }
 
-    fn show(&mut self, message: &Arc<Message>) {
-        if message.retain {
-            self.retained.show(message);
-        }
-        for (key, grant) in self.subscriptions.matching(message.topic.as_str()) {
-            if let Some(client) = self.registry.get(key) {
-                let dropped = client.session.publish(Delivery::new(message, grant, false));
-                self.stats.delivered.add(1);
-                self.stats.dropped.add(dropped);
-            }
-        }
+    /// The client that a message came from, if it still has the session in which it was published.
+    fn publisher(&self, origin: &Origin) -> Option<ClientKey> {
+        let client = self.registry.get(origin.from.key)?;
+        Arc::ptr_eq(&client.session, &origin.session).then_some(origin.from.key)
     }
 }
 
 fn acknowledge(origin: &Origin) {
     let reply = match origin.ack {
         Ack::None => return,
-        Ack::Received(id) => Reply::PubAck(id),
-        Ack::ReceivedOnce(id) => Reply::PubRec(id),
+        Ack::Received(id, _) => Reply::PubAck(id, Reason::Success),
+        Ack::ReceivedOnce(id) => Reply::PubRec(id, Reason::Success),
     };
-    origin.session.reply(origin.attachment, reply);
+    origin.session.reply(origin.from.attachment, reply);
 }
 
-/// The client must send it again, so it must not be acknowledged: MQTT 3.1.1 has no way to say no but to hang up.
-fn fail(origin: &Origin) {
-    if let Ack::ReceivedOnce(id) = origin.ack {
-        origin.session.release(id);
+/// The client must not believe that the message is safe. MQTT 5 has a code for that; MQTT 3.1.1 has no way to say no but
+/// to hang up.
+fn fail(origin: &Origin, reason: Reason) {
+    let to = origin.from.attachment;
+    match origin.ack {
+        Ack::Received(id, Protocol::V5) => return origin.session.reply(to, Reply::PubAck(id, reason)),
+        Ack::ReceivedOnce(id) => drop(origin.session.release(id)),
+        Ack::Received(_, Protocol::V311) => {}
+        // Published at most once: it may be lost.
+        Ack::None => return,
     }
-    origin.session.end(origin.attachment, End::NotStored);
+    origin.session.end(to, End::NotStored);
 }

@@ -1,12 +1,15 @@
 //! The retained log's bytes. Pure.
 //!
 //! ```text
-//! file   = "DEPLOYBUS-RETAINED-2\n" named named record*
-//! named  = marker(8, random) crc32(u32, of the marker)
-//! record = marker(8) length(u32) crc32(u32, of length and body) body
-//! body   = grant(u8) owner-length(u16) topic-length(u16) owner topic payload
+//! file    = "DEPLOYBUS-RETAINED-3\n" named named record*
+//! named   = marker(8, random) crc32(u32, of the marker)
+//! record  = marker(8) length(u32) crc32(u32, of length and body) body
+//! body    = flags(u8) owner-length(u16) topic-length(u16) owner topic [expiry] [properties] payload
+//! expiry  = written(u64, Unix seconds) left(u32, seconds)        if flags has 2
+//! properties = length(u32) bytes                                 if flags has 4
 //! ```
-//! Integers are big-endian. An empty payload clears the topic. The marker lets a reader find the next record behind
+//! The lowest bit of the flags is the QoS. Version 2 knew nothing else, so its files are read as they are and rewritten;
+//! it refuses files of this version. Integers are big-endian. An empty payload clears the topic. The marker lets a reader find the next record behind
 //! a damaged one. It is another one in each file and nobody is told: else a client could hide a record of a topic that
 //! it may not publish to in a payload, and a power cut in the middle of that payload would bring it to light. It is
 //! there twice: without it no record could be told from damage.
@@ -15,9 +18,11 @@ use std::{
     fmt,
     io::{self, Read as _},
     sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{Buf, BufMut, Bytes};
+use tokio::time::Instant;
 
 use crate::relay::{
     message::{Grant, Message},
@@ -25,7 +30,13 @@ use crate::relay::{
 };
 
 /// What each log starts with, before its marker.
-const MAGIC: &[u8; 21] = b"DEPLOYBUS-RETAINED-2\n";
+const MAGIC: &[u8; 21] = b"DEPLOYBUS-RETAINED-3\n";
+/// What logs of the version before start with.
+const MAGIC_2: &[u8; 21] = b"DEPLOYBUS-RETAINED-2\n";
+/// Flags of a body.
+const AT_LEAST_ONCE: u8 = 1;
+const HAS_EXPIRY: u8 = 2;
+const HAS_PROPERTIES: u8 = 4;
 const MARKER_BYTES: usize = 8;
 const NAMED_BYTES: usize = MARKER_BYTES + 4;
 /// Where the first record is.
@@ -45,6 +56,16 @@ pub(in crate::relay) struct Record {
     pub(in crate::relay) message: Arc<Message>,
     /// The user whose quota it counts against.
     pub(in crate::relay) owner: Arc<str>,
+    expiry: Option<Expiry>,
+}
+
+/// How long a message is of use, in a way that outlives the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Expiry {
+    /// When it was written, by the wall clock.
+    written: u64,
+    /// How long it was of use then.
+    left_secs: u32,
 }
 
 /// A stretch of a log.
@@ -75,9 +96,15 @@ impl Marker {
         header
     }
 
+    /// Whether a file with this header is of this version, and not of the one before.
+    pub(super) fn is_current(header: &[u8; HEADER_BYTES]) -> bool {
+        header.starts_with(MAGIC)
+    }
+
     /// What the records of the file with this header start with; `None` when it is the header of something else.
     pub(super) fn of(header: [u8; HEADER_BYTES]) -> Option<Self> {
-        header.strip_prefix(MAGIC)?.chunks_exact(NAMED_BYTES).find_map(|named| {
+        let named = header.strip_prefix(MAGIC).or_else(|| header.strip_prefix(MAGIC_2))?;
+        named.chunks_exact(NAMED_BYTES).find_map(|named| {
             let (marker, crc) = named.split_first_chunk()?;
             (checksum(marker, &[]).to_be_bytes() == crc).then_some(Self(*marker))
         })
@@ -91,39 +118,81 @@ impl fmt::Debug for Marker {
 }
 
 impl Record {
-    /// Appends the record to `out`.
-    pub(super) fn encode(&self, marker: Marker, out: &mut Vec<u8>) {
-        let topic = self.message.topic.as_str();
-        let start = out.len();
-        out.put_slice(&marker.0);
-        let length = 5 + self.owner.len() + topic.len() + self.message.payload.len();
-        out.put_u32(length as u32);
-        out.put_u32(0);
-        out.put_u8(u8::from(self.message.grant == Grant::AtLeastOnce));
-        out.put_u16(self.owner.len() as u16);
-        out.put_u16(topic.len() as u16);
-        out.put_slice(self.owner.as_bytes());
-        out.put_slice(topic.as_bytes());
-        out.put_slice(&self.message.payload);
-        let prefix = &out[start + MARKER_BYTES..];
-        let crc = checksum(&prefix[..4], &prefix[8..]);
-        out[start + MARKER_BYTES + 4..start + PREFIX_BYTES].copy_from_slice(&crc.to_be_bytes());
+    /// A message that is retained from now on, and whose it is.
+    pub(in crate::relay) fn new(message: Arc<Message>, owner: Arc<str>) -> Self {
+        let expiry = message.expiry_secs().map(|left_secs| Expiry { written: unix_secs(), left_secs });
+        Self { message, owner, expiry }
     }
 
-    fn decode(body: &[u8]) -> Option<Self> {
-        let mut rest = body;
-        if rest.len() < 5 {
-            return None;
+    /// Appends the record to `out`.
+    pub(super) fn encode(&self, marker: Marker, out: &mut Vec<u8>) {
+        let Message { topic, payload, grant, properties, .. } = &*self.message;
+        let start = out.len();
+        out.put_slice(&marker.0);
+        out.put_u64(0);
+        out.put_u8(
+            if *grant == Grant::AtLeastOnce { AT_LEAST_ONCE } else { 0 }
+                | if self.expiry.is_some() { HAS_EXPIRY } else { 0 }
+                | if properties.is_empty() { 0 } else { HAS_PROPERTIES },
+        );
+        out.put_u16(self.owner.len() as u16);
+        out.put_u16(topic.as_str().len() as u16);
+        out.put_slice(self.owner.as_bytes());
+        out.put_slice(topic.as_str().as_bytes());
+        if let Some(Expiry { written, left_secs }) = self.expiry {
+            out.put_u64(written);
+            out.put_u32(left_secs);
         }
-        let grant = if rest.get_u8() == 0 { Grant::AtMostOnce } else { Grant::AtLeastOnce };
-        let (owner, topic) = (usize::from(rest.get_u16()), usize::from(rest.get_u16()));
-        let owner = std::str::from_utf8(rest.get(..owner)?).ok()?;
-        rest.advance(owner.len());
-        let topic = TopicName::parse(std::str::from_utf8(rest.get(..topic)?).ok()?).ok()?;
-        rest.advance(topic.as_str().len());
-        let message = Message { topic, payload: Bytes::copy_from_slice(rest), grant, retain: true };
-        Some(Self { message: Arc::new(message), owner: owner.into() })
+        if !properties.is_empty() {
+            out.put_u32(properties.len() as u32);
+            out.put_slice(properties);
+        }
+        out.put_slice(payload);
+        let length = (out.len() - start - PREFIX_BYTES) as u32;
+        let (prefix, body) = out[start + MARKER_BYTES..].split_at_mut(PREFIX_BYTES - MARKER_BYTES);
+        prefix[..4].copy_from_slice(&length.to_be_bytes());
+        let crc = checksum(&prefix[..4], body);
+        prefix[4..].copy_from_slice(&crc.to_be_bytes());
     }
+
+    fn decode(mut rest: &[u8]) -> Option<Self> {
+        let flags = rest.try_get_u8().ok()?;
+        let (owner, topic) = (rest.try_get_u16().ok()?, rest.try_get_u16().ok()?);
+        let mut text = |length: u16| {
+            let (text, after) = rest.split_at_checked(length.into())?;
+            rest = after;
+            std::str::from_utf8(text).ok()
+        };
+        let (owner, topic) = (text(owner)?, TopicName::parse(text(topic)?).ok()?);
+        let expiry = if flags & HAS_EXPIRY == 0 {
+            None
+        } else {
+            Some(Expiry { written: rest.try_get_u64().ok()?, left_secs: rest.try_get_u32().ok()? })
+        };
+        let properties = if flags & HAS_PROPERTIES == 0 { 0 } else { rest.try_get_u32().ok()? };
+        let (properties, payload) = rest.split_at_checked(properties as usize)?;
+        let message = Message {
+            topic,
+            payload: Bytes::copy_from_slice(payload),
+            grant: if flags & AT_LEAST_ONCE == 0 { Grant::AtMostOnce } else { Grant::AtLeastOnce },
+            retain: true,
+            properties: Bytes::copy_from_slice(properties),
+            expires: expiry.map(|expiry| Instant::now() + expiry.left_at(unix_secs())),
+        };
+        Some(Self { message: Arc::new(message), owner: owner.into(), expiry })
+    }
+}
+
+impl Expiry {
+    /// What is left at this time of the wall clock. A clock that stands before the time of writing was not set yet: then
+    /// nothing has passed, as far as is known.
+    fn left_at(self, now: u64) -> Duration {
+        Duration::from_secs(u64::from(self.left_secs).saturating_sub(now.saturating_sub(self.written)))
+    }
+}
+
+fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn checksum(length: &[u8], body: &[u8]) -> u32 {
@@ -289,6 +358,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn properties_and_what_is_left_of_the_time_come_back() {
+        let properties = Bytes::from_static(b"\x01\x01");
+        let topic = TopicName::parse("a").unwrap();
+        let expires = Some(Instant::now() + Duration::from_secs(100));
+        let message = Message { properties, expires, payload: "x".into(), ..Message::clearing(topic) };
+        let mut bytes = Vec::new();
+        let record = Record::new(Arc::new(message), "anna".into());
+        record.encode(MARKER, &mut bytes);
+        let (Stretch::Record(read), _) = Scanner::new(&bytes[..], MARKER).next().unwrap().unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (&read.message.properties, &read.message.payload),
+            (&record.message.properties, &"x".into())
+        );
+        assert!((98..=100).contains(&read.message.expiry_secs().unwrap()));
+        let expiry = Expiry { written: 1000, left_secs: 100 };
+        let left = [1000, 1040, 1100, 5000, 3].map(|now| expiry.left_at(now).as_secs());
+        assert_eq!(left, [100, 60, 0, 0, 100], "also by a clock that is not set");
+    }
+
     fn log(topics: &[(&str, usize)]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (topic, size) in topics {
@@ -299,8 +390,7 @@ mod tests {
 
     fn record(topic: &str, payload: Bytes) -> Record {
         let topic = TopicName::parse(topic).unwrap();
-        let message = Message { topic, payload, grant: Grant::AtLeastOnce, retain: true };
-        Record { message: Arc::new(message), owner: "anna".into() }
+        Record::new(Arc::new(Message { payload, ..Message::clearing(topic) }), "anna".into())
     }
 
     fn scan(bytes: &[u8]) -> Vec<String> {

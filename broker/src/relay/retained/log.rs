@@ -94,6 +94,9 @@ impl RetainedLog {
             folder_breaks: false,
         };
         let loaded = log.load().map_err(failed("read"))?;
+        if !Marker::is_current(&header) {
+            log.rewrite()?;
+        }
         Ok((log, loaded))
     }
 

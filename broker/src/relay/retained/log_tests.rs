@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
-use crate::relay::message::{Grant, Message};
+use crate::relay::message::Message;
 
 #[test]
 fn a_reopened_log_has_the_newest_of_each_topic() {
@@ -15,6 +15,19 @@ fn a_reopened_log_has_the_newest_of_each_topic() {
     log.append(&[record("a", 3), record("b", 0), record("c", 4)]).unwrap();
     drop(log);
     assert_eq!(sizes(&open(&folder).1), [("a", 3), ("c", 4)]);
+}
+
+#[test]
+fn a_log_of_the_version_before_is_read_and_becomes_one_of_this() {
+    let folder = TempDir::new().unwrap();
+    let (mut log, _) = open(&folder);
+    log.append(&[record("a", 1), record("b", 2)]).unwrap();
+    log.file.write_all_at(b"DEPLOYBUS-RETAINED-2\n", 0).unwrap();
+    drop(log);
+    for _ in 0..2 {
+        assert_eq!(sizes(&open(&folder).1), [("a", 1), ("b", 2)]);
+        assert!(fs::read(folder.path().join("retained.log")).unwrap().starts_with(b"DEPLOYBUS-RETAINED-3\n"));
+    }
 }
 
 #[test]
@@ -134,10 +147,7 @@ fn open(folder: &TempDir) -> (RetainedLog, Loaded) {
 fn record(topic: &str, size: usize) -> Record {
     let topic = TopicName::parse(topic).unwrap();
     let payload = Bytes::from(vec![b'.'; size]);
-    Record {
-        message: Arc::new(Message { topic, payload, grant: Grant::AtLeastOnce, retain: true }),
-        owner: "anna".into(),
-    }
+    Record::new(Arc::new(Message { payload, ..Message::clearing(topic) }), "anna".into())
 }
 
 fn sizes(loaded: &Loaded) -> Vec<(&str, usize)> {

@@ -100,6 +100,13 @@ pub(super) fn open(
     Ok((retained, writer))
 }
 
+impl Entry {
+    /// The message, unless it is of no more use.
+    fn current(&self) -> Option<&Arc<Message>> {
+        self.value.as_ref().filter(|message| !message.is_expired())
+    }
+}
+
 impl Retained {
     /// Nothing is retained.
     pub(super) fn new(quota: Quota) -> Self {
@@ -140,12 +147,23 @@ impl Retained {
 
     /// The message of `topic`.
     pub(super) fn get(&self, topic: &TopicName) -> Option<&Arc<Message>> {
-        self.entries.get(topic)?.value.as_ref()
+        self.entries.get(topic)?.current()
     }
 
     /// All messages.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.entries.values().filter_map(|entry| entry.value.as_ref())
+        self.entries.values().filter_map(Entry::current)
+    }
+
+    /// Forgets what has expired (MQTT-3.3.2-5), and gives what clears it from the log, with its owner. A topic to which
+    /// another message is on its way is left alone: that one takes the place.
+    pub(super) fn drop_expired(&mut self) -> Vec<(Message, Arc<str>)> {
+        let is_over = |entry: &Entry| {
+            entry.on_their_way == 0 && entry.value.as_ref().is_some_and(|message| message.is_expired())
+        };
+        let over: Vec<TopicName> =
+            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(topic, _)| topic.clone()).collect();
+        over.into_iter().filter_map(|topic| self.clear(topic)).collect()
     }
 
     /// All messages for `filter`.
@@ -157,7 +175,15 @@ impl Retained {
             .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
             .take(if filter.is_wild() { usize::MAX } else { 1 })
             .filter(|(topic, _)| filter.takes(topic.as_str()))
-            .filter_map(|(_, entry)| entry.value.as_ref())
+            .filter_map(|(_, entry)| entry.current())
+    }
+
+    fn clear(&mut self, topic: TopicName) -> Option<(Message, Arc<str>)> {
+        let entry = self.entries.get_mut(&topic)?;
+        entry.value = None;
+        let owner = Arc::clone(&entry.owner);
+        self.settle(&topic);
+        Some((Message::clearing(topic), owner))
     }
 
     fn check(&self, message: &Message, owner: &Arc<str>) -> Result<(), OverQuota> {

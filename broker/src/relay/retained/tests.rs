@@ -1,7 +1,6 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::relay::message::Grant;
 
 const QUOTA: Quota = Quota { topics: 3, bytes: 100, topics_per_user: 2, bytes_per_user: 98 };
 
@@ -78,7 +77,7 @@ fn put(retained: &mut Retained, topic: &str, payload: &str) -> Result<(), OverQu
 fn message(topic: &str, payload: &str) -> Arc<Message> {
     let topic = TopicName::parse(topic).unwrap();
     let payload = Bytes::copy_from_slice(payload.as_bytes());
-    Arc::new(Message { topic, payload, grant: Grant::AtLeastOnce, retain: true })
+    Arc::new(Message { payload, ..Message::clearing(topic) })
 }
 
 fn seen(retained: &Retained, filter: &str) -> Vec<String> {

@@ -199,7 +199,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::relay::message::{Grant, Message};
+    use crate::relay::message::Message;
 
     #[test]
     fn each_job_has_one_outcome_in_its_order_and_a_batch_shares_its_fate() {
@@ -234,17 +234,16 @@ mod tests {
         writer.store_lazily(record("lazy"));
         writer.store_lazily(record("cleared"));
         let cleared = record("cleared").message;
-        let empty = Message { payload: Bytes::new(), topic: cleared.topic.clone(), ..*cleared };
-        writer.store(Record { message: Arc::new(empty), owner: "anna".into() });
+        let empty = Message::clearing(cleared.topic.clone());
+        writer.store(Record::new(Arc::new(empty), "anna".into()));
         writer.finish();
         assert_eq!(stored(&folder), ["lazy"]);
     }
 
     fn record(topic: &str) -> Record {
         let topic = TopicName::parse(topic).unwrap();
-        let payload = Bytes::from_static(b"x");
-        let message = Message { topic, payload, grant: Grant::AtLeastOnce, retain: true };
-        Record { message: Arc::new(message), owner: "anna".into() }
+        let message = Message { payload: Bytes::from_static(b"x"), ..Message::clearing(topic) };
+        Record::new(Arc::new(message), "anna".into())
     }
 
     fn stored(folder: &TempDir) -> Vec<String> {

@@ -2,8 +2,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::*;
-use crate::relay::{message::Message, outgoing::MAX_SLICES};
+use super::{queue::MAX_MISSED, *};
+use crate::relay::{
+    codec::{Protocol, Reason},
+    message::{Message, SubscriptionIds},
+    outgoing::{MAX_SLICES, Terms},
+    topic::TopicName,
+};
 
 const LIMITS: QueueLimits = QueueLimits { messages: 10, bytes: 1000 };
 
@@ -21,7 +26,7 @@ fn the_newest_state_gives_way_and_is_remembered_as_missed() {
     for n in 0..12 {
         session.publish(state(&format!("s/{n}")));
     }
-    let mut out = Outgoing::default();
+    let mut out = out();
     assert_eq!(session.take(&mut out), Taken::Lagged);
     let Missed::Topics(topics) = session.take_missed() else { panic!() };
     assert_eq!(topics.iter().map(TopicName::as_str).collect::<Vec<_>>(), ["s/10", "s/11"]);
@@ -54,7 +59,7 @@ fn a_resumed_session_sends_again_what_was_not_acknowledged() {
         session.publish(event(&format!("e/{n}"), Grant::AtLeastOnce));
     }
     assert_eq!(sent(&session), ["e/0", "e/1", "e/2"]);
-    session.acknowledged(PacketId(2));
+    session.acknowledged(id(2));
     session.detach();
     session.publish(event("e/3", Grant::AtLeastOnce));
     session.publish(event("lost", Grant::AtMostOnce));
@@ -70,7 +75,7 @@ fn the_window_opens_with_each_acknowledgement() {
         session.publish(event("e", Grant::AtLeastOnce));
     }
     assert_eq!(sent(&session).len(), WINDOW);
-    session.acknowledged(PacketId(5));
+    session.acknowledged(id(5));
     assert_eq!(sent(&session).len(), 1);
 }
 
@@ -78,8 +83,8 @@ fn the_window_opens_with_each_acknowledgement() {
 fn answers_reach_only_the_connection_that_asked() {
     let session = attached();
     session.attach(Attachment(2));
-    session.reply(Attachment(1), Reply::PubAck(PacketId(1)));
-    let mut out = Outgoing::default();
+    session.reply(Attachment(1), Reply::PubAck(id(1), Reason::Success));
+    let mut out = out();
     assert_eq!(session.take(&mut out), Taken::All);
     assert!(out.is_empty());
 }
@@ -87,12 +92,12 @@ fn answers_reach_only_the_connection_that_asked() {
 #[test]
 fn a_publish_at_qos_2_is_new_once_until_it_is_released() {
     let session = attached();
-    assert_eq!(session.receive_once(PacketId(1)), Some(true));
-    assert_eq!(session.receive_once(PacketId(1)), Some(false));
-    session.release(PacketId(1));
-    assert_eq!(session.receive_once(PacketId(1)), Some(true));
-    assert!((2..=MAX_UNRELEASED as u16).all(|id| session.receive_once(PacketId(id)) == Some(true)));
-    assert_eq!(session.receive_once(PacketId(9999)), None);
+    assert_eq!(session.receive_once(id(1)), Some(true));
+    assert_eq!(session.receive_once(id(1)), Some(false));
+    session.release(id(1));
+    assert_eq!(session.receive_once(id(1)), Some(true));
+    assert!((2..=MAX_UNRELEASED as u16).all(|n| session.receive_once(id(n)) == Some(true)));
+    assert_eq!(session.receive_once(id(9999)), None);
 }
 
 fn attached() -> Session {
@@ -111,15 +116,29 @@ fn state(topic: &str) -> Delivery {
 
 fn delivery(topic: &str, grant: Grant, retain: bool) -> Delivery {
     let topic = TopicName::parse(topic).unwrap();
-    let message = Message { topic, payload: Bytes::from_static(b"x"), grant, retain };
-    Delivery { message: Arc::new(message), grant, replayed: false }
+    let message = Message { payload: Bytes::from_static(b"x"), grant, retain, ..Message::clearing(topic) };
+    Delivery { message: Arc::new(message), grant, retain: false, subscriptions: SubscriptionIds::None }
+}
+
+fn id(id: u16) -> PacketId {
+    PacketId(NonZeroU16::new(id).unwrap())
+}
+
+fn out() -> Outgoing {
+    out_with_window(WINDOW)
+}
+
+fn out_with_window(window: usize) -> Outgoing {
+    let terms =
+        Terms { protocol: Protocol::V311, window, maximum_packet_bytes: usize::MAX, topic_alias_maximum: 0 };
+    Outgoing::new(terms)
 }
 
 /// The topics of everything that the session now sends.
 fn sent(session: &Session) -> Vec<String> {
     let mut wire = bytes::BytesMut::new();
     loop {
-        let mut out = Outgoing::default();
+        let mut out = out();
         let taken = session.take(&mut out);
         while !out.is_empty() {
             let mut slices = [std::io::IoSlice::new(&[]); MAX_SLICES];

@@ -1,50 +1,45 @@
 //! One client's connection, from CONNECT to its end. A small task: it holds a stream, and its place in the hub.
 
+mod packets;
+
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use rumqttc::{Packet, QoS, Subscribe, Unsubscribe};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, oneshot},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tracing::{debug, trace};
 
 use super::{
     Shared,
+    codec::{self, BadPacket, Frame, Packet, Protocol, Reason},
     handshake::{self, Guest},
-    hub::{Ack, Event, Origin, Publish},
-    message::{Grant, Message, PacketId},
-    packet::{self, BadPacket, Reply},
+    hub::Event,
     session::{End, Taken},
-    topic::{Filter, InvalidTopic, TopicName},
+    topic::{InvalidTopic, TopicName},
     wire::{Step, Wire},
 };
-use crate::access::Action;
 
-/// MQTT-3.1.4: a client that has not said who it is after this long is cut off.
+/// MQTT 3.1.4: a client that has not said who it is after this long is cut off.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A client that takes nothing for this long is cut off.
 const STALL_LIMIT: Duration = Duration::from_secs(15);
-/// What a small packet counts for in the memory of what is on its way.
-const MIN_PERMITS: usize = 256;
 
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 enum Over {
     #[error("client said good-bye")]
     InPeace,
+    #[error("client said good-bye and wants its will to be published")]
+    WithWill,
     #[error("client closed the connection")]
     Closed,
     #[error("connection lost")]
     Io(#[from] std::io::Error),
     #[error("bad packet")]
     Packet(#[from] BadPacket),
-    #[error("bad topic")]
-    Topic(#[from] InvalidTopic),
-    #[error("packet that a client never sends, or not now")]
-    Unexpected,
+    #[error("bad filter")]
+    Filter(#[from] InvalidTopic),
     #[error("nothing heard within one and a half keep-alives")]
     Silent,
     #[error("client takes nothing")]
@@ -62,6 +57,10 @@ struct Connection<'a, S> {
     last_heard: Instant,
     /// Since when the client takes nothing.
     stalled: Option<Instant>,
+    /// The topics that the client has given aliases, from alias 1 on.
+    aliases: Vec<Option<TopicName>>,
+    /// Another time for which the session is to be kept, if the client said one.
+    expiry_secs: Option<u32>,
 }
 
 /// Tells the hub that a connection is over, however it came to that.
@@ -91,15 +90,23 @@ where
     };
     debug!(%peer, client = %guest.id, user = guest.user.name(), "client connected");
     let from = guest.attached.from;
-    let detach = |in_peace| Event::Detach { key: from.key, attachment: from.attachment, in_peace };
-    let mut farewell = Farewell { shared: &shared, event: Some(detach(false)) };
-    let mut connection =
-        Connection { wire, guest, shared: &shared, last_heard: Instant::now(), stalled: None };
+    let detach = |in_peace, expiry_secs| Event::Detach { from, in_peace, expiry_secs };
+    let mut farewell = Farewell { shared: &shared, event: Some(detach(false, None)) };
+    let mut connection = Connection {
+        wire,
+        guest,
+        shared: &shared,
+        last_heard: Instant::now(),
+        stalled: None,
+        aliases: Vec::new(),
+        expiry_secs: None,
+    };
     let over = connection.run().await;
-    if matches!(over, Over::InPeace) {
-        farewell.event = Some(detach(true));
-    }
+    farewell.event = Some(detach(matches!(over, Over::InPeace), connection.expiry_secs));
+    // The hub need not wait for what the client may never take.
+    drop(farewell);
     debug!(%peer, client = %connection.guest.id, reason = %crate::chain(&over), "client disconnected");
+    connection.part(&over).await;
 }
 
 impl Drop for Farewell<'_> {
@@ -108,6 +115,21 @@ impl Drop for Farewell<'_> {
             // When the hub is gone, so are all sessions.
             let _ = self.shared.events.send(event);
         }
+    }
+}
+
+impl Over {
+    /// What a client of MQTT 5 is told.
+    fn reason(&self) -> Option<Reason> {
+        Some(match self {
+            Self::Packet(bad) => bad.reason,
+            Self::Filter(_) => Reason::TopicFilterInvalid,
+            Self::Silent => Reason::KeepAliveTimeout,
+            Self::Ended(End::TakenOver) => Reason::SessionTakenOver,
+            Self::Ended(End::NotStored) => Reason::ImplementationSpecificError,
+            Self::Ended(End::Shutdown) | Self::Stopped => Reason::ServerShuttingDown,
+            Self::InPeace | Self::WithWill | Self::Closed | Self::Io(_) | Self::Stalled => return None,
+        })
     }
 }
 
@@ -161,6 +183,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Says good-bye in MQTT 5 (MQTT-3.14.0-1: only after a CONNACK that let the client in), and ends the stream so
+    /// that the client can read it.
+    async fn part(&mut self, over: &Over) {
+        if self.guest.protocol == Protocol::V311 {
+            return;
+        }
+        let Some(reason) = over.reason() else { return };
+        let max_bytes = self.wire.out.terms().maximum_packet_bytes;
+        let last = codec::disconnect(reason, &crate::chain(over), max_bytes);
+        // The client may be gone, or take nothing any more.
+        let _ = self.wire.finish_with(last.freeze()).await;
+    }
+
     fn take(&mut self) -> Result<(), Over> {
         match self.guest.attached.session.take(&mut self.wire.out) {
             Taken::Ended(end) => Err(Over::Ended(end)),
@@ -197,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Ok(())
     }
 
-    /// MQTT-3.1.2-24: one and a half times the keep-alive.
+    /// MQTT-3.1.2-22 (v3: MQTT-3.1.2-24): one and a half times the keep-alive.
     fn silent_at(&self) -> Option<Instant> {
         let patience = Duration::from_millis(u64::from(self.guest.keep_alive_secs) * 1500);
         (!patience.is_zero()).then(|| self.last_heard + patience)
@@ -214,112 +249,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     async fn read(&mut self) -> Result<(), Over> {
         self.last_heard = Instant::now();
-        while let Some(packet) = packet::next(&mut self.wire.input, self.shared.max_packet_bytes)? {
+        while let Some(frame) = Frame::take(&mut self.wire.input, self.shared.max_packet_bytes)? {
+            let packet = Packet::read(frame, self.guest.protocol)?;
             trace!(client = %self.guest.id, ?packet, "received");
             self.handle(packet).await?;
         }
         self.wire.release_input();
         Ok(())
-    }
-
-    async fn handle(&mut self, packet: Packet) -> Result<(), Over> {
-        let session = &self.guest.attached.session;
-        match packet {
-            Packet::Publish(publish) => self.publish(publish).await?,
-            Packet::PubAck(ack) => session.acknowledged(PacketId(ack.pkid)),
-            Packet::PubRel(release) => {
-                let id = PacketId(release.pkid);
-                session.release(id);
-                self.reply(&Reply::PubComp(id));
-            }
-            Packet::Subscribe(subscribe) => self.subscribe(subscribe).await?,
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe).await?,
-            Packet::PingReq => self.reply(&Reply::Pong),
-            Packet::Disconnect => return Err(Over::InPeace),
-            // MQTT-3.1.0-2: a second CONNECT; or an answer to what the relay never sends.
-            _ => return Err(Over::Unexpected),
-        }
-        Ok(())
-    }
-
-    async fn publish(&mut self, publish: rumqttc::Publish) -> Result<(), Over> {
-        let topic = TopicName::parse(&publish.topic)?;
-        let id = PacketId(publish.pkid);
-        let ack = match publish.qos {
-            QoS::AtMostOnce => Ack::None,
-            QoS::AtLeastOnce => Ack::Received(id),
-            QoS::ExactlyOnce => Ack::ReceivedOnce(id),
-        };
-        if topic.is_internal() || !self.guest.user.may(Action::Publish, topic.as_str()) {
-            self.shared.denials.note(format_args!("{} may not publish to `{topic}`", self.guest.id));
-            self.acknowledge(ack);
-            return Ok(());
-        }
-        let session = Arc::clone(&self.guest.attached.session);
-        if publish.qos == QoS::ExactlyOnce {
-            match session.receive_once(id) {
-                Some(true) => {}
-                Some(false) => {
-                    self.acknowledge(ack);
-                    return Ok(());
-                }
-                None => return Err(Over::Unexpected),
-            }
-        }
-        let permit = self.permit(topic.as_str().len() + publish.payload.len()).await?;
-        let grant = if publish.qos == QoS::AtMostOnce { Grant::AtMostOnce } else { Grant::AtLeastOnce };
-        let payload: Bytes = publish.payload;
-        let message = Arc::new(Message { topic, payload, grant, retain: publish.retain });
-        let origin = Origin { session, attachment: self.guest.attached.from.attachment, ack };
-        let user = self.guest.user.shared_name();
-        self.send(Event::Publish(Publish { message, user, origin, permit: Some(permit) }))
-    }
-
-    async fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), Over> {
-        let weight = subscribe.filters.iter().map(|filter| filter.path.len() + 64).sum();
-        let permit = self.permit(weight).await?;
-        let mut filters = Vec::with_capacity(subscribe.filters.len());
-        for wanted in subscribe.filters {
-            let filter = Filter::parse(&wanted.path)?;
-            let grant = if wanted.qos == QoS::AtMostOnce { Grant::AtMostOnce } else { Grant::AtLeastOnce };
-            if self.guest.user.may(Action::Subscribe, filter.as_str()) {
-                filters.push(Some((filter, grant)));
-            } else {
-                self.shared.denials.note(format_args!("{} may not subscribe to `{filter}`", self.guest.id));
-                filters.push(None);
-            }
-        }
-        let (from, id) = (self.guest.attached.from, PacketId(subscribe.pkid));
-        let (done, handled) = oneshot::channel();
-        self.send(Event::Subscribe { from, filters, id, permit, done })?;
-        // A replay may be long work: a client that subscribes again and again takes turns with all others.
-        handled.await.map_err(|_| Over::Stopped)
-    }
-
-    async fn unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), Over> {
-        let permit = self.permit(unsubscribe.topics.iter().map(|topic| topic.len() + 64).sum()).await?;
-        let filters =
-            unsubscribe.topics.iter().map(|topic| Filter::parse(topic)).collect::<Result<_, _>>()?;
-        let (from, id) = (self.guest.attached.from, PacketId(unsubscribe.pkid));
-        self.send(Event::Unsubscribe { from, filters, id, permit })
-    }
-
-    fn acknowledge(&mut self, ack: Ack) {
-        match ack {
-            Ack::None => {}
-            Ack::Received(id) => self.reply(&Reply::PubAck(id)),
-            Ack::ReceivedOnce(id) => self.reply(&Reply::PubRec(id)),
-        }
-    }
-
-    fn reply(&mut self, reply: &Reply) {
-        self.wire.out.push_reply(reply);
-    }
-
-    /// Waits for the share of memory that a packet needs on its way: fast publishers are held back here.
-    async fn permit(&self, weight: usize) -> Result<OwnedSemaphorePermit, Over> {
-        let share = weight.clamp(MIN_PERMITS, self.shared.budget_bytes) as u32;
-        Arc::clone(&self.shared.budget).acquire_many_owned(share).await.map_err(|_| Over::Stopped)
     }
 
     fn send(&self, event: Event) -> Result<(), Over> {

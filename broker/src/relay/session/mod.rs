@@ -1,43 +1,39 @@
 //! One client's session: what waits to be sent to it, and what it has not acknowledged.
 //!
 //! Shared by the hub, which puts things in, and by the client's connection, which takes them out. It outlives the
-//! connection when the client asked for that (`clean_session = 0`). Never locked across an await.
+//! connection when the client asked for that. Never locked across an await.
+
+mod queue;
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    num::NonZeroU16,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
+use self::queue::Queue;
+pub(super) use self::queue::{Missed, QueueLimits};
 use super::{
-    message::{Delivery, Grant, PacketId},
+    codec::{PacketId, Reply},
+    message::{Delivery, Grant},
     outgoing::Outgoing,
-    packet::Reply,
-    topic::TopicName,
 };
 
 /// Most QoS 1 messages that one client has yet to acknowledge. MQTT 3.1.1 lets the server choose; it hides a round
 /// trip of 60 ms at 1,000 messages a second.
-const WINDOW: usize = 64;
-/// Most topics that a lagging client is remembered to have missed one by one; beyond, all its filters are replayed.
-const MAX_MISSED: usize = 1024;
+pub(super) const WINDOW: usize = 64;
+/// Most publishes of one client that wait for their PUBACK; told to clients of MQTT 5, and kept to by those of 3.1.1
+/// through the limit of what is on its way.
+pub(super) const RECEIVE_MAXIMUM: u16 = 1024;
 /// Most QoS 2 publishes that a client may leave unreleased.
 const MAX_UNRELEASED: usize = 1024;
-
-/// How much may wait for one client.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct QueueLimits {
-    /// Most messages.
-    pub(super) messages: usize,
-    /// Most bytes of topics and payloads.
-    pub(super) bytes: usize,
-}
 
 /// Why the relay ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// Somebody connected with the same client id (MQTT-3.1.4-2).
+    /// Somebody connected with the same client id (MQTT-3.1.4-3, v3: MQTT-3.1.4-2).
     TakenOver,
     /// What the client published could not be stored; it must not believe that it was.
     NotStored,
@@ -48,18 +44,6 @@ pub(super) enum End {
 /// Numbers the connections of one session, so that a late answer does not reach a later connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Attachment(pub(super) u64);
-
-/// What a lagging client did not get.
-#[derive(Debug, Default)]
-pub(super) enum Missed {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// The newest values of these topics.
-    Topics(BTreeSet<TopicName>),
-    /// So much that everything it subscribed to must be sent again.
-    Everything,
-}
 
 /// A client's session.
 #[derive(Debug)]
@@ -74,25 +58,14 @@ struct State {
     attached: Option<Attachment>,
     end: Option<End>,
     replies: VecDeque<Reply>,
-    /// Answers to subscriptions: bounded by what is retained.
-    replay: VecDeque<Queued>,
-    /// What is published just now: bounded by the limits.
-    live: VecDeque<Queued>,
-    live_bytes: usize,
-    /// Orders `replay` and `live` into one sequence.
-    queued: u64,
+    queue: Queue,
     in_flight: VecDeque<InFlight>,
     last_id: u16,
-    missed: Missed,
-    /// Whether the connection was told about `missed` already.
+    /// Whether the connection was told about what the client missed.
     told: bool,
+    /// Publishes of this connection that wait for their PUBACK.
+    unanswered: u16,
     unreleased: BTreeSet<PacketId>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    place: u64,
-    delivery: Delivery,
 }
 
 #[derive(Debug)]
@@ -127,12 +100,13 @@ impl Session {
         self.wake.notified().await;
     }
 
-    /// A connection begins; what it does not know to be received is sent again.
+    /// A connection begins; what it does not know to be received is sent again (MQTT-4.4.0-1).
     pub(super) fn attach(&self, attachment: Attachment) {
         let mut state = self.lock();
         state.attached = Some(attachment);
         state.end = None;
         state.told = false;
+        state.unanswered = 0;
         state.in_flight.iter_mut().for_each(|message| message.sent = false);
         drop(state);
         self.wake.notify_one();
@@ -171,7 +145,7 @@ impl Session {
         if state.attached.is_none() && delivery.grant == Grant::AtMostOnce {
             return 0;
         }
-        let dropped = state.enqueue(delivery, self.limits);
+        let dropped = state.queue.publish(delivery, self.limits);
         drop(state);
         self.wake.notify_one();
         dropped
@@ -182,15 +156,7 @@ impl Session {
         if messages.is_empty() {
             return;
         }
-        let mut state = self.lock();
-        if !state.replay.is_empty() {
-            state.replay.retain(|queued| !replaces(&queued.delivery));
-        }
-        for delivery in messages {
-            let place = state.next_place();
-            state.replay.push_back(Queued { place, delivery });
-        }
-        drop(state);
+        self.lock().queue.replay(messages, replaces);
         self.wake.notify_one();
     }
 
@@ -198,7 +164,7 @@ impl Session {
     pub(super) fn take_missed(&self) -> Missed {
         let mut state = self.lock();
         state.told = false;
-        std::mem::take(&mut state.missed)
+        std::mem::take(&mut state.queue.missed)
     }
 
     /// Moves into `out` what may be sent and fits.
@@ -214,7 +180,15 @@ impl Session {
         }
     }
 
-    /// Notes a QoS 2 publish. `Some(true)` when it is new, `Some(false)` when it was noted before (MQTT-4.3.3-2),
+    /// Notes a QoS 1 publish that will be answered; false when too many wait already.
+    pub(super) fn receive(&self) -> bool {
+        let mut state = self.lock();
+        let has_room = state.unanswered < RECEIVE_MAXIMUM;
+        state.unanswered += u16::from(has_room);
+        has_room
+    }
+
+    /// Notes a QoS 2 publish. `Some(true)` when it is new, `Some(false)` when it was noted before (v3: MQTT-4.3.3-2),
     /// `None` when the client leaves too many unreleased.
     pub(super) fn receive_once(&self, id: PacketId) -> Option<bool> {
         let mut state = self.lock();
@@ -224,9 +198,9 @@ impl Session {
         Some(state.unreleased.insert(id))
     }
 
-    /// The client releases `id`, or its publish failed: the next one with that id is new.
-    pub(super) fn release(&self, id: PacketId) {
-        self.lock().unreleased.remove(&id);
+    /// The client releases `id`, or its publish failed: the next one with that id is new. False when there was none.
+    pub(super) fn release(&self, id: PacketId) -> bool {
+        self.lock().unreleased.remove(&id)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -235,45 +209,11 @@ impl Session {
 }
 
 impl State {
-    fn next_place(&mut self) -> u64 {
-        self.queued += 1;
-        self.queued
-    }
-
-    fn enqueue(&mut self, delivery: Delivery, limits: QueueLimits) -> u64 {
-        let weight = delivery.message.weight();
-        let fits = |state: &Self| {
-            state.live.len() < limits.messages
-                && (state.live.is_empty() || state.live_bytes + weight <= limits.bytes)
-        };
-        let mut dropped = 0;
-        while !fits(self) {
-            dropped += 1;
-            if delivery.message.retain {
-                self.missed.note(delivery.message.topic.clone());
-                return dropped;
-            }
-            self.drop_oldest();
-        }
-        let place = self.next_place();
-        self.live_bytes += weight;
-        self.live.push_back(Queued { place, delivery });
-        dropped
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some(Queued { delivery, .. }) = self.live.pop_front() {
-            self.live_bytes -= delivery.message.weight();
-            if delivery.message.retain {
-                self.missed.note(delivery.message.topic.clone());
-            }
-        }
-    }
-
     fn take(&mut self, out: &mut Outgoing) -> Taken {
         while !out.is_full()
             && let Some(reply) = self.replies.pop_front()
         {
+            self.unanswered = self.unanswered.saturating_sub(u16::from(matches!(reply, Reply::PubAck(..))));
             out.push_reply(&reply);
         }
         if let Some(end) = self.end {
@@ -282,25 +222,42 @@ impl State {
         if !self.replies.is_empty() {
             return Taken::Congested;
         }
-        for message in self.in_flight.iter_mut().filter(|message| !message.sent) {
-            if out.is_full() {
-                return Taken::Congested;
-            }
-            message.sent = true;
-            out.push_publish(&message.delivery, Some(message.id), true);
+        self.take_again(out).unwrap_or_else(|| self.take_queued(out))
+    }
+
+    /// What an earlier connection sent in vain. MQTT-4.4.0-1: it comes first, "using their original Packet
+    /// Identifiers"; in order (MQTT-4.6.0-1), within the window, and only what this client takes.
+    fn take_again(&mut self, out: &mut Outgoing) -> Option<Taken> {
+        if self.in_flight.iter().all(|message| message.sent) {
+            return None;
         }
-        self.take_queued(out)
+        self.in_flight.retain(|message| message.sent || out.takes(&message.delivery));
+        for message in self.in_flight.iter_mut().take(out.terms().window) {
+            if out.is_full() {
+                return Some(Taken::Congested);
+            }
+            if !message.sent {
+                message.sent = true;
+                out.push_publish(&message.delivery, Some(message.id), true);
+            }
+        }
+        // The rest follows as these are acknowledged.
+        self.in_flight.iter().any(|message| !message.sent).then_some(Taken::All)
     }
 
     fn take_queued(&mut self, out: &mut Outgoing) -> Taken {
-        while let Some(next) = self.peek() {
+        while let Some(next) = self.queue.peek() {
             if out.is_full() {
                 return Taken::Congested;
             }
-            if next.grant == Grant::AtLeastOnce && self.in_flight.len() >= WINDOW {
+            if next.message.is_expired() || !out.takes(next) {
+                self.queue.pop();
+                continue;
+            }
+            if next.grant == Grant::AtLeastOnce && self.in_flight.len() >= out.terms().window {
                 return Taken::All;
             }
-            let Some(delivery) = self.pop() else { break };
+            let Some(delivery) = self.queue.pop() else { break };
             if delivery.grant == Grant::AtMostOnce {
                 out.push_publish(&delivery, None, false);
                 continue;
@@ -310,40 +267,18 @@ impl State {
             self.in_flight.push_back(InFlight { id, delivery, sent: true });
         }
         self.give_back_memory();
-        if self.told || matches!(self.missed, Missed::Nothing) {
+        if self.told || matches!(self.queue.missed, Missed::Nothing) {
             return Taken::All;
         }
         self.told = true;
         Taken::Lagged
     }
 
-    fn live_is_next(&self) -> bool {
-        match (self.replay.front(), self.live.front()) {
-            (Some(replay), Some(live)) => live.place < replay.place,
-            (replay, _) => replay.is_none(),
-        }
-    }
-
-    fn peek(&self) -> Option<&Delivery> {
-        let queue = if self.live_is_next() { &self.live } else { &self.replay };
-        queue.front().map(|queued| &queued.delivery)
-    }
-
-    fn pop(&mut self) -> Option<Delivery> {
-        if self.live_is_next() {
-            let delivery = self.live.pop_front()?.delivery;
-            self.live_bytes -= delivery.message.weight();
-            Some(delivery)
-        } else {
-            Some(self.replay.pop_front()?.delivery)
-        }
-    }
-
-    /// An id that is not in flight: they are taken in turn, and the window is far smaller than their number.
+    /// An id that is not in flight (MQTT-2.2.1-4): they are taken in turn, and the window is far smaller than their number.
     fn next_id(&mut self) -> PacketId {
         loop {
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            let id = PacketId(self.last_id);
+            let id = PacketId(NonZeroU16::new(self.last_id).unwrap_or(NonZeroU16::MIN));
             if self.in_flight.iter().all(|message| message.id != id) {
                 return id;
             }
@@ -352,10 +287,7 @@ impl State {
 
     /// Thousands of idle sessions must not each keep the room of their busiest moment.
     fn give_back_memory(&mut self) {
-        self.replay.shrink_to(0);
-        if self.live.capacity() > 16 {
-            self.live.shrink_to(0);
-        }
+        self.queue.give_back_memory();
         if self.replies.is_empty() && self.replies.capacity() > 16 {
             self.replies.shrink_to(0);
         }
@@ -365,22 +297,8 @@ impl State {
     }
 }
 
-impl Missed {
-    fn note(&mut self, topic: TopicName) {
-        match self {
-            Self::Nothing => *self = Self::Topics(BTreeSet::from([topic])),
-            Self::Topics(topics) if topics.len() < MAX_MISSED => {
-                topics.insert(topic);
-            }
-            Self::Topics(_) => *self = Self::Everything,
-            Self::Everything => {}
-        }
-    }
-}
-
 /// A session that the hub and a connection share.
 pub(super) type SharedSession = Arc<Session>;
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

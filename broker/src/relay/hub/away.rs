@@ -1,0 +1,103 @@
+//! Clients go: wills, sessions that are kept for a time, and their end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::{Ack, From, Hub, Origin, Publish};
+use crate::relay::{
+    message::Message,
+    registry::{Away, Client, ClientKey, Presence, Will},
+    router::{Router, RouterError},
+    session::Attachment,
+};
+
+impl<R: Router> Hub<R> {
+    /// Ends what a connection had. Its will is published, soon or later, unless it ended in peace (MQTT-3.1.2-8).
+    pub(super) fn detach(
+        &mut self,
+        from: From,
+        in_peace: bool,
+        expiry_secs: Option<u32>,
+    ) -> Result<(), RouterError> {
+        let From { key, attachment } = from;
+        let Some(client) = self.registry.attached(key, attachment) else { return Ok(()) };
+        client.session.detach();
+        self.stats.connected.subtract_one();
+        client.expiry_secs = expiry_secs.unwrap_or(client.expiry_secs);
+        if in_peace || self.stopping {
+            // MQTT-3.1.2-10: the will "MUST be removed from the stored Session State".
+            client.will = None;
+        }
+        let since = Instant::now();
+        let later = |secs: u32| since + Duration::from_secs(secs.into());
+        let away = Away {
+            since,
+            session_ends: later(client.expiry_secs),
+            will_due: client.will.as_ref().map(|will| later(will.delay_secs)),
+        };
+        client.presence = Presence::Away(away);
+        self.settle(key, since)?;
+        match self.waiting.remove(&key) {
+            Some(next) => self.attach(next),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what is due for clients that are away.
+    pub(super) fn settle_due(&mut self, now: Instant) -> Result<(), RouterError> {
+        while let Some((due, key)) = self.due.first().copied()
+            && due <= now
+        {
+            self.due.remove(&(due, key));
+            self.settle(key, now)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a session. MQTT-3.1.2-8: its will is published at the latest now.
+    pub(super) fn forget(&mut self, key: ClientKey) -> Result<(), RouterError> {
+        let Some(mut client) = self.registry.remove(key) else { return Ok(()) };
+        if let Presence::Away(away) = client.presence {
+            self.due.remove(&(away.next(), key));
+        }
+        for filter in client.filters.keys() {
+            self.subscriptions.remove(filter, key);
+        }
+        match client.will.take() {
+            Some(will) => self.publish(publish_of(key, &client, *will)),
+            None => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, key: ClientKey, now: Instant) -> Result<(), RouterError> {
+        let Some(client) = self.registry.get_mut(key) else { return Ok(()) };
+        let Presence::Away(away) = &mut client.presence else { return Ok(()) };
+        if away.session_ends <= now {
+            debug!(client = %client.id, "session ends");
+            return self.forget(key);
+        }
+        let will = if away.will_due.is_some_and(|due| due <= now) {
+            away.will_due = None;
+            client.will.take()
+        } else {
+            None
+        };
+        self.due.insert((away.next(), key));
+        let Some(will) = will else { return Ok(()) };
+        let publish = publish_of(key, client, *will);
+        self.publish(publish)
+    }
+}
+
+fn publish_of(key: ClientKey, client: &Client, will: Will) -> Publish {
+    let expires = will.expiry_secs.map(|secs| Instant::now() + Duration::from_secs(secs.into()));
+    let origin = Origin {
+        from: From { key, attachment: Attachment::default() },
+        session: Arc::clone(&client.session),
+        ack: Ack::None,
+    };
+    let message = Arc::new(Message { expires, ..will.message });
+    Publish { message, user: Arc::clone(&client.user), origin, permit: None }
+}
