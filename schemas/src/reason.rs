@@ -60,6 +60,10 @@ reasons! {
     SpecTooNew = "spec-too-new", "update the worker of this node first";
     /// A field marked as critical is unknown to this node.
     UnknownCritical = "unknown-critical-field", "update the worker of this node first";
+    /// The root documents on the bus begin after those that this node can verify.
+    RootGap = "root-gap", "the node missed too many changes of the keys: copy root.cbor of the publisher's home to it";
+    /// Another root document of a version that was accepted already.
+    RootFork = "root-fork", "somebody else signs root documents for this fleet: compare the fingerprint in `publisher keys list` with the node's";
     /// Its time to be accepted is over.
     Expired = "expired", "announce it again";
     /// An older document than one that was already accepted here.
@@ -129,6 +133,7 @@ impl Reason {
                 | Self::WrongFleet
                 | Self::WrongTopic
                 | Self::WrongRelease
+                | Self::RootFork
                 | Self::Replayed
                 | Self::DigestMismatch
                 | Self::BelowFloor

@@ -139,6 +139,16 @@ impl KeySet {
         let keys: BTreeSet<_> = keys.into_iter().collect();
         Self { keys: keys.into_iter().collect(), threshold: threshold.max(1) }
     }
+
+    /// The keys, each once.
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    /// How many of them must have signed.
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
 }
 
 /// A secret key; its bytes are wiped when it is dropped.
@@ -220,11 +230,32 @@ impl<T: Document> Signed<T> {
 
     /// Signs `document` with all of `keys`.
     pub fn seal(document: &T, keys: &[SecretKey]) -> Self {
-        let p = codec::encode(document);
-        let message = signed_bytes(T::TYPE, &p);
-        let sign = |key: &SecretKey| (key.public().id(), Signature(key.0.sign(&message).to_bytes()));
-        let s = keys.iter().map(sign).collect();
-        Self { envelope: Envelope { p: serde_bytes::ByteBuf::from(p), s }, kind: PhantomData }
+        let p = serde_bytes::ByteBuf::from(codec::encode(document));
+        let mut signed = Self { envelope: Envelope { p, s: Vec::new() }, kind: PhantomData };
+        signed.sign(keys);
+        signed
+    }
+
+    /// Adds the signatures of `keys` under the same bytes: the document and its digest stay what they are. A key that
+    /// signed before signs anew.
+    pub fn sign(&mut self, keys: &[SecretKey]) {
+        let message = signed_bytes(T::TYPE, &self.envelope.p);
+        for key in keys {
+            let id = key.public().id();
+            self.envelope.s.retain(|(signer, _)| *signer != id);
+            self.envelope.s.push((id, Signature(key.0.sign(&message).to_bytes())));
+        }
+    }
+
+    /// Forgets the signatures of all keys but those of `keep`: the room of an envelope is bounded.
+    pub fn retain_signatures(&mut self, keep: impl Fn(KeyId) -> bool) {
+        self.envelope.s.retain(|(signer, _)| keep(*signer));
+    }
+
+    /// Which of `keys` have signed: what they signed is checked.
+    pub fn signers<'a>(&self, keys: &'a KeySet) -> Vec<&'a PublicKey> {
+        let has_signed = |key: &&PublicKey| self.check_signatures(&KeySet::new([**key], 1)).is_ok();
+        keys.keys.iter().filter(has_signed).collect()
     }
 
     /// Reads an envelope; what is in it stays closed until it is verified.

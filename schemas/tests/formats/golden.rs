@@ -7,16 +7,17 @@ use schemas::{
     manifest::Manifest,
     record::Record,
     report::Report,
-    root::{Root, Trust},
+    root::{Root, RootChain, Trust},
     seal::Signed,
 };
 
-use crate::sample::{announcement, key, manifest, record, report, root, trust};
+use crate::sample::{announcement, chain, key, manifest, record, report, root, trust};
 
 /// The bytes that this version writes, by the name of their golden file.
 fn written() -> BTreeMap<&'static str, Vec<u8>> {
     BTreeMap::from([
         ("announcement", announcement().to_bytes()),
+        ("chain", chain().to_bytes()),
         ("manifest", manifest().encode()),
         ("record", Signed::seal(&record(), &[key(3)]).to_bytes()),
         ("report", Signed::seal(&report(), &[key(9)]).to_bytes()),
@@ -53,6 +54,8 @@ fn every_released_version_is_read() {
     let read = Signed::<Report>::from_bytes(&v1["report"]).unwrap();
     assert_eq!(read.verify_by(&key(9).public(), trust().fleet()).unwrap().into_inner(), report());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());
+    let read = RootChain::from_bytes(&v1["chain"]).unwrap();
+    assert_eq!((read.last(), trust().follow(&read).unwrap()), (1, None));
 }
 
 fn golden(version: &str) -> BTreeMap<String, Vec<u8>> {

@@ -11,7 +11,7 @@ use schemas::{
     record::{Record, RecordStatus},
     release::{Check, Expect, Hook, Part, PartKind, Probe, Proof, Provenance, Release, Run, Trial},
     report::{AppReport, Installed, Outcome, Refusal, Report, Target, Verdict},
-    root::{Role, RoleKeys, Root, Trust},
+    root::{Role, RoleKeys, Root, RootChain, Trust},
     seal::{Head, SecretKey, Signed},
     status::Phase,
     time::UnixTime,
@@ -42,6 +42,10 @@ pub(crate) fn root() -> Root {
 
 pub(crate) fn trust() -> Trust {
     Trust::first(&Signed::seal(&root(), &[key(1)])).unwrap()
+}
+
+pub(crate) fn chain() -> RootChain {
+    RootChain::new(1, vec![Signed::seal(&root(), &[key(1)])])
 }
 
 pub(crate) fn manifest() -> Manifest {
