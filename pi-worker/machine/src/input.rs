@@ -26,6 +26,21 @@ pub enum Input {
     Exited(Fault),
     /// Whether the bus can be reached.
     Bus(Bus),
+    /// Which keys count; given at the start and when that changes.
+    Keys(Keys),
+}
+
+/// The keys that count now, as far as a machine is concerned: the root document that lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// The version of that root document.
+    pub root: u64,
+    /// From then on nothing new is begun under it.
+    pub expires: UnixTime,
+    /// The newest root with which the numbers of orders begin anew; 0 for none.
+    pub orders_reset: u64,
+    /// The newest root with which the floor of releases is forgotten; 0 for none.
+    pub floor_reset: u64,
 }
 
 /// What an effect gave beside having ended well.

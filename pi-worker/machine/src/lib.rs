@@ -9,6 +9,7 @@ mod handover;
 mod input;
 mod journal;
 mod keeper;
+mod keys;
 mod machine;
 mod offers;
 mod outbox;
@@ -27,7 +28,7 @@ mod testing;
 
 pub use effect::{Effect, Refused};
 pub use guard::{Guarded, guard};
-pub use input::{Bus, Fault, Health, Input, Now, Yield};
+pub use input::{Bus, Fault, Health, Input, Keys, Now, Yield};
 pub use machine::{Machine, Setup};
 pub use saved::{Saved, Seen, Slot, Spent, Step};
 pub use view::Latest;

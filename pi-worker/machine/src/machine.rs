@@ -9,7 +9,7 @@ use schemas::{
 
 use crate::{
     effect::Effect,
-    input::{Bus, Fault, Health, Input, Now, Yield},
+    input::{Bus, Fault, Health, Input, Keys, Now, Yield},
     journal::Journal,
     keeper::Keeper,
     offers::Offer,
@@ -46,6 +46,8 @@ pub struct Machine {
     /// When the orders must be looked at again.
     pub(crate) wake_ms: Option<u64>,
     pub(crate) bus: Option<Bus>,
+    /// Which keys count, once that was told.
+    pub(crate) keys: Option<Keys>,
     pub(crate) watched: Option<Watched>,
     /// Slots are to be removed, but for this and those that the journal needs.
     pub(crate) tidy: Option<Digest>,
@@ -70,6 +72,7 @@ impl Machine {
             Input::Health(health) => self.health(health, now),
             Input::Exited(fault) => self.exited(fault, now),
             Input::Bus(bus) => self.bus = Some(bus),
+            Input::Keys(keys) => self.renew(keys),
         }
         self.settle(now);
     }
@@ -120,6 +123,7 @@ impl Machine {
             offers: BTreeMap::new(),
             wake_ms: None,
             bus: None,
+            keys: None,
             watched: None,
             tidy: None,
             #[cfg(test)]

@@ -14,7 +14,7 @@ use schemas::{
 
 use crate::{
     effect::{Effect, Refused},
-    input::Now,
+    input::{Keys, Now},
     machine::{Machine, Setup},
     outcome::{Failure, Subject},
     retry::place_ms,
@@ -162,18 +162,18 @@ impl Machine {
     fn judge(&mut self, offer: &mut Offer, now: Now) -> Judgement {
         let saved = self.journal.saved();
         let accepted = offer.subject.revision == saved.obeyed;
-        let expired = !accepted && now.wall > offer.expires.plus_secs(schemas::order::CLOCK_SLACK_SECS);
+        let expired = if accepted { None } else { self.expiry(offer, now) };
         match offer.state {
             OrderState::Paused => Judgement::Nothing,
-            OrderState::Active if expired => Judgement::Refuse(expiry(offer)),
+            OrderState::Active if let Some(expired) = expired => Judgement::Refuse(expired),
             OrderState::Active => judge_active(saved, offer, accepted, now),
             OrderState::Withdrawn { revert } => {
                 let revision = offer.subject.revision;
                 let runs = saved.current.as_ref().is_some_and(|slot| slot.release == offer.subject.release);
-                let judgement = match revert && runs {
-                    true if expired => Judgement::Refuse(expiry(offer)),
-                    true => judge_revert(saved, offer),
-                    false => Judgement::Choose(Choice::Withdrawn(revision)),
+                let judgement = match (revert && runs, expired) {
+                    (true, Some(expired)) => Judgement::Refuse(expired),
+                    (true, None) => judge_revert(saved, offer),
+                    (false, _) => Judgement::Choose(Choice::Withdrawn(revision)),
                 };
                 if !accepted {
                     self.journal.note(|saved| saved.obeyed = saved.obeyed.max(revision));
@@ -181,6 +181,22 @@ impl Machine {
                 judgement
             }
         }
+    }
+
+    /// Why it is too late to begin with an order: its own time is over, or that of the keys that signed it.
+    fn expiry(&self, offer: &Offer, now: Now) -> Option<Failure> {
+        let is_over = |end: UnixTime| now.wall > end.plus_secs(schemas::order::CLOCK_SLACK_SECS);
+        let revision = offer.subject.revision;
+        let text = match self.keys {
+            _ if is_over(offer.expires) => format!("order {revision} expired at {}", offer.expires),
+            Some(Keys { root, expires, .. }) if is_over(expires) => {
+                format!(
+                    "root document {root}, which lists the keys of order {revision}, expired at {expires}"
+                )
+            }
+            _ => return None,
+        };
+        Some(Failure::new(Reason::Expired, text))
     }
 
     fn replace_offer(&mut self, group: GroupId, offer: Option<Offer>) -> Option<Offer> {
@@ -300,10 +316,6 @@ fn judge_revert(saved: &Saved, offer: &Offer) -> Judgement {
 fn below_floor(slot: &Slot, floor: Counter) -> Failure {
     let text = format!("release {} has counter {}, the floor is {floor}", slot.version, slot.counter);
     Failure::new(Reason::BelowFloor, text)
-}
-
-fn expiry(offer: &Offer) -> Failure {
-    Failure::new(Reason::Expired, format!("order {} expired at {}", offer.subject.revision, offer.expires))
 }
 
 #[cfg(test)]

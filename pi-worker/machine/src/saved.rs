@@ -36,6 +36,12 @@ pub struct Saved {
     pub stores: u32,
     /// The boot in which the guard has counted a try already.
     pub guarded: Option<String>,
+    /// The last root with which the numbers of orders began anew.
+    #[serde(default)]
+    pub orders_reset: u64,
+    /// The last root with which the floor was forgotten.
+    #[serde(default)]
+    pub floor_reset: u64,
 }
 
 /// The highest order seen on a group's topic.
@@ -133,6 +139,8 @@ impl Saved {
             outcomes: Vec::new(),
             stores: 0,
             guarded: None,
+            orders_reset: 0,
+            floor_reset: 0,
         }
     }
 
