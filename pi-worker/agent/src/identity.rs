@@ -1,4 +1,4 @@
-//! Who the node is and whom it believes: its files, and the newest record about it.
+//! Who the node is: its files, and the newest record about it.
 
 use std::{
     collections::BTreeSet,
@@ -12,12 +12,12 @@ use schemas::{
     id::{Digest, FleetId, GroupId, NodeId, PublicKey, Seq},
     reason::Reason,
     record::{Record, RecordStatus},
-    root::{Root, RootError, Trust},
+    root::{Role, Root, RootError, Trust},
     seal::{SealError, SecretKey, Signed, Verified},
 };
 use tracing::warn;
 
-use crate::{chain::chain, durable::read_at_most, settings::Settings};
+use crate::{chain::chain, durable::read_at_most, memory::Memory, roots::Roots, settings::Settings};
 
 /// Longest key and password file.
 const MAX_SECRET_BYTES: usize = 1024;
@@ -26,10 +26,12 @@ const MAX_SECRET_BYTES: usize = 1024;
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
     pub(crate) fleet: FleetId,
-    pub(crate) trust: Trust,
+    pub(crate) roots: Roots,
     pub(crate) key: SecretKey,
     pub(crate) credentials: Credentials,
     record: Verified<Record>,
+    /// The version of the root in whose time the record was accepted.
+    record_root: u64,
 }
 
 /// Why the node cannot say who it is.
@@ -109,28 +111,35 @@ impl RecordError {
 }
 
 impl Identity {
-    /// Reads the files that the settings name; `remembered` is the newest record that came over the bus.
+    /// Reads the files that the settings name; `memory` has the roots and the record that came over the bus.
     ///
     /// # Errors
     /// When a file is missing, is not believed, or does not fit the others.
-    pub(crate) fn open(settings: &Settings, remembered: Option<&[u8]>) -> Result<Self, IdentityError> {
-        let trust = open_root(&settings.root, &settings.fleet)?;
+    pub(crate) fn open(settings: &Settings, memory: &Memory) -> Result<Self, IdentityError> {
+        let first = open_root(&settings.root, &settings.fleet)?;
+        let roots = Roots::new(first, &memory.roots);
         let key = open_key(&settings.key)?;
-        let record = open_record(settings, &trust, key.public())?;
+        let (record, record_root) = open_record(settings, &roots, key.public())?;
         let mut identity = Self {
             node: settings.node.clone(),
             fleet: settings.fleet.clone(),
             credentials: Credentials::new(settings.node.as_str(), open_password(&settings.password)?),
-            trust,
+            roots,
             key,
             record,
+            record_root,
         };
-        if let Some(bytes) = remembered
-            && let Err(error) = identity.accept_record(bytes)
+        if let Some(bytes) = &memory.record
+            && let Err(error) = identity.remember_record(bytes)
         {
             warn!(error = %chain(&error), "Remembered record is ignored, the one of the file counts");
         }
         Ok(identity)
+    }
+
+    /// The keys that count.
+    pub(crate) fn trust(&self) -> &Trust {
+        self.roots.current()
     }
 
     /// The groups whose orders the node obeys; none once it was retired.
@@ -151,25 +160,37 @@ impl Identity {
     /// # Errors
     /// When it is not believed, or is older than the one that counts.
     pub(crate) fn accept_record(&mut self, bytes: &[u8]) -> Result<bool, RecordError> {
-        let record = Signed::<Record>::from_bytes(bytes)?.verify(&self.trust)?;
+        let record = Signed::<Record>::from_bytes(bytes)?.verify(self.trust())?;
+        self.take_record(record, self.trust().version())
+    }
+
+    /// Takes over a record that was accepted before the worker started: by the keys that counted then.
+    fn remember_record(&mut self, bytes: &[u8]) -> Result<bool, RecordError> {
+        let (record, root) = self.roots.verify(&Signed::from_bytes(bytes)?)?;
+        self.take_record(record, root)
+    }
+
+    fn take_record(&mut self, record: Verified<Record>, root: u64) -> Result<bool, RecordError> {
         if record.node != self.node {
             return Err(RecordError::WrongNode(record.node.clone()));
         }
         let (have, got) = (self.record.seq, record.seq);
-        if got < have {
+        // A stolen key may have used up the numbers.
+        let begins_anew = self.record_root < self.roots.reset_of(Role::Ops) && root > self.record_root;
+        if record.digest() == self.record.digest() {
+            self.record_root = self.record_root.max(root);
+            return Ok(false);
+        }
+        if got < have && !begins_anew {
             return Err(RecordError::Older { have, got });
         }
-        if got == have {
-            return if record.digest() == self.record.digest() {
-                Ok(false)
-            } else {
-                Err(RecordError::Conflict(got))
-            };
+        if got == have && !begins_anew {
+            return Err(RecordError::Conflict(got));
         }
         if record.key != self.key.public() {
             warn!(record = %got, "Fleet expects another key of this node and will not believe its reports");
         }
-        self.record = record;
+        (self.record, self.record_root) = (record, root);
         Ok(true)
     }
 }
@@ -185,17 +206,17 @@ fn open_root(path: &Path, fleet: &FleetId) -> Result<Trust, IdentityError> {
 
 fn open_record(
     settings: &Settings,
-    trust: &Trust,
+    roots: &Roots,
     key: PublicKey,
-) -> Result<Verified<Record>, IdentityError> {
+) -> Result<(Verified<Record>, u64), IdentityError> {
     let path = &settings.record;
     let bytes = read_file("record", path, Signed::<Record>::MAX_BYTES)?;
-    let record = Signed::<Record>::from_bytes(&bytes)
-        .and_then(|signed| signed.verify(trust))
+    let (record, root) = Signed::<Record>::from_bytes(&bytes)
+        .and_then(|signed| roots.verify(&signed))
         .map_err(|error| IdentityError::Record { path: path.clone(), source: Box::new(error) })?;
     same(path, "node", record.node.as_str(), settings.node.as_str())?;
     same(path, "key", &record.key.to_string(), &key.to_string())?;
-    Ok(record)
+    Ok((record, root))
 }
 
 fn open_key(path: &Path) -> Result<SecretKey, IdentityError> {
@@ -245,13 +266,15 @@ fn same(path: &Path, what: &'static str, found: &str, expected: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use schemas::root::RootChain;
+
     use super::*;
-    use crate::testing::Home;
+    use crate::testing::{self, Home};
 
     #[test]
     fn the_files_of_node_add_make_an_identity() {
         let home = Home::new();
-        let identity = Identity::open(&home.settings(), None).unwrap();
+        let identity = Identity::open(&home.settings(), &Memory::default()).unwrap();
         assert_eq!(identity.groups(), ["all".parse().unwrap(), "canary".parse().unwrap()].into());
         assert_eq!(identity.credentials.user, "pi-1");
     }
@@ -259,7 +282,7 @@ mod tests {
     #[test]
     fn a_newer_record_changes_the_groups_and_an_older_one_is_a_replay() {
         let home = Home::new();
-        let mut identity = Identity::open(&home.settings(), None).unwrap();
+        let mut identity = Identity::open(&home.settings(), &Memory::default()).unwrap();
         let newer = home.record(2, &["kitchen"], RecordStatus::Active);
         assert!(identity.accept_record(&newer).unwrap());
         assert!(!identity.accept_record(&newer).unwrap());
@@ -278,11 +301,29 @@ mod tests {
     #[test]
     fn the_remembered_record_counts_when_it_is_newer() {
         let home = Home::new();
-        let newer = home.record(2, &["kitchen"], RecordStatus::Active);
-        let identity = Identity::open(&home.settings(), Some(&newer)).unwrap();
+        let with = |record: &[u8]| {
+            let mut memory = Memory::default();
+            memory.record = Some(record.to_vec().into());
+            memory
+        };
+        let newer = with(&home.record(2, &["kitchen"], RecordStatus::Active));
+        let identity = Identity::open(&home.settings(), &newer).unwrap();
         assert_eq!(identity.record().seq, Seq(2));
-        let identity = Identity::open(&home.settings(), Some(b"junk")).unwrap();
+        let identity = Identity::open(&home.settings(), &with(b"junk")).unwrap();
         assert_eq!(identity.record().seq, Seq(1));
+    }
+
+    #[test]
+    fn the_numbers_of_records_begin_anew_with_a_root_that_says_so() {
+        let home = Home::new();
+        let mut identity = Identity::open(&home.settings(), &Memory::default()).unwrap();
+        assert!(identity.accept_record(&home.record(u64::MAX, &["stolen"], RecordStatus::Active)).unwrap());
+        let chain = RootChain::new(1, testing::roots(2, &[(2, Role::Ops)]));
+        assert!(identity.roots.follow(&chain).unwrap());
+        let by_new_key = |seq| home.record_by(&testing::root_key(2), seq, &["kitchen"]);
+        assert!(identity.accept_record(&by_new_key(2)).unwrap());
+        assert_eq!(identity.accept_record(&by_new_key(1)).unwrap_err().reason(), Reason::Replayed);
+        assert_eq!(identity.groups(), ["kitchen".parse().unwrap()].into());
     }
 
     #[test]
@@ -300,7 +341,8 @@ mod tests {
             let home = Home::new();
             let mut settings = home.settings();
             spoil(&home, &mut settings);
-            let error = Identity::open(&settings, None).err().expect("spoilt files are refused");
+            let error =
+                Identity::open(&settings, &Memory::default()).err().expect("spoilt files are refused");
             assert!(error.to_string().contains(expected), "{error}");
         }
     }

@@ -4,6 +4,7 @@ use schemas::{
     announcement::{Announced, Announcement},
     id::AppId,
     reason::Reason,
+    root::{RootChain, RootError},
     topic::{Kind, NodeTopic, Topic},
 };
 
@@ -16,6 +17,8 @@ pub(crate) enum Inbound {
     Announced(AppId, Box<Announced>),
     /// A newer record of this node, already taken over.
     Record,
+    /// Newer root documents, already followed; and why not to their end, if so.
+    Keys(Option<Refused>),
     /// Nothing for this node, or nothing new.
     Nothing,
 }
@@ -38,10 +41,11 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
     match &topic.kind {
         Kind::Release(group, app) if identity.groups().contains(group) => {
             let announced = Announcement::from_bytes(payload)
-                .and_then(|announcement| announcement.verify(&identity.trust, group, app))
+                .and_then(|announcement| announcement.verify(identity.trust(), group, app))
                 .map_err(|error| Refused { reason: error.reason(), text: chain(&error) })?;
             Ok(Inbound::Announced(app.clone(), Box::new(announced)))
         }
+        Kind::Trust => follow(identity, payload),
         Kind::Node(node, NodeTopic::Record) if *node == identity.node => {
             let newer = identity
                 .accept_record(payload)
@@ -49,6 +53,20 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
             Ok(if newer { Inbound::Record } else { Inbound::Nothing })
         }
         _ => Ok(Inbound::Nothing),
+    }
+}
+
+/// Follows the root documents of a chain as far as they verify.
+fn follow(identity: &mut Identity, payload: &[u8]) -> Result<Inbound, Refused> {
+    let refused = |error: RootError| Refused { reason: error.reason(), text: chain(&error) };
+    let chain = RootChain::from_bytes(payload).map_err(refused)?;
+    let before = identity.trust().version();
+    let followed = identity.roots.follow(&chain).map_err(refused);
+    match followed {
+        Err(refused) if identity.trust().version() > before => Ok(Inbound::Keys(Some(refused))),
+        Err(refused) => Err(refused),
+        Ok(true) => Ok(Inbound::Keys(None)),
+        Ok(false) => Ok(Inbound::Nothing),
     }
 }
 
@@ -60,7 +78,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::testing::{self, Home};
+    use crate::{
+        memory::Memory,
+        testing::{self, Home},
+    };
 
     #[test]
     fn an_announcement_for_a_group_of_the_node_is_verified() {
@@ -117,7 +138,7 @@ mod tests {
 
     fn identity() -> (Home, Identity) {
         let home = Home::new();
-        let identity = Identity::open(&home.settings(), None).unwrap();
+        let identity = Identity::open(&home.settings(), &Memory::default()).unwrap();
         (home, identity)
     }
 

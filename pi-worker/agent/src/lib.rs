@@ -19,6 +19,7 @@ mod memory;
 mod mirror;
 mod refusals;
 mod report;
+mod roots;
 mod runtime;
 mod settings;
 pub mod status_file;

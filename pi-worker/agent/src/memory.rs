@@ -1,8 +1,8 @@
-//! What a node remembers about itself over restarts: how often it started, the newest time it was told, its record.
+//! What a node remembers over restarts: how often it started, the newest time it was told, its record, whose keys count.
 
 use std::path::PathBuf;
 
-use schemas::time::UnixTime;
+use schemas::{root::Root, seal::Signed, time::UnixTime};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use tracing::warn;
@@ -26,11 +26,14 @@ pub(crate) struct Memory {
     pub(crate) floor: UnixTime,
     /// The envelope of the newest record that came over the bus.
     pub(crate) record: Option<ByteBuf>,
+    /// The root documents that followed the one of the file.
+    #[serde(default)]
+    pub(crate) roots: Vec<Signed<Root>>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { spec: SPEC, boot: 0, floor: UnixTime(0), record: None }
+        Self { spec: SPEC, boot: 0, floor: UnixTime(0), record: None, roots: Vec::new() }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn new() -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write("root.cbor", &root().to_bytes());
+        home.write("root.cbor", &roots(1, &[])[0].to_bytes());
         home.write("record.cbor", &home.record(1, &["all", "canary"], RecordStatus::Active));
         home.write("node.key", format!("{}\n", Digest([2; 32])).as_bytes());
         home.write("password", b"correct horse\n");
@@ -60,17 +60,26 @@ impl Home {
 
     #[expect(clippy::unused_self, reason = "a home is what has records")]
     pub(crate) fn record(&self, seq: u64, groups: &[&str], status: RecordStatus) -> Vec<u8> {
-        let record = Record {
-            head: head(),
-            node: "pi-1".parse().unwrap(),
-            seq: Seq(seq),
-            key: node_key().public(),
-            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
-            labels: BTreeMap::new(),
-            status,
-        };
-        Signed::seal(&record, &[fleet_key()]).to_bytes()
+        record(&fleet_key(), seq, groups, status)
     }
+
+    #[expect(clippy::unused_self, reason = "a home is what has records")]
+    pub(crate) fn record_by(&self, key: &SecretKey, seq: u64, groups: &[&str]) -> Vec<u8> {
+        record(key, seq, groups, RecordStatus::Active)
+    }
+}
+
+fn record(key: &SecretKey, seq: u64, groups: &[&str], status: RecordStatus) -> Vec<u8> {
+    let record = Record {
+        head: head(),
+        node: "pi-1".parse().unwrap(),
+        seq: Seq(seq),
+        key: node_key().public(),
+        groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+        labels: BTreeMap::new(),
+        status,
+    };
+    Signed::seal(&record, std::slice::from_ref(key)).to_bytes()
 }
 
 pub(crate) fn fleet_key() -> SecretKey {
@@ -130,8 +139,19 @@ pub(crate) fn announcement(group: &str, app: &str, revision: u64) -> Announcemen
 }
 
 pub(crate) fn announcement_of(release: &Release, group: &str, app: &str, revision: u64) -> Announcement {
-    let release = Signed::seal(release, &[fleet_key()]);
-    let order = Signed::seal(&order(group, app, revision, release.digest()), &[fleet_key()]);
+    announcement_by(&fleet_key(), release, group, app, revision)
+}
+
+pub(crate) fn announcement_by(
+    key: &SecretKey,
+    release: &Release,
+    group: &str,
+    app: &str,
+    revision: u64,
+) -> Announcement {
+    let keys = std::slice::from_ref(key);
+    let release = Signed::seal(release, keys);
+    let order = Signed::seal(&order(group, app, revision, release.digest()), keys);
     Announcement { order, release }
 }
 
@@ -159,16 +179,30 @@ fn head() -> Head {
     Head::new(fleet(), UnixTime(1_800_000_000))
 }
 
-fn root() -> Signed<Root> {
-    let key = fleet_key().public();
+/// Roots 1 to `last`: the first lists the fleet's key, each later one another key. `resets` says which root forgets what.
+pub(crate) fn roots(last: u64, resets: &[(u64, Role)]) -> Vec<Signed<Root>> {
+    let of = |version: u64| {
+        let reset: Vec<_> = resets.iter().filter(|(at, _)| *at == version).map(|(_, role)| *role).collect();
+        let before = root_key(version.max(2) - 1);
+        Signed::seal(&root(version, &root_key(version), &reset), &[before, root_key(version)])
+    };
+    (1..=last).map(of).collect()
+}
+
+/// The key that root `version` lists.
+pub(crate) fn root_key(version: u64) -> SecretKey {
+    if version == 1 { fleet_key() } else { SecretKey::from_seed(&[100 + version as u8; 32]) }
+}
+
+pub(crate) fn root(version: u64, key: &SecretKey, reset: &[Role]) -> Root {
+    let key = key.public();
     let keys = RoleKeys { keys: vec![key.id()], threshold: 1 };
-    let root = Root {
+    Root {
         head: head(),
-        version: 1,
+        version,
         keys: vec![key],
         roles: Role::ALL.map(|role| (role, keys.clone())).into(),
-        reset: Vec::new(),
+        reset: reset.to_vec(),
         expires: UnixTime(4_000_000_000),
-    };
-    Signed::seal(&root, &[fleet_key()])
+    }
 }

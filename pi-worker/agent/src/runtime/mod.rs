@@ -119,7 +119,7 @@ fn open<I: Installer>(
     events: mpsc::UnboundedSender<Event>,
 ) -> Result<(Node<I>, bus::Events), RunError> {
     let (memory, keeper) = Memory::open(settings.memory_file(), clock::system().0).map_err(RunError::Data)?;
-    let identity = Identity::open(&settings, memory.record.as_deref().map(Vec::as_slice))?;
+    let identity = Identity::open(&settings, &memory)?;
     let clock = Clock::start(memory.floor.max(identity.record().head.issued_at));
     // Reading needs no credentials, so they are not shown to the store.
     let store = Store::open(settings.store.clone(), None).map_err(RunError::Store)?;
@@ -131,7 +131,6 @@ fn open<I: Installer>(
         node: identity.node.clone(),
         key: identity.key.clone(),
         boot: memory.boot,
-        root_version: identity.trust.version(),
         started_at: clock.now().wall,
         hardware: facts::hardware(),
     };

@@ -28,7 +28,7 @@ use crate::{
     facts::{self, Facts},
     fault,
     identity::Identity,
-    inbound::{self, Inbound},
+    inbound::{self, Inbound, Refused},
     installer::{Installer, Notice},
     journal::JournalError,
     keeper::Keeper,
@@ -91,8 +91,7 @@ impl<I: Installer> Node<I> {
                 Err(error) => error!(%app, error = %chain(&error), "App cannot be opened"),
             }
         }
-        let record = speaker::topic(&self.identity.fleet, &self.identity.node, NodeTopic::Record);
-        self.bus.subscribe([Filter::from(&record)]);
+        self.follow_own();
         self.follow_groups();
         self.say(Urgency::Verdict);
         self.do_what_is_due();
@@ -176,6 +175,7 @@ impl<I: Installer> Node<I> {
         match inbound::read(&mut self.identity, &message.topic, &message.payload) {
             Ok(Inbound::Announced(app, announced)) => self.on_announced(&message.topic, &app, announced),
             Ok(Inbound::Record) => self.on_record(&message.payload),
+            Ok(Inbound::Keys(refused)) => self.on_keys(&message.topic, refused),
             Ok(Inbound::Nothing) => {}
             Err(refused) => self.refuse(&message.topic, refused.reason, &refused.text),
         }
@@ -202,6 +202,24 @@ impl<I: Installer> Node<I> {
         self.say(Urgency::Change);
     }
 
+    /// Goes by the new keys, and asks again for everything that was signed by the old ones or refused for their sake.
+    fn on_keys(&mut self, topic: &Topic, refused: Option<Refused>) {
+        let keys = self.identity.roots.keys();
+        info!(root = keys.root, expires = %keys.expires, "Keys of the fleet changed");
+        self.memory.roots = self.identity.roots.followed().cloned().collect();
+        self.keeper.keep(self.memory.clone());
+        if let Some(refused) = refused {
+            self.refuse(topic, refused.reason, &refused.text);
+        }
+        let apps: Vec<_> = self.state.apps.keys().cloned().collect();
+        for app in apps {
+            self.feed(&app, Input::Keys(keys), Urgency::Change);
+        }
+        self.follow_own();
+        self.bus.subscribe(self.state.groups.iter().map(|group| self.releases(group)));
+        self.say(Urgency::Change);
+    }
+
     fn on_done(&mut self, app: &AppId, outcome: Result<Yield, Fault>) {
         if !self.state.apps.get_mut(app).is_some_and(App::land) {
             return;
@@ -216,16 +234,27 @@ impl<I: Installer> Node<I> {
 
     /// Remembers the newest signed time: the clock is never before it.
     fn has_seen(&mut self, issued_at: UnixTime) {
-        if self.clock.raise(issued_at, self.identity.trust.expires()) {
+        if self.clock.raise(issued_at, self.identity.trust().expires()) {
             self.memory.floor = issued_at;
             self.keeper.keep(self.memory.clone());
         }
     }
 
+    /// Subscribes to whose keys count and to what is said about this node: keys first, since they prove the rest.
+    fn follow_own(&self) {
+        let fleet = &self.identity.fleet;
+        let record = speaker::topic(fleet, &self.identity.node, NodeTopic::Record);
+        self.bus.subscribe([Filter::from(&Kind::Trust.of(fleet)), Filter::from(&record)]);
+    }
+
+    fn releases(&self, group: &GroupId) -> Filter {
+        Filter::releases(&self.identity.fleet, group)
+    }
+
     /// Subscribes to the releases of the node's groups, and to no others.
     fn follow_groups(&mut self) {
         let groups = self.identity.groups();
-        let filter = |group: &GroupId| Filter::releases(&self.identity.fleet, group);
+        let filter = |group: &GroupId| self.releases(group);
         self.bus.unsubscribe(self.state.groups.difference(&groups).map(filter));
         self.bus.subscribe(groups.difference(&self.state.groups).map(filter));
         self.state.groups = groups;
@@ -257,6 +286,7 @@ impl<I: Installer> Node<I> {
             boot: facts::boot_id(),
         };
         let mut opened = App::open(setup, &self.settings.app_dirs(app), installer.active(app), now)?;
+        opened.feed(Input::Keys(self.identity.roots.keys()), now);
         if let Some((reach, _)) = self.state.reach {
             opened.feed(Input::Bus(reach), now);
         }
@@ -352,6 +382,7 @@ impl<I: Installer> Node<I> {
         let apps = self.state.apps.values().map(|app| (app.machine().report(), app.machine().latest()));
         self.speaker.speak(&View {
             now: self.clock.now().wall,
+            root_version: self.identity.trust().version(),
             clock_unset: clock::is_unset(),
             groups: self.state.groups.clone(),
             apps: apps.collect(),

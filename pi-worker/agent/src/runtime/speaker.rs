@@ -39,7 +39,6 @@ pub(super) struct Voice {
     pub(super) node: NodeId,
     pub(super) key: SecretKey,
     pub(super) boot: u64,
-    pub(super) root_version: u64,
     pub(super) started_at: UnixTime,
     pub(super) hardware: Hardware,
 }
@@ -47,6 +46,8 @@ pub(super) struct Voice {
 /// What there is to say.
 pub(super) struct View<'a> {
     pub(super) now: UnixTime,
+    /// The root whose keys count.
+    pub(super) root_version: u64,
     pub(super) clock_unset: bool,
     pub(super) groups: BTreeSet<GroupId>,
     pub(super) apps: Vec<(AppReport, Latest)>,
@@ -126,7 +127,7 @@ impl Speaker {
             node: self.voice.node.clone(),
             boot: self.voice.boot,
             seq: Seq(0),
-            root_version: self.voice.root_version,
+            root_version: view.root_version,
             clock_unset: view.clock_unset,
             apps: view.apps.iter().map(|(report, _)| report.clone()).collect(),
             refusals: view.refusals.to_vec(),

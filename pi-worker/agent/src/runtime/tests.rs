@@ -14,7 +14,9 @@ use schemas::{
     manifest::{Entry, Manifest, Node as Path},
     reason::Reason,
     record::RecordStatus,
+    release::Release,
     report::{Report, Verdict},
+    root::RootChain,
     seal::Signed,
     status::Phase,
     topic::Filter,
@@ -156,6 +158,26 @@ async fn a_release_that_ends_at_once_is_rolled_back_with_its_last_words() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn what_the_new_keys_signed_is_taken_when_the_new_root_comes_also_if_that_is_later() {
+    let Some(mut world) = World::new().await else { return };
+    let node = world.start();
+    let release = world.release("1.1.0", 7);
+    let announcement = testing::announcement_by(&testing::root_key(3), &release, "all", "web", 7);
+    world.publish("release/all/web", announcement.to_bytes()).await;
+    world.wait_report(|report| !report.refusals.is_empty() && report.root_version == 1).await;
+
+    let chain = RootChain::new(1, testing::roots(3, &[])).to_bytes();
+    world.publish("trust", chain).await;
+    let is_kept =
+        |report: &Report| report.root_version == 3 && report.apps.iter().any(|app| app.installed.is_some());
+    world.wait_report(is_kept).await;
+    node.stop().await;
+    let node = world.start();
+    world.wait_report(|report| report.boot == 2 && is_kept(report)).await;
+    node.stop().await;
+}
+
 /// A broker, a store with one release, and somebody who watches the node.
 struct World {
     broker: Mosquitto,
@@ -232,10 +254,15 @@ impl World {
 
     /// The revision is the release's counter too.
     async fn announce_version(&self, version: &str, group: &str, revision: u64) {
-        let mut release = testing::release("web");
-        (release.version, release.counter.0, release.parts) = (version.into(), revision, self.parts());
+        let release = self.release(version, revision);
         let announcement = testing::announcement_of(&release, group, "web", revision);
         self.publish(&format!("release/{group}/web"), announcement.to_bytes()).await;
+    }
+
+    fn release(&self, version: &str, counter: u64) -> Release {
+        let mut release = testing::release("web");
+        (release.version, release.counter.0, release.parts) = (version.into(), counter, self.parts());
+        release
     }
 
     async fn publish(&self, topic: &str, payload: Vec<u8>) {
