@@ -28,7 +28,10 @@ Examples:
   broker run --open-loopback --data /tmp/bus            try it out on this machine, without users
   broker run --config /etc/deploybus/broker.toml        serve a fleet
   broker run --config broker.toml --mqtt 0.0.0.0:1884   … on another port
+  broker run --config broker.toml --mqtt off --mqtts 0.0.0.0:8883 --wss 0.0.0.0:8443
   broker run --config broker.toml --bus mqtt://10.0.0.5 only the store; another MQTT broker is the bus
+
+SIGHUP reads certificates and users again.
 
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings.";
 
@@ -52,9 +55,18 @@ struct Run {
     /// Folder for everything that is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address of the MQTT broker; port 0 takes any free one
+    /// Address of the MQTT broker; port 0 takes any free one, `off` none
     #[arg(long, value_name = "ADDR")]
-    mqtt: Option<SocketAddr>,
+    mqtt: Option<String>,
+    /// Address of the MQTT broker with TLS; the settings file names the certificate
+    #[arg(long, value_name = "ADDR")]
+    mqtts: Option<SocketAddr>,
+    /// Address for MQTT over WebSockets
+    #[arg(long, value_name = "ADDR")]
+    ws: Option<SocketAddr>,
+    /// Address for MQTT over WebSockets with TLS
+    #[arg(long, value_name = "ADDR")]
+    wss: Option<SocketAddr>,
     /// Address of the object store; port 0 takes any free one
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
@@ -116,6 +128,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let bus = settings.bus.clone();
     let mut service = Service::start(settings).await?;
     announce(&service, bus.as_deref())?;
@@ -125,6 +138,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hang_up.recv() => service.reload(),
             err = service.failed() => return Err(err),
             period = next(&mut watchdog) => {
                 if service.is_alive(period).await {
@@ -144,10 +158,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 /// One line that tests and scripts wait for.
 fn announce(service: &Service, bus: Option<&str>) -> anyhow::Result<()> {
     let http = service.http_address();
-    let line = match (service.mqtt_address(), bus) {
-        (Some(mqtt), _) => format!("broker ready mqtt={mqtt} http={http}"),
-        (None, bus) => format!("broker ready bus={} http={http}", bus.unwrap_or_default()),
-    };
+    let bus = bus.map(|bus| format!("bus={bus} ")).unwrap_or_default();
+    let listeners: Vec<_> =
+        service.listeners().iter().map(|(transport, address)| format!("{transport}={address} ")).collect();
+    let line = format!("broker ready {bus}{}http={http}", listeners.concat());
     info!("{line}");
     writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
 }
@@ -174,8 +188,8 @@ async fn next(watchdog: &mut Option<tokio::time::Interval>) -> Duration {
 
 impl From<Run> for Overrides {
     fn from(run: Run) -> Self {
-        let Run { data, mqtt, http, config, open_loopback, bus } = run;
-        Self { file: config, data, mqtt, http, open_loopback, bus }
+        let Run { data, mqtt, mqtts, ws, wss, http, config, open_loopback, bus } = run;
+        Self { file: config, data, mqtt, mqtts, ws, wss, http, open_loopback, bus }
     }
 }
 

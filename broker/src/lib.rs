@@ -15,9 +15,9 @@ use std::{error::Error, fmt::Write as _};
 
 pub use self::{
     cli::main,
-    relay::InvalidTopic,
+    relay::{InvalidTopic, Transport},
     service::Service,
-    settings::{Limits, Settings, SettingsError},
+    settings::{Limits, Settings, SettingsError, TlsSettings},
 };
 
 /// An error with its causes, as one line.

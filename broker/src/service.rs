@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     access::Access,
     folder::{self, Lock},
-    relay::{Relay, RelayError},
+    relay::{Relay, RelayError, Transport},
     settings::{Limits, Settings},
     store::Store,
 };
@@ -24,6 +24,7 @@ const FILES_PER_REQUEST: usize = 2;
 pub struct Service {
     relay: Option<Relay>,
     store: Store,
+    access: Arc<Access>,
     /// Given back last.
     _lock: Lock,
 }
@@ -45,13 +46,22 @@ impl Service {
             }
             None => Some(start_relay(&settings, Arc::clone(&access))?),
         };
-        let store = Store::start(settings.http, &settings.data, access, &settings.limits).await?;
-        Ok(Self { relay, store, _lock: lock })
+        let store =
+            Store::start(settings.http, &settings.data, Arc::clone(&access), &settings.limits).await?;
+        Ok(Self { relay, store, access, _lock: lock })
     }
 
-    /// Where the relay listens, if it runs.
-    pub fn mqtt_address(&self) -> Option<SocketAddr> {
-        self.relay.as_ref().map(Relay::address)
+    /// Where the relay listens, by what is spoken there; nowhere if it does not run.
+    pub fn listeners(&self) -> &[(Transport, SocketAddr)] {
+        self.relay.as_ref().map_or(&[], Relay::listeners)
+    }
+
+    /// Reads certificates and users again. What cannot be used is said, and what was before stays.
+    pub fn reload(&self) {
+        if let Some(relay) = &self.relay {
+            relay.reload();
+        }
+        self.access.reload();
     }
 
     /// Where the store listens.
@@ -102,9 +112,7 @@ fn access(settings: &Settings) -> anyhow::Result<Access> {
 }
 
 fn start_relay(settings: &Settings, access: Arc<Access>) -> anyhow::Result<Relay> {
-    let lazy = settings.lazy_filters()?;
-    let relay: Result<Relay, RelayError> =
-        Relay::start(settings.mqtt, &settings.data, access, &settings.limits, lazy);
+    let relay: Result<Relay, RelayError> = Relay::start(settings, settings.lazy_filters()?, access);
     relay.context("cannot start the relay")
 }
 

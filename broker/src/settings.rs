@@ -7,15 +7,17 @@ use std::{
 
 use config::{Config, ConfigError, File, FileFormat};
 use schemas::id::FleetId;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::relay::{Filter, InvalidTopic};
+use crate::relay::{Filter, InvalidTopic, Transport};
 
 /// MQTT's registered port.
 const MQTT_PORT: u16 = 1883;
 /// The store's port.
 const HTTP_PORT: u16 = 8080;
 
+/// Says that nobody listens there.
+const OFF: &str = "off";
 /// A packet with the longest topic fits.
 const LEAST_BYTES: usize = 2 * 1024;
 
@@ -27,8 +29,17 @@ pub struct Settings {
     pub fleet: FleetId,
     /// The folder for everything that is kept.
     pub data: PathBuf,
-    /// Where the relay listens; port 0 takes any.
-    pub mqtt: SocketAddr,
+    /// Where the relay listens without TLS; port 0 takes any, `off` none.
+    #[serde(deserialize_with = "address_or_off")]
+    pub mqtt: Option<SocketAddr>,
+    /// Where the relay listens with TLS.
+    pub mqtts: Option<SocketAddr>,
+    /// Where the relay listens for WebSockets without TLS.
+    pub ws: Option<SocketAddr>,
+    /// Where the relay listens for WebSockets with TLS.
+    pub wss: Option<SocketAddr>,
+    /// The relay's certificate, and whose certificates it believes.
+    pub tls: Option<TlsSettings>,
     /// Where the store listens; port 0 takes any.
     pub http: SocketAddr,
     /// The file of users; a relative path starts at the settings file.
@@ -41,6 +52,18 @@ pub struct Settings {
     pub lazy: Vec<String>,
     /// What there may be at most.
     pub limits: Limits,
+}
+
+/// Files of TLS, all PEM; relative paths start at the settings file. They are read again on SIGHUP.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// The relay's certificate, followed by those between it and the CA.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs whose certificates clients may log in with.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What there may be at most.
@@ -86,7 +109,10 @@ pub struct Limits {
 pub(crate) struct Overrides {
     pub(crate) file: Option<PathBuf>,
     pub(crate) data: Option<PathBuf>,
-    pub(crate) mqtt: Option<SocketAddr>,
+    pub(crate) mqtt: Option<String>,
+    pub(crate) mqtts: Option<SocketAddr>,
+    pub(crate) ws: Option<SocketAddr>,
+    pub(crate) wss: Option<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) open_loopback: bool,
     pub(crate) bus: Option<String>,
@@ -108,6 +134,14 @@ pub enum SettingsError {
         "--open-loopback lets everybody do everything, so {0} is refused: use an address of 127.0.0.0/8 or ::1"
     )]
     OpenToTheWorld(SocketAddr),
+    /// A listener with TLS, without TLS.
+    #[error(
+        "`{0}` needs a certificate: name one in the settings ([tls] cert = \"cert.pem\", key = \"key.pem\")"
+    )]
+    NoCertificate(&'static str),
+    /// No way in.
+    #[error("the relay listens nowhere: set one of mqtt, mqtts, ws and wss, or name another bus with `bus`")]
+    Nowhere,
     /// The other broker's address.
     #[error("bus `{0}` is not a URL like mqtt://host:1883 or mqtts://host")]
     Bus(String),
@@ -150,7 +184,11 @@ impl Settings {
             lazy: default_lazy(fleet.as_str()),
             fleet,
             data,
-            mqtt: any_port,
+            mqtt: Some(any_port),
+            mqtts: None,
+            ws: None,
+            wss: None,
+            tls: None,
             http: any_port,
             users: None,
             open_loopback: true,
@@ -163,8 +201,10 @@ impl Settings {
     pub(crate) fn load(overrides: Overrides) -> Result<Self, SettingsError> {
         let file = overrides.file.clone();
         let mut settings = read(overrides).map_err(|source| SettingsError::Invalid(file.clone(), source))?;
-        if let (Some(file), Some(users)) = (&file, &settings.users) {
-            settings.users = Some(file.parent().unwrap_or(Path::new("")).join(users));
+        if let Some(folder) = file.as_deref().and_then(Path::parent) {
+            for path in settings.files() {
+                *path = folder.join(&*path);
+            }
         }
         settings.check()?;
         Ok(settings)
@@ -176,12 +216,21 @@ impl Settings {
     /// Says what is wrong.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.open_loopback {
-            let open = [self.mqtt, self.http].into_iter().find(|address| !address.ip().is_loopback());
-            if let Some(address) = open {
+            let all = self.listeners().map(|(_, address)| address).chain([self.http]);
+            if let Some(address) = { all }.find(|address| !address.ip().is_loopback()) {
                 return Err(SettingsError::OpenToTheWorld(address));
             }
         } else if self.users.is_none() {
             return Err(SettingsError::NoUsers);
+        }
+        if self.bus.is_none() && self.listeners().next().is_none() {
+            return Err(SettingsError::Nowhere);
+        }
+        let with_tls = [("mqtts", self.mqtts), ("wss", self.wss)];
+        if let Some((name, _)) = with_tls.into_iter().find(|(_, address)| address.is_some())
+            && self.tls.is_none()
+        {
+            return Err(SettingsError::NoCertificate(name));
         }
         if let Some(bus) = self.bus.as_ref().filter(|bus| !is_bus_url(bus)) {
             return Err(SettingsError::Bus(bus.clone()));
@@ -195,11 +244,42 @@ impl Settings {
         self.lazy_filters().map(drop)
     }
 
+    /// Where the relay listens, by what is spoken there.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Transport, SocketAddr)> {
+        let all = [
+            (Transport::Mqtt, self.mqtt),
+            (Transport::Mqtts, self.mqtts),
+            (Transport::Ws, self.ws),
+            (Transport::Wss, self.wss),
+        ];
+        all.into_iter().filter_map(|(transport, address)| Some((transport, address?)))
+    }
+
+    /// All paths that may be relative to the settings file.
+    fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let tls = self
+            .tls
+            .iter_mut()
+            .flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(&mut tls.client_ca));
+        self.users.iter_mut().chain(tls)
+    }
+
     /// The filters of `lazy`.
     pub(crate) fn lazy_filters(&self) -> Result<Vec<Filter>, SettingsError> {
         let parse = |text: &String| Filter::parse(text).map_err(|err| SettingsError::Lazy(text.clone(), err));
         self.lazy.iter().map(parse).collect()
     }
+}
+
+/// An address, or nothing for the word `off`.
+fn address_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == OFF {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| D::Error::custom(format!("`{text}` is neither an address nor `{OFF}`")))
 }
 
 fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
@@ -214,7 +294,10 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .set_default("open_loopback", false)?
         .set_default("limits.packet_bytes", Limits::default().packet_bytes as u64)?
         .set_override_option("data", text(overrides.data))?
-        .set_override_option("mqtt", overrides.mqtt.map(|address| address.to_string()))?
+        .set_override_option("mqtt", overrides.mqtt)?
+        .set_override_option("mqtts", overrides.mqtts.map(|address| address.to_string()))?
+        .set_override_option("ws", overrides.ws.map(|address| address.to_string()))?
+        .set_override_option("wss", overrides.wss.map(|address| address.to_string()))?
         .set_override_option("http", overrides.http.map(|address| address.to_string()))?
         .set_override_option("open_loopback", overrides.open_loopback.then_some(true))?
         .set_override_option("bus", overrides.bus)?
@@ -270,7 +353,7 @@ mod tests {
         let text = "fleet = 'home'\nmqtt = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\nusers = 'users'\n[limits]\nconnections = 7\n";
         let flags = Overrides { http: Some("127.0.0.1:9".parse().unwrap()), ..Overrides::default() };
         let settings = with_file(text, flags).unwrap();
-        assert_eq!((settings.mqtt.port(), settings.http.port()), (1, 9));
+        assert_eq!((settings.mqtt.unwrap().port(), settings.http.port()), (1, 9));
         assert_eq!((settings.limits.connections, settings.limits.queue_messages), (7, 1000));
         assert_eq!(settings.lazy, ["home/v1/node/+/health"]);
         assert!(settings.users.unwrap().is_absolute());
@@ -280,13 +363,30 @@ mod tests {
     fn without_settings_only_the_open_mode_starts_and_only_on_this_machine() {
         assert!(matches!(Settings::load(Overrides::default()), Err(SettingsError::NoUsers)));
         let open = Overrides { open_loopback: true, ..Overrides::default() };
-        assert_eq!(Settings::load(open).unwrap().mqtt, "127.0.0.1:1883".parse().unwrap());
-        let world = Overrides {
-            open_loopback: true,
-            mqtt: Some("0.0.0.0:1".parse().unwrap()),
-            ..Overrides::default()
-        };
-        assert!(matches!(Settings::load(world), Err(SettingsError::OpenToTheWorld(_))));
+        assert_eq!(Settings::load(open).unwrap().mqtt, Some("127.0.0.1:1883".parse().unwrap()));
+        let anywhere = "0.0.0.0:1".parse().unwrap();
+        for world in [
+            Overrides { mqtt: Some("0.0.0.0:1".into()), ..Overrides::default() },
+            Overrides { ws: Some(anywhere), ..Overrides::default() },
+        ] {
+            let world = Overrides { open_loopback: true, ..world };
+            assert!(matches!(Settings::load(world), Err(SettingsError::OpenToTheWorld(_))));
+        }
+    }
+
+    #[test]
+    fn each_listener_has_what_it_needs() {
+        let load = |text: &str| with_file(&format!("users = 'u'\n{text}"), Overrides::default());
+        assert!(matches!(load("mqtt = 'off'"), Err(SettingsError::Nowhere)));
+        assert!(load("mqtt = 'off'\nbus = 'mqtt://host'").is_ok());
+        for (name, text) in [("mqtts", "mqtts = '0.0.0.0:8883'"), ("wss", "wss = '0.0.0.0:0'")] {
+            assert!(matches!(load(text), Err(SettingsError::NoCertificate(found)) if found == name));
+        }
+        let settings =
+            load("mqtt = 'off'\nmqtts = '0.0.0.0:8883'\n[tls]\ncert = 'c.pem'\nkey = '/k.pem'").unwrap();
+        let tls = settings.tls.as_ref().unwrap();
+        assert!(tls.cert.is_absolute() && tls.cert.ends_with("c.pem") && tls.key == Path::new("/k.pem"));
+        assert_eq!(settings.listeners().count(), 1);
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(crate) enum Denied {
     /// There is no such user, or the password is another one.
     #[error("wrong user name or password")]
     WrongPassword,
+    /// The certificate names nobody who may log in, or somebody else than CONNECT does.
+    #[error("certificate is not this user's")]
+    Certificate,
     /// The client id is for somebody else.
     #[error("client id is not this user's")]
     ClientId,
@@ -111,6 +114,25 @@ impl Access {
                 let (name, password) = login.ok_or(Denied::Anonymous)?;
                 file.current().log_in(name, password).ok_or(Denied::WrongPassword)
             }
+        }
+    }
+
+    /// The user that a verified certificate names; who says another name beside it is refused.
+    pub(crate) fn log_in_certified(&self, certified: &str, name: Option<&str>) -> Result<Arc<User>, Denied> {
+        match self {
+            Self::Open(anybody) => Ok(Arc::clone(anybody)),
+            Self::Users(file) => {
+                let user = file.current().get(certified).ok_or(Denied::Certificate)?;
+                let is_same = name.is_none_or(|name| name == certified);
+                if is_same { Ok(user) } else { Err(Denied::Certificate) }
+            }
+        }
+    }
+
+    /// Reads the users again.
+    pub(crate) fn reload(&self) {
+        if let Self::Users(file) = self {
+            file.current();
         }
     }
 

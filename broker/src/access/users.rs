@@ -160,6 +160,11 @@ impl Users {
         bool::from(user.secret.0.ct_eq(&given.0)).then(|| Arc::clone(user))
     }
 
+    /// The user of this name.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<User>> {
+        self.0.get(name).cloned()
+    }
+
     /// Whether there is a node of this name.
     pub(super) fn has_node(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|user| user.role == Role::Node)

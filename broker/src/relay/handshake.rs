@@ -16,6 +16,7 @@ use super::{
     registry::{ClientId, Will},
     session::{RECEIVE_MAXIMUM, WINDOW},
     topic::{InvalidTopic, TopicName},
+    transport::Peer,
     wire::{Step, Wire},
 };
 use crate::access::{Action, Denied, Role, User};
@@ -87,7 +88,7 @@ pub(super) enum NoEntry {
 }
 
 /// Reads CONNECT, logs in, gets a session and answers. A refusal is answered with its code.
-pub(super) async fn welcome<S>(wire: &mut Wire<S>, shared: &Shared) -> Result<Guest, NoEntry>
+pub(super) async fn welcome<S>(wire: &mut Wire<S>, peer: &Peer, shared: &Shared) -> Result<Guest, NoEntry>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -97,7 +98,7 @@ where
     };
     let protocol = connect.protocol;
     wire.out = Outgoing::new(terms(&connect));
-    match enter(*connect, shared).await {
+    match enter(*connect, peer, shared).await {
         Ok((guest, connected)) => {
             wire.out.push_reply(&Reply::Connected(Box::new(connected)));
             Ok(guest)
@@ -136,12 +137,15 @@ where
     }
 }
 
-async fn enter(connect: Connect, shared: &Shared) -> Result<(Guest, Connected), NoEntry> {
+async fn enter(connect: Connect, peer: &Peer, shared: &Shared) -> Result<(Guest, Connected), NoEntry> {
     if connect.properties.has_authentication_method {
         return Err(NoEntry::AuthenticationMethod);
     }
-    let login = connect.login.user.as_deref().zip(connect.login.password.as_deref());
-    let user = shared.access.log_in(login)?;
+    let name = connect.login.user.as_deref();
+    let user = match &peer.certificate {
+        Some(certified) => shared.access.log_in_certified(certified, name)?,
+        None => shared.access.log_in(name.zip(connect.login.password.as_deref()))?,
+    };
     let (id, is_assigned) = client_id(&connect, &user)?;
     shared.access.check_client_id(&user, &id.0)?;
     let will = connect.will.as_ref().map(|will| checked_will(connect.protocol, will, &user)).transpose()?;
@@ -277,7 +281,9 @@ impl NoEntry {
             }
             Self::AuthenticationMethod => Reason::BadAuthenticationMethod,
             Self::Denied(Denied::WrongPassword) => Reason::BadUserNameOrPassword,
-            Self::Denied(Denied::Anonymous) | Self::WillDenied(_) => Reason::NotAuthorized,
+            Self::Denied(Denied::Anonymous | Denied::Certificate) | Self::WillDenied(_) => {
+                Reason::NotAuthorized
+            }
             Self::Will(_) => Reason::TopicNameInvalid,
             Self::WillQos => Reason::QosNotSupported,
             Self::Refused(Refused::Superseded) => Reason::SessionTakenOver,

@@ -17,6 +17,7 @@ mod session;
 mod stats;
 mod subscriptions;
 mod topic;
+mod transport;
 mod wire;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -28,17 +29,23 @@ use tokio::{
 };
 use tracing::error;
 
-pub use self::topic::InvalidTopic;
 use self::{
     denials::Denials,
     hub::{Event, Events, Hub, HubSettings},
+    listener::Lobby,
     retained::Quota,
     router::Rumqttd,
     session::QueueLimits,
     stats::Stats,
+    transport::{Doorman, Tls, TlsError},
 };
 pub(crate) use self::{retained::LogError, router::RouterError, topic::Filter};
-use crate::{access::Access, places::ConnectionLimits, settings::Limits};
+pub use self::{topic::InvalidTopic, transport::Transport};
+use crate::{
+    access::Access,
+    places::{ConnectionLimits, Places},
+    settings::{Limits, Settings},
+};
 
 /// How long connections may take to end when the relay does.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -47,13 +54,18 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
     /// The port is taken, or not ours to take.
-    #[error("cannot listen for MQTT on {address}")]
+    #[error("cannot listen for {} on {address}", what(*transport))]
     Bind {
+        /// What was to be spoken there.
+        transport: Transport,
         /// The address.
         address: SocketAddr,
         /// Why not.
         source: io::Error,
     },
+    /// The certificates cannot be used.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
     /// The retained messages cannot be read.
     #[error("cannot open the retained messages")]
     Log(#[from] LogError),
@@ -79,7 +91,8 @@ struct Shared {
 /// A running relay.
 #[derive(Debug)]
 pub(crate) struct Relay {
-    address: SocketAddr,
+    listeners: Vec<(Transport, SocketAddr)>,
+    tls: Option<Arc<Tls>>,
     events: Events,
     hub: JoinHandle<Result<(), RouterError>>,
     stop: watch::Sender<bool>,
@@ -87,19 +100,18 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts a relay on `address` that keeps its state in the folder `data`.
+    /// Starts a relay that listens where `settings` say, and keeps its state in their folder.
     pub(crate) fn start(
-        address: SocketAddr,
-        data: &Path,
-        access: Arc<Access>,
-        limits: &Limits,
+        settings: &Settings,
         lazy: Vec<Filter>,
+        access: Arc<Access>,
     ) -> Result<Self, RelayError> {
-        let listener = listener::bind(address).map_err(|source| RelayError::Bind { address, source })?;
-        let address = listener.local_addr().map_err(|source| RelayError::Bind { address, source })?;
+        let limits = &settings.limits;
+        let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        let bound = bind(settings)?;
         let stats = Arc::new(Stats::default());
         let (events, queue) = mpsc::unbounded_channel();
-        let hub = new_hub(data, limits, lazy, &stats, &events)?;
+        let hub = new_hub(&settings.data, limits, lazy, &stats, &events)?;
         let budget_bytes = limits.in_transit_bytes.max(limits.packet_bytes);
         let shared = Shared {
             access,
@@ -111,15 +123,34 @@ impl Relay {
             session_expiry_secs: limits.session_expiry_secs,
             denials: Denials::new(stats),
         };
+        let places =
+            ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
+        let lobby = Arc::new(Lobby {
+            places: Places::new(places),
+            doorman: Doorman::new(tls.clone(), limits.packet_bytes, settings.open_loopback),
+            shared: Arc::new(shared),
+        });
         let (alive, connections) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        spawn_listener(listener, limits, Arc::new(shared), alive, stopped);
-        Ok(Self { address, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
+        let mut listeners = Vec::new();
+        for (transport, address, listener) in bound {
+            listeners.push((transport, address));
+            let (lobby, alive, stopped) = (Arc::clone(&lobby), alive.clone(), stopped.clone());
+            tokio::spawn(listener::accept(listener, transport, lobby, alive, stopped));
+        }
+        Ok(Self { listeners, tls, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn listeners(&self) -> &[(Transport, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// Reads the certificates again.
+    pub(crate) fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
     }
 
     /// Sends something through hub and router; ends when it is back, or never.
@@ -179,13 +210,21 @@ fn new_hub(
     Ok(Hub::new(settings, Arc::clone(stats), retained, writer, router))
 }
 
-fn spawn_listener(
-    listener: TcpListener,
-    limits: &Limits,
-    shared: Arc<Shared>,
-    alive: mpsc::Sender<()>,
-    stop: watch::Receiver<bool>,
-) {
-    let limits = ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
-    tokio::spawn(listener::accept(listener, limits, shared, alive, stop));
+/// All or none.
+fn bind(settings: &Settings) -> Result<Vec<(Transport, SocketAddr, TcpListener)>, RelayError> {
+    let bind = |(transport, address)| {
+        let failed = |source| RelayError::Bind { transport, address, source };
+        let listener = listener::bind(address).map_err(failed)?;
+        Ok((transport, listener.local_addr().map_err(failed)?, listener))
+    };
+    settings.listeners().map(bind).collect()
+}
+
+fn what(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Mqtt => "MQTT",
+        Transport::Mqtts => "MQTT over TLS",
+        Transport::Ws => "WebSockets",
+        Transport::Wss => "WebSockets over TLS",
+    }
 }

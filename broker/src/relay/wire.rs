@@ -32,6 +32,8 @@ pub(super) struct Wire<S> {
     pub(super) input: BytesMut,
     /// Not yet written.
     pub(super) out: Outgoing,
+    /// Whether something written may still be in a layer between us and the socket.
+    unflushed: bool,
 }
 
 /// What happened on a stream.
@@ -48,7 +50,7 @@ pub(super) enum Step {
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Takes over `stream`.
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, input: BytesMut::new(), out: Outgoing::new(Terms::UNKNOWN) }
+        Self { stream, input: BytesMut::new(), out: Outgoing::new(Terms::UNKNOWN), unflushed: false }
     }
 
     /// Writes what the stream takes without waiting; returns how many bytes that were.
@@ -62,7 +64,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     Poll::Pending => break,
                 }
             }
-            Poll::Ready(Ok(total))
+            match self.poll_flush(cx) {
+                Poll::Ready(Err(err)) => Poll::Ready(Err(err)),
+                _ => Poll::Ready(Ok(total)),
+            }
         })
         .await
     }
@@ -74,6 +79,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 && let Poll::Ready(result) = self.poll_write(cx)
             {
                 return Poll::Ready(result.map(|_| Step::Wrote));
+            }
+            if let Poll::Ready(Err(err)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(err));
             }
             if want_read { self.poll_read(cx) } else { Poll::Pending }
         })
@@ -118,7 +126,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Poll::Pending => return Poll::Pending,
         };
         self.out.written(written);
+        self.unflushed = true;
         Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unflushed = flushed.is_pending();
+        flushed
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {

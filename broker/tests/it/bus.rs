@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use broker::{Service, Settings};
+use broker::{Service, Settings, Transport};
 use schemas::id::Digest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -66,7 +66,18 @@ impl Bus {
     }
 
     pub(crate) fn mqtt(&self) -> SocketAddr {
-        self.service.as_ref().unwrap().mqtt_address().unwrap()
+        self.address(Transport::Mqtt)
+    }
+
+    /// Where it listens for `transport`.
+    pub(crate) fn address(&self, transport: Transport) -> SocketAddr {
+        let listeners = self.service.as_ref().unwrap().listeners();
+        listeners.iter().find(|(found, _)| *found == transport).unwrap().1
+    }
+
+    /// Reads certificates and users again.
+    pub(crate) fn reload(&self) {
+        self.service.as_ref().unwrap().reload();
     }
 
     pub(crate) fn http(&self) -> SocketAddr {

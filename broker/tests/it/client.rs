@@ -59,9 +59,17 @@ impl Hello {
     }
 }
 
+/// What bytes go through.
+pub(crate) trait Duplex: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Duplex for S {}
+
 /// One connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    /// The connection itself.
+    tcp: TcpStream,
+    /// The same, or what is spoken over it.
+    stream: Box<dyn Duplex>,
     input: BytesMut,
     next_id: u16,
     pub(crate) session_present: bool,
@@ -89,21 +97,32 @@ impl Received {
 impl Client {
     /// A connection on which nothing has been said.
     pub(crate) fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, input: BytesMut::new(), next_id: 0, session_present: false, acknowledges: true }
+        Self::over(address, |tcp| Box::new(tcp))
+    }
+
+    /// The same over what `wrap` makes of it.
+    pub(crate) fn over(address: SocketAddr, wrap: impl FnOnce(TcpStream) -> Box<dyn Duplex>) -> Self {
+        let tcp = TcpStream::connect(address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_write_timeout(Some(PATIENCE)).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let stream = wrap(tcp.try_clone().unwrap());
+        Self { tcp, stream, input: BytesMut::new(), next_id: 0, session_present: false, acknowledges: true }
     }
 
     /// Connects; the error is what the relay answers instead of welcome.
     pub(crate) fn connect(address: SocketAddr, hello: &Hello) -> Result<Self, ConnectReturnCode> {
-        let mut client = Self::silent(address);
+        Self::silent(address).say(hello)
+    }
+
+    /// Says `hello`; the error is what the relay answers instead of welcome.
+    pub(crate) fn say(mut self, hello: &Hello) -> Result<Self, ConnectReturnCode> {
+        let client = &mut self;
         client.send_bytes(&hello.bytes());
         match client.packet() {
             Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => {
-                client.session_present = ack.session_present;
-                Ok(client)
+                self.session_present = ack.session_present;
+                Ok(self)
             }
             Packet::ConnAck(ack) => Err(ack.code),
             other => panic!("expected CONNACK, got {other:?}"),
@@ -121,7 +140,7 @@ impl Client {
     }
 
     pub(crate) fn set_write_timeout(&self, limit: Duration) {
-        self.stream.set_write_timeout(Some(limit)).unwrap();
+        self.tcp.set_write_timeout(Some(limit)).unwrap();
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
@@ -151,7 +170,7 @@ impl Client {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend_from_slice(&buffer[..count]),
-                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(err) if is_end(&err) => return None,
                 Err(err) => panic!("nothing came: {err}"),
             }
         }
@@ -266,7 +285,7 @@ impl Client {
 
     /// Ends without a word, with a reset.
     pub(crate) fn reset(self) {
-        let linger = rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO));
+        let linger = rustix::net::sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO));
         linger.unwrap();
     }
 
@@ -276,7 +295,15 @@ impl Client {
     }
 
     pub(crate) fn shut_down_writing(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.tcp.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// What comes as it is, to the end.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
     }
 
     fn put_back(&mut self, messages: Vec<Publish>) {
@@ -287,4 +314,9 @@ impl Client {
         bytes.extend_from_slice(&self.input);
         self.input = bytes;
     }
+}
+
+/// Whether the relay has hung up, in whatever way.
+fn is_end(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof)
 }

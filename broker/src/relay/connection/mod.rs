@@ -2,7 +2,7 @@
 
 mod packets;
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,6 +17,7 @@ use super::{
     hub::Event,
     session::{End, Taken},
     topic::{InvalidTopic, TopicName},
+    transport::Peer,
     wire::{Step, Wire},
 };
 
@@ -70,13 +71,13 @@ struct Farewell<'a> {
 }
 
 /// Serves one client until its connection is over.
-pub(super) async fn serve<S>(stream: S, peer: SocketAddr, shared: Arc<Shared>)
+pub(super) async fn serve<S>(stream: S, peer: Peer, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut wire = Wire::new(stream);
     // Boxed, so that its memory is given back when it is done.
-    let entry = timeout(CONNECT_LIMIT, Box::pin(handshake::welcome(&mut wire, &shared))).await;
+    let entry = timeout(CONNECT_LIMIT, Box::pin(handshake::welcome(&mut wire, &peer, &shared))).await;
     let guest = match entry {
         Ok(Ok(guest)) => guest,
         Ok(Err(no_entry)) => {
