@@ -31,7 +31,7 @@ Examples:
   broker run --config broker.toml --mqtt off --mqtts 0.0.0.0:8883 --wss 0.0.0.0:8443
   broker run --config broker.toml --bus mqtt://10.0.0.5 only the store; another MQTT broker is the bus
 
-SIGHUP reads certificates and users again.
+SIGHUP reads certificates again; the users file is read again whenever it changes.
 
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings.";
 

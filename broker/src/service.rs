@@ -24,7 +24,6 @@ const FILES_PER_REQUEST: usize = 2;
 pub struct Service {
     relay: Option<Relay>,
     store: Store,
-    access: Arc<Access>,
     /// Given back last.
     _lock: Lock,
 }
@@ -46,9 +45,8 @@ impl Service {
             }
             None => Some(start_relay(&settings, Arc::clone(&access))?),
         };
-        let store =
-            Store::start(settings.http, &settings.data, Arc::clone(&access), &settings.limits).await?;
-        Ok(Self { relay, store, access, _lock: lock })
+        let store = Store::start(settings.http, &settings.data, access, &settings.limits).await?;
+        Ok(Self { relay, store, _lock: lock })
     }
 
     /// Where the relay listens, by what is spoken there; nowhere if it does not run.
@@ -56,12 +54,12 @@ impl Service {
         self.relay.as_ref().map_or(&[], Relay::listeners)
     }
 
-    /// Reads certificates and users again. What cannot be used is said, and what was before stays.
+    /// Reads the certificates again; the users' file is watched anyway. What cannot be used is said, and what was before
+    /// stays.
     pub fn reload(&self) {
         if let Some(relay) = &self.relay {
             relay.reload();
         }
-        self.access.reload();
     }
 
     /// Where the store listens.

@@ -1,25 +1,21 @@
 //! Who may connect, and what they may publish, subscribe to and upload. Deny by default.
 
+mod file;
+mod penalties;
 mod permissions;
+mod secret;
 mod users;
 
-use std::{
-    fs::{self, Metadata},
-    io,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc};
 
 use schemas::id::FleetId;
-use tracing::{info, warn};
 
-use self::users::{InvalidUsers, Users};
 pub(crate) use self::{
+    file::UsersError,
     permissions::Action,
     users::{Role, User},
 };
+use self::{file::UsersFile, penalties::Penalties, secret::Passwords, users::Checked};
 
 /// Why a log-in is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +26,9 @@ pub(crate) enum Denied {
     /// There is no such user, or the password is another one.
     #[error("wrong user name or password")]
     WrongPassword,
+    /// So many from there failed that no passwords are looked at.
+    #[error("too many failed log-ins from this address")]
+    Busy,
     /// The certificate names nobody who may log in, or somebody else than CONNECT does.
     #[error("certificate is not this user's")]
     Certificate,
@@ -38,59 +37,21 @@ pub(crate) enum Denied {
     ClientId,
 }
 
-/// Why the users are not known.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum UsersError {
-    /// The file cannot be read.
-    #[error("cannot read users file {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file is wrong.
-    #[error("users file {path} is not valid")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: InvalidUsers,
-    },
-    /// Nobody is in the file: an editor or a copy has only begun to write it.
-    #[error("users file {0} names nobody")]
-    Nobody(PathBuf),
-}
-
 /// Decides about every client.
 #[derive(Debug)]
 pub(crate) enum Access {
     /// Everybody may do everything.
     Open(Arc<User>),
     /// Only the users of a file.
-    Users(UsersFile),
+    Users(Box<Gate>),
 }
 
-/// A file of users that is read again when it has changed.
+/// Where users of a file log in.
 #[derive(Debug)]
-pub(crate) struct UsersFile {
-    path: PathBuf,
-    fleet: FleetId,
-    known: Mutex<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    stamp: Option<Stamp>,
-    users: Arc<Users>,
-}
-
-/// What changes when a file does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
+pub(crate) struct Gate {
+    file: UsersFile,
+    passwords: Passwords,
+    penalties: Penalties,
 }
 
 impl Access {
@@ -101,19 +62,20 @@ impl Access {
 
     /// Lets the users of the file at `path` do what their roles allow.
     pub(crate) fn users(path: PathBuf, fleet: FleetId) -> Result<Self, UsersError> {
-        let (stamp, users) = read(&path, &fleet)?;
-        let known = Mutex::new(Known { stamp: Some(stamp), users: Arc::new(users) });
-        Ok(Self::Users(UsersFile { path, fleet, known }))
+        let file = UsersFile::open(path, fleet)?;
+        let passwords = Passwords::new().map_err(UsersError::Random)?;
+        Ok(Self::Users(Box::new(Gate { file, passwords, penalties: Penalties::default() })))
     }
 
-    /// The user with this name and password.
-    pub(crate) fn log_in(&self, login: Option<(&str, &[u8])>) -> Result<Arc<User>, Denied> {
+    /// The user with this name and password. The answer to wrong ones takes its time.
+    pub(crate) async fn log_in(
+        &self,
+        login: Option<(&str, &[u8])>,
+        from: IpAddr,
+    ) -> Result<Arc<User>, Denied> {
         match self {
             Self::Open(anybody) => Ok(Arc::clone(anybody)),
-            Self::Users(file) => {
-                let (name, password) = login.ok_or(Denied::Anonymous)?;
-                file.current().log_in(name, password).ok_or(Denied::WrongPassword)
-            }
+            Self::Users(gate) => gate.log_in(login.ok_or(Denied::Anonymous)?, from).await,
         }
     }
 
@@ -121,116 +83,154 @@ impl Access {
     pub(crate) fn log_in_certified(&self, certified: &str, name: Option<&str>) -> Result<Arc<User>, Denied> {
         match self {
             Self::Open(anybody) => Ok(Arc::clone(anybody)),
-            Self::Users(file) => {
-                let user = file.current().get(certified).ok_or(Denied::Certificate)?;
+            Self::Users(gate) => {
+                let user = gate.file.current().get(certified).ok_or(Denied::Certificate)?;
                 let is_same = name.is_none_or(|name| name == certified);
                 if is_same { Ok(user) } else { Err(Denied::Certificate) }
             }
         }
     }
 
-    /// Reads the users again.
-    pub(crate) fn reload(&self) {
-        if let Self::Users(file) = self {
-            file.current();
-        }
-    }
-
     /// Whether `user` may call itself `client_id` on the bus. A node's sessions are its own; nobody takes them over.
     pub(crate) fn check_client_id(&self, user: &User, client_id: &str) -> Result<(), Denied> {
-        let Self::Users(file) = self else { return Ok(()) };
+        let Self::Users(gate) = self else { return Ok(()) };
         let is_allowed = user.owns(client_id)
-            || (user.role() != Role::Node && !file.current().has_node(users::owner(client_id)));
+            || (user.role() != Role::Node && !gate.file.current().has_node(users::owner(client_id)));
         if is_allowed { Ok(()) } else { Err(Denied::ClientId) }
     }
-}
 
-impl UsersFile {
-    /// The users as the file has them now. A file that became unreadable changes nothing: a half-copied file must
-    /// not lock everybody out.
-    fn current(&self) -> Arc<Users> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = fs::metadata(&self.path).ok().map(|metadata| Stamp::of(&metadata));
-        if stamp != known.stamp {
-            known.stamp = stamp;
-            match read(&self.path, &self.fleet) {
-                Ok((_, users)) => {
-                    info!(path = %self.path.display(), users = users.len(), "users file read again");
-                    known.users = Arc::new(users);
-                }
-                Err(err) => {
-                    if matches!(err, UsersError::Read { .. }) {
-                        // The file may be fine, and out of reach only now: try again at the next log-in.
-                        known.stamp = None;
-                    }
-                    warn!(error = %crate::chain(&err), "the users stay as they were");
-                }
-            }
+    /// Whether the file, as it was read last, still has this user unchanged.
+    pub(crate) fn is_current(&self, user: &User) -> bool {
+        match self {
+            Self::Open(_) => true,
+            Self::Users(gate) => gate.file.has(user),
         }
-        Arc::clone(&known.users)
+    }
+
+    /// Reads the users again if their file has changed, and names those who are gone or have another line since it was
+    /// asked last: what they do now, they would perhaps not be allowed to.
+    pub(crate) fn take_changed(&self) -> BTreeSet<Arc<str>> {
+        match self {
+            Self::Open(_) => BTreeSet::new(),
+            Self::Users(gate) => gate.file.take_changed(),
+        }
     }
 }
 
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self { modified: metadata.modified().ok(), size: metadata.len(), inode: metadata.ino() }
+impl Gate {
+    async fn log_in(&self, (name, password): (&str, &[u8]), from: IpAddr) -> Result<Arc<User>, Denied> {
+        let users = self.file.current();
+        let (phc, user) = match users.check(name, password) {
+            Checked::Right(user) => return Ok(user),
+            Checked::Wrong => return self.deny(from).await,
+            Checked::Slow(phc, user) => (phc, user),
+        };
+        if let Some(user) = &user
+            && self.passwords.is_remembered(&phc, password)
+        {
+            return Ok(Arc::clone(user));
+        }
+        if self.penalties.is_busy(from) {
+            return Err(Denied::Busy);
+        }
+        let is_right = self.passwords.check(&phc, password).await;
+        match user.filter(|_| is_right) {
+            Some(user) => Ok(user),
+            None => self.deny(from).await,
+        }
     }
-}
 
-/// The stamp is taken before the content: a change in between is found at the next log-in.
-fn read(path: &std::path::Path, fleet: &FleetId) -> Result<(Stamp, Users), UsersError> {
-    let failed = |source| UsersError::Read { path: path.to_owned(), source };
-    let stamp = Stamp::of(&fs::metadata(path).map_err(failed)?);
-    let text = fs::read_to_string(path).map_err(failed)?;
-    let users =
-        Users::parse(&text, fleet).map_err(|source| UsersError::Invalid { path: path.to_owned(), source })?;
-    if users.len() == 0 {
-        return Err(UsersError::Nobody(path.to_owned()));
+    async fn deny(&self, from: IpAddr) -> Result<Arc<User>, Denied> {
+        self.penalties.fail(from).await;
+        Err(Denied::WrongPassword)
     }
-    Ok((stamp, users))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use schemas::id::Digest;
+    use tempfile::TempDir;
 
-    use super::*;
+    use super::{secret::HORSE, *};
 
-    #[test]
-    fn a_changed_file_counts_from_the_next_log_in_and_a_broken_one_does_not() {
-        let folder = tempfile::TempDir::new().unwrap();
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn access(text: &str) -> (TempDir, PathBuf, Access) {
+        let folder = TempDir::new().unwrap();
         let path = folder.path().join("users");
-        let line = |name: &str| format!("{name} watcher sha256:{}\n", Digest::of(b"secret"));
-        fs::write(&path, line("anna")).unwrap();
+        fs::write(&path, text).unwrap();
         let access = Access::users(path.clone(), "home".parse().unwrap()).unwrap();
-        assert_eq!(access.log_in(None).unwrap_err(), Denied::Anonymous);
-        assert_eq!(access.log_in(Some(("bert", b"secret"))).unwrap_err(), Denied::WrongPassword);
+        (folder, path, access)
+    }
 
-        fs::write(&path, line("anna") + &line("bert")).unwrap();
-        assert_eq!(access.log_in(Some(("bert", b"secret"))).unwrap().name(), "bert");
+    fn line(name_and_role: &str) -> String {
+        format!("{name_and_role} sha256:{}\n", Digest::of(b"secret"))
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_counts_from_the_next_log_in_and_a_broken_one_does_not() {
+        let (_folder, path, access) = access(&line("anna watcher"));
+        let log_in = async |name| access.log_in(Some((name, b"secret")), HERE).await;
+        assert_eq!(access.log_in(None, HERE).await.unwrap_err(), Denied::Anonymous);
+        assert_eq!(log_in("bert").await.unwrap_err(), Denied::WrongPassword);
+
+        fs::write(&path, line("anna watcher") + &line("bert watcher")).unwrap();
+        assert_eq!(log_in("bert").await.unwrap().name(), "bert");
 
         for broken in ["bert emperor x", "", "# begun\n"] {
             fs::write(&path, broken).unwrap();
-            assert!(access.log_in(Some(("bert", b"secret"))).is_ok(), "{broken}");
+            assert!(log_in("bert").await.is_ok(), "{broken}");
         }
         fs::remove_file(&path).unwrap();
-        assert!(access.log_in(Some(("anna", b"secret"))).is_ok());
+        assert!(log_in("anna").await.is_ok() && access.take_changed().is_empty());
     }
 
-    #[test]
-    fn client_ids_of_nodes_are_theirs_alone() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("users");
-        let secret = Digest::of(b"secret");
-        fs::write(&path, format!("pi-1 node sha256:{secret}\nanna watcher sha256:{secret}\n")).unwrap();
-        let access = Access::users(path, "home".parse().unwrap()).unwrap();
-        let allowed = |name: &str, id: &str| {
-            let user = access.log_in(Some((name, b"secret"))).unwrap();
+    #[tokio::test]
+    async fn who_is_gone_or_has_another_line_is_told_once() {
+        let (_folder, path, access) = access(&(line("anna watcher") + &line("bert watcher")));
+        let bert = access.log_in(Some(("bert", b"secret")), HERE).await.unwrap();
+        assert!(access.is_current(&bert) && access.take_changed().is_empty());
+        fs::write(&path, line("anna  watcher")).unwrap();
+        assert_eq!(access.take_changed(), BTreeSet::from(["bert".into()]));
+        assert!(!access.is_current(&bert) && access.take_changed().is_empty());
+    }
+
+    #[tokio::test]
+    async fn client_ids_of_nodes_are_theirs_alone() {
+        let (_folder, _, access) = access(&(line("pi-1 node") + &line("anna watcher")));
+        let allowed = async |name: &str, id: &str| {
+            let user = access.log_in(Some((name, b"secret")), HERE).await.unwrap();
             access.check_client_id(&user, id).is_ok()
         };
-        assert!(allowed("pi-1", "pi-1") && allowed("pi-1", "pi-1.web"));
-        assert!(!allowed("pi-1", "pi-10") && !allowed("pi-1", "anything"));
-        assert!(allowed("anna", "anything") && allowed("anna", "pi-2"));
-        assert!(!allowed("anna", "pi-1") && !allowed("anna", "pi-1.web"));
+        assert!(allowed("pi-1", "pi-1").await && allowed("pi-1", "pi-1.web").await);
+        assert!(!allowed("pi-1", "pi-10").await && !allowed("pi-1", "anything").await);
+        assert!(allowed("anna", "anything").await && allowed("anna", "pi-2").await);
+        assert!(!allowed("anna", "pi-1").await && !allowed("anna", "pi-1.web").await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_passwords_wait_and_right_ones_from_the_same_place_do_not() {
+        let text = line("pi-1 node") + &format!("anna admin argon2:{HORSE}\n");
+        let (_folder, _, access) = access(&text);
+        let access = Arc::new(access);
+        let log_in = async |name, password: &[u8]| access.log_in(Some((name, password)), HERE).await;
+        let guesses: Vec<_> = (0..40_u8)
+            .map(|guess| {
+                let access = Arc::clone(&access);
+                tokio::spawn(async move { access.log_in(Some(("pi-1", &[guess])), HERE).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let begin = tokio::time::Instant::now();
+        assert!(log_in("pi-1", b"secret").await.is_ok());
+        assert_eq!(log_in("anna", b"correct horse").await.unwrap_err(), Denied::Busy);
+        assert!(begin.elapsed().is_zero());
+        for guess in guesses {
+            assert_eq!(guess.await.unwrap().unwrap_err(), Denied::WrongPassword);
+        }
+        assert!(log_in("anna", b"correct horse").await.is_ok());
+        assert_eq!(log_in("nobody", b"correct horse").await.unwrap_err(), Denied::WrongPassword);
     }
 }

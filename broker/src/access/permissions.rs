@@ -44,6 +44,7 @@ const REQUESTS: Pattern = &[Fleet, Major, Is("node"), Any, Is("request")];
 const ROLLOUTS: Pattern = &[Fleet, Major, Is("rollout"), Rest];
 const BUS: Pattern = &[Fleet, Major, Is("bus"), Rest];
 const ALL_OF_THE_FLEET: Pattern = &[Fleet, Major, Rest];
+const SYS: Pattern = &[Is("$SYS"), Rest];
 const DISCOVERY: Pattern = &[Is("homeassistant"), Rest];
 const OWN_RELEASES: Pattern = &[Fleet, Major, Is("release"), Group, Any];
 const OWN: Pattern = &[Fleet, Major, Is("node"), Own, Rest];
@@ -68,6 +69,9 @@ impl User {
             // Topics of the broker itself are for reading.
             return action == Action::Subscribe || !target.starts_with('$');
         }
+        if self.role() == Role::Guest {
+            return self.filters(action).iter().any(|filter| filter.covers(target));
+        }
         let rule = rule(self.role(), action);
         let covers = |pattern: &Pattern| covers(pattern, self, target);
         rule.allowed.iter().any(covers) && !rule.excepted.iter().any(covers)
@@ -84,10 +88,12 @@ fn rule(role: Role, action: Action) -> Rule {
         (Role::Controller, Action::Publish) => {
             only(&[RELEASES, TRUST, RECORDS, COMMANDS, REQUESTS, ROLLOUTS, BUS])
         }
-        (Role::Watcher, Action::Publish) => only(&[]),
+        (Role::Watcher | Role::Guest, Action::Publish) | (Role::Guest, Action::Subscribe) => only(&[]),
         (Role::HomeAssistant, Action::Publish) => only(&[REQUESTS, DISCOVERY]),
-        (Role::HomeAssistant, Action::Subscribe) => only(&[ALL_OF_THE_FLEET, DISCOVERY]),
-        (Role::Publisher | Role::Controller | Role::Watcher, Action::Subscribe) => only(&[ALL_OF_THE_FLEET]),
+        (Role::HomeAssistant, Action::Subscribe) => only(&[ALL_OF_THE_FLEET, DISCOVERY, SYS]),
+        (Role::Publisher | Role::Controller | Role::Watcher, Action::Subscribe) => {
+            only(&[ALL_OF_THE_FLEET, SYS])
+        }
         (Role::Admin, _) => only(&[&[Rest]]),
     }
 }
@@ -192,6 +198,13 @@ mod tests {
         assert!(may("home-assistant", publish, "homeassistant/update/x/config"));
         assert!(may("home-assistant", subscribe, "homeassistant/#"));
         assert!(!may("home-assistant", publish, "home/v1/node/pi-1/command"));
+        assert!(may("watcher", subscribe, "$SYS/#") && !may("watcher", subscribe, "+/broker/#"));
+        let guest = user("cam guest", "publish=cam/# subscribe=cam/cmd/+,time");
+        assert!(
+            guest.may(publish, "cam/1") && guest.may(subscribe, "cam/cmd/x") && guest.may(subscribe, "time")
+        );
+        assert!(!guest.may(publish, "time") && !guest.may(subscribe, "cam/#") && !guest.may(subscribe, "#"));
+        assert!(!user("cam guest", "").may(subscribe, "cam/cmd/x"));
         assert!(may("admin", publish, "anything") && may("admin", subscribe, "$SYS/#"));
         assert!(!may("admin", publish, "$SYS/x"));
     }
@@ -199,6 +212,6 @@ mod tests {
     fn user(name_and_role: &str, rest: &str) -> Arc<User> {
         let line = format!("{name_and_role} sha256:{} {rest}", Digest::of(b"p"));
         let users = Users::parse(&line, &"home".parse().unwrap()).unwrap();
-        users.log_in(name_and_role.split(' ').next().unwrap(), b"p").unwrap()
+        users.get(name_and_role.split(' ').next().unwrap()).unwrap()
     }
 }

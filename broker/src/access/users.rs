@@ -1,12 +1,14 @@
-//! The users file: one line a user, `name role sha256:<hex> [groups=a,b]`.
-//!
-//! Passwords are generated and have 256 random bits, so a plain SHA-256 of them gives nothing away, and a storm of
-//! reconnects stays cheap.
+//! The users file: one line a user, `name role secret [groups=a,b] [publish=filter,…] [subscribe=filter,…]`.
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use schemas::id::{Digest, FleetId, GroupId, InvalidId, NodeId};
-use subtle::ConstantTimeEq;
+
+use super::{
+    permissions::Action,
+    secret::{self, InvalidSecret, Secret},
+};
+use crate::relay::{Filter, InvalidTopic};
 
 /// What is wrong with a users file.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +22,16 @@ pub(crate) struct InvalidUsers {
 pub(crate) enum InvalidLine {
     #[error("a user needs a name, a role and a secret")]
     Incomplete,
-    #[error("`{0}` is not a role: use node, publisher, controller, watcher, home-assistant or admin")]
+    #[error("`{0}` is not a role: use node, publisher, controller, watcher, home-assistant, guest or admin")]
     Role(String),
-    #[error("the secret is not `sha256:` and 64 hexadecimal digits")]
+    #[error("the secret is neither `sha256:` and 64 hexadecimal digits nor `argon2:` and a hash of argon2")]
     Secret,
+    #[error("the argon2 hash costs more than 256 MiB or 16 rounds")]
+    TooCostly,
+    #[error("`{0}` is not a topic filter")]
+    Filter(String, #[source] InvalidTopic),
+    #[error("only a guest has `publish=` and `subscribe=`: the other roles have permissions of their own")]
+    NotAGuest,
     #[error("the name of a node is its node name")]
     Node(#[source] InvalidId),
     #[error("a group is not valid")]
@@ -47,29 +55,56 @@ pub(crate) enum Role {
     Watcher,
     /// Reads, and asks nodes.
     HomeAssistant,
+    /// Another client on the same bus: may do what its line says.
+    Guest,
     /// May do everything.
     Admin,
 }
 
 /// Somebody who may log in.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct User {
     name: Arc<str>,
     role: Role,
-    secret: Digest,
+    secret: Secret,
     groups: Box<[GroupId]>,
+    publish: Box<[Filter]>,
+    subscribe: Box<[Filter]>,
     fleet: FleetId,
 }
 
 /// All users of a file.
 #[derive(Debug)]
-pub(super) struct Users(HashMap<Arc<str>, Arc<User>>);
+pub(super) struct Users {
+    by_name: HashMap<Arc<str>, Arc<User>>,
+    /// Some hash of a chosen password, if there are any.
+    sample: Option<Arc<str>>,
+}
+
+/// What comes of a name and a password.
+#[derive(Debug)]
+pub(super) enum Checked {
+    /// They are right.
+    Right(Arc<User>),
+    /// They are wrong.
+    Wrong,
+    /// It takes computing to tell, with this hash. Without a user it is wrong all the same: a stranger is not to learn
+    /// by the time that it takes who exists.
+    Slow(Arc<str>, Option<Arc<User>>),
+}
 
 impl User {
     /// Whoever comes where no users are asked for.
     pub(super) fn anybody(fleet: &FleetId) -> Self {
-        let (name, secret) = ("anybody".into(), Digest([0; 32]));
-        Self { name, role: Role::Admin, secret, groups: Box::default(), fleet: fleet.clone() }
+        Self {
+            name: "anybody".into(),
+            role: Role::Admin,
+            secret: Secret::Token(Digest([0; 32])),
+            groups: Box::default(),
+            publish: Box::default(),
+            subscribe: Box::default(),
+            fleet: fleet.clone(),
+        }
     }
 
     /// The name.
@@ -102,6 +137,14 @@ impl User {
         &self.groups
     }
 
+    /// The filters that a guest's line has for `action`.
+    pub(super) fn filters(&self, action: Action) -> &[Filter] {
+        match action {
+            Action::Publish => &self.publish,
+            Action::Subscribe => &self.subscribe,
+        }
+    }
+
     /// The fleet whose topics these are.
     pub(super) fn fleet(&self) -> &FleetId {
         &self.fleet
@@ -116,24 +159,48 @@ impl User {
         if role == Role::Node {
             name.parse::<NodeId>().map_err(InvalidLine::Node)?;
         }
-        // Not even the cause is told: whoever wrote a password there by mistake must not find it in the log.
-        let secret = secret.strip_prefix("sha256:").and_then(|secret| secret.parse().ok());
-        let secret = secret.ok_or(InvalidLine::Secret)?;
-        let mut groups = Vec::new();
+        let secret = Secret::parse(secret).map_err(|invalid| match invalid {
+            InvalidSecret::Malformed => InvalidLine::Secret,
+            InvalidSecret::TooCostly => InvalidLine::TooCostly,
+        })?;
+        let (mut groups, mut publish, mut subscribe) = (Vec::new(), Vec::new(), Vec::new());
         for word in words {
-            let list = word.strip_prefix("groups=").ok_or_else(|| InvalidLine::Unknown(word.to_owned()))?;
-            for group in list.split(',') {
-                groups.push(group.parse().map_err(InvalidLine::Group)?);
+            let unknown = || InvalidLine::Unknown(word.to_owned());
+            let (key, list) = word.split_once('=').ok_or_else(unknown)?;
+            match key {
+                "groups" => {
+                    for group in list.split(',') {
+                        groups.push(group.parse().map_err(InvalidLine::Group)?);
+                    }
+                }
+                "publish" | "subscribe" if role != Role::Guest => return Err(InvalidLine::NotAGuest),
+                "publish" => publish.extend(filters(list)?),
+                "subscribe" => subscribe.extend(filters(list)?),
+                _ => return Err(unknown()),
             }
         }
-        Ok(Self { name: name.into(), role, secret, groups: groups.into(), fleet: fleet.clone() })
+        Ok(Self {
+            name: name.into(),
+            role,
+            secret,
+            groups: groups.into(),
+            publish: publish.into(),
+            subscribe: subscribe.into(),
+            fleet: fleet.clone(),
+        })
     }
+}
+
+fn filters(list: &str) -> Result<Vec<Filter>, InvalidLine> {
+    let parse = |text: &str| Filter::parse(text).map_err(|err| InvalidLine::Filter(text.to_owned(), err));
+    list.split(',').map(parse).collect()
 }
 
 impl Users {
     /// Reads the lines of `text`; empty ones and those that start with `#` say nothing.
     pub(super) fn parse(text: &str, fleet: &FleetId) -> Result<Self, InvalidUsers> {
-        let mut users = HashMap::new();
+        let mut by_name = HashMap::new();
+        let mut sample = None;
         for (line, text) in (1..).zip(text.lines()) {
             let invalid = |source| InvalidUsers { line, source };
             if text.trim().is_empty() || text.trim_start().starts_with('#') {
@@ -141,33 +208,51 @@ impl Users {
             }
             let user = User::parse(text, fleet).map_err(invalid)?;
             let name = user.shared_name();
-            if users.insert(Arc::clone(&name), Arc::new(user)).is_some() {
+            if let Secret::Password(phc) = &user.secret {
+                sample.get_or_insert_with(|| Arc::clone(phc));
+            }
+            if by_name.insert(Arc::clone(&name), Arc::new(user)).is_some() {
                 return Err(invalid(InvalidLine::Twice(name.to_string())));
             }
         }
-        Ok(Self(users))
+        Ok(Self { by_name, sample })
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
-    /// The user with this name and password. Compares in constant time.
-    pub(super) fn log_in(&self, name: &str, password: &[u8]) -> Option<Arc<User>> {
-        let given = Digest::of(password);
-        let user = self.0.get(name)?;
-        bool::from(user.secret.0.ct_eq(&given.0)).then(|| Arc::clone(user))
+    /// What comes of this name and password.
+    pub(super) fn check(&self, name: &str, password: &[u8]) -> Checked {
+        let user = self.get(name);
+        match user.as_ref().map(|user| &user.secret) {
+            Some(Secret::Token(digest)) if secret::is_token(digest, password) => {
+                user.map_or(Checked::Wrong, Checked::Right)
+            }
+            Some(Secret::Password(phc)) => Checked::Slow(Arc::clone(phc), user),
+            Some(Secret::Token(_)) => Checked::Wrong,
+            None => self.sample.clone().map_or(Checked::Wrong, |phc| Checked::Slow(phc, None)),
+        }
+    }
+
+    /// Whose lines are not the same in `newer`.
+    pub(super) fn changed(&self, newer: &Self) -> impl Iterator<Item = Arc<str>> {
+        let is_changed = |name: &Arc<str>, user: &Arc<User>| newer.by_name.get(name) != Some(user);
+        self.by_name
+            .iter()
+            .filter(move |(name, user)| is_changed(name, user))
+            .map(|(name, _)| Arc::clone(name))
     }
 
     /// The user of this name.
     pub(super) fn get(&self, name: &str) -> Option<Arc<User>> {
-        self.0.get(name).cloned()
+        self.by_name.get(name).cloned()
     }
 
     /// Whether there is a node of this name.
     pub(super) fn has_node(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|user| user.role == Role::Node)
+        self.by_name.get(name).is_some_and(|user| user.role == Role::Node)
     }
 }
 
@@ -186,6 +271,7 @@ impl FromStr for Role {
             "controller" => Self::Controller,
             "watcher" => Self::Watcher,
             "home-assistant" => Self::HomeAssistant,
+            "guest" => Self::Guest,
             "admin" => Self::Admin,
             other => return Err(InvalidLine::Role(other.to_owned())),
         })
@@ -194,7 +280,7 @@ impl FromStr for Role {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::secret::HORSE, *};
 
     fn parse(text: &str) -> Result<Users, InvalidUsers> {
         Users::parse(text, &"home".parse().unwrap())
@@ -203,13 +289,42 @@ mod tests {
     #[test]
     fn a_users_file_is_read() {
         let secret = Digest::of(b"p");
-        let text =
-            format!("# people\n\npi-1  node  sha256:{secret}  groups=canary,all\nanna admin sha256:{secret}");
+        let text = format!(
+            "# people\n\npi-1  node  sha256:{secret}  groups=canary,all\nanna admin sha256:{secret}\n\
+             cam guest sha256:{secret} publish=cam/# subscribe=cam/cmd,time"
+        );
         let users = parse(&text).unwrap();
-        let node = users.log_in("pi-1", b"p").unwrap();
+        let node = users.get("pi-1").unwrap();
         assert_eq!(node.groups().iter().map(GroupId::as_str).collect::<Vec<_>>(), ["canary", "all"]);
-        assert!(users.log_in("anna", b"q").is_none() && users.log_in("bert", b"p").is_none());
-        assert!(users.log_in("anna", b"p").unwrap().may_upload() && !node.may_upload());
+        assert!(matches!(users.check("pi-1", b"p"), Checked::Right(_)));
+        assert!(matches!(users.check("anna", b"q"), Checked::Wrong));
+        assert!(matches!(users.check("bert", b"p"), Checked::Wrong));
+        assert!(users.get("anna").unwrap().may_upload() && !node.may_upload());
+        let texts = |action| {
+            users.get("cam").unwrap().filters(action).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(Action::Subscribe), ["cam/cmd", "time"]);
+    }
+
+    #[test]
+    fn with_chosen_passwords_a_stranger_takes_as_long_as_anybody() {
+        let users = parse(&format!("anna admin argon2:{HORSE}")).unwrap();
+        assert!(matches!(users.check("anna", b"x"), Checked::Slow(_, Some(_))));
+        assert!(matches!(users.check("bert", b"x"), Checked::Slow(_, None)));
+    }
+
+    #[test]
+    fn changed_lines_are_told_and_new_ones_are_not() {
+        let secret = Digest::of(b"p");
+        let old =
+            parse(&format!("a admin sha256:{secret}\nb admin sha256:{secret}\nc watcher sha256:{secret}"))
+                .unwrap();
+        let new =
+            parse(&format!("b  admin  sha256:{secret}\nc admin sha256:{secret}\nd admin sha256:{secret}"))
+                .unwrap();
+        let mut changed: Vec<_> = old.changed(&new).map(|name| name.to_string()).collect();
+        changed.sort();
+        assert_eq!(changed, ["a", "c"]);
     }
 
     #[test]
@@ -218,10 +333,13 @@ mod tests {
         for (text, expected) in [
             ("anna".to_owned(), "a user needs a name, a role and a secret"),
             (format!("anna queen {secret}"), "`queen` is not a role"),
-            ("anna admin plain".to_owned(), "the secret is not"),
-            ("anna admin sha256:plain".to_owned(), "the secret is not"),
+            ("anna admin plain".to_owned(), "the secret is neither"),
+            ("anna admin sha256:plain".to_owned(), "the secret is neither"),
             (format!("Pi! node {secret}"), "the name of a node is its node name"),
             (format!("pi node {secret} groups=A"), "a group is not valid"),
+            (format!("anna admin {secret} publish=a"), "only a guest has"),
+            (format!("cam guest {secret} publish=a#"), "`a#` is not a topic filter"),
+            (format!("pi node {secret} bare"), "`bare` is not known here"),
             (format!("pi node {secret} color=red"), "`color=red` is not known here"),
             (format!("a admin {secret}\na admin {secret}"), "user `a` is there twice"),
         ] {

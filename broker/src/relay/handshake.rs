@@ -142,9 +142,11 @@ async fn enter(connect: Connect, peer: &Peer, shared: &Shared) -> Result<(Guest,
         return Err(NoEntry::AuthenticationMethod);
     }
     let name = connect.login.user.as_deref();
-    let user = match &peer.certificate {
-        Some(certified) => shared.access.log_in_certified(certified, name)?,
-        None => shared.access.log_in(name.zip(connect.login.password.as_deref()))?,
+    let user = if let Some(certified) = &peer.certificate {
+        shared.access.log_in_certified(certified, name)?
+    } else {
+        let login = name.zip(connect.login.password.as_deref());
+        shared.access.log_in(login, peer.address.ip()).await?
     };
     let (id, is_assigned) = client_id(&connect, &user)?;
     shared.access.check_client_id(&user, &id.0)?;
@@ -287,7 +289,7 @@ impl NoEntry {
             Self::Will(_) => Reason::TopicNameInvalid,
             Self::WillQos => Reason::QosNotSupported,
             Self::Refused(Refused::Superseded) => Reason::SessionTakenOver,
-            Self::Refused(Refused::TooMany) => Reason::ServerUnavailable,
+            Self::Refused(Refused::TooMany) | Self::Denied(Denied::Busy) => Reason::ServerUnavailable,
             Self::Refused(Refused::Stopping) | Self::Stopped => Reason::ServerShuttingDown,
             // What is not understood is not answered: nobody knows in which version.
             Self::Io(_) | Self::Closed | Self::Packet(_) => return None,

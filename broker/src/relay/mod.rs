@@ -50,6 +50,9 @@ use crate::{
 /// How long connections may take to end when the relay does.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
+/// How often it is looked whether the users file has changed: a retired node is cut off within a second.
+const USERS_PERIOD: Duration = Duration::from_millis(500);
+
 /// Why the relay does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
@@ -113,7 +116,7 @@ impl Relay {
         let (events, queue) = mpsc::unbounded_channel();
         let hub = new_hub(&settings.data, limits, lazy, &stats, &events)?;
         let budget_bytes = limits.in_transit_bytes.max(limits.packet_bytes);
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             access,
             events: events.clone(),
             budget: Arc::new(Semaphore::new(budget_bytes)),
@@ -122,13 +125,13 @@ impl Relay {
             max_keep_alive_secs: limits.keep_alive_secs,
             session_expiry_secs: limits.session_expiry_secs,
             denials: Denials::new(stats),
-        };
+        });
         let places =
             ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
         let lobby = Arc::new(Lobby {
             places: Places::new(places),
             doorman: Doorman::new(tls.clone(), limits.packet_bytes, settings.open_loopback),
-            shared: Arc::new(shared),
+            shared: Arc::clone(&shared),
         });
         let (alive, connections) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
@@ -138,6 +141,7 @@ impl Relay {
             let (lobby, alive, stopped) = (Arc::clone(&lobby), alive.clone(), stopped.clone());
             tokio::spawn(listener::accept(listener, transport, lobby, alive, stopped));
         }
+        tokio::spawn(watch_users(shared, stopped));
         Ok(Self { listeners, tls, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
     }
 
@@ -208,6 +212,21 @@ fn new_hub(
         lazy,
     };
     Ok(Hub::new(settings, Arc::clone(stats), retained, writer, router))
+}
+
+/// Who was taken out of the users file is cut off without having to log in again.
+async fn watch_users(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut look = tokio::time::interval(USERS_PERIOD);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            _ = stop.changed() => return,
+        }
+        let changed = shared.access.take_changed();
+        if !changed.is_empty() && shared.events.send(Event::UsersChanged(changed)).is_err() {
+            return;
+        }
+    }
 }
 
 /// All or none.

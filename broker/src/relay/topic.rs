@@ -119,6 +119,26 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// Whether everything that `target` takes, a topic or a filter, is taken by this filter too.
+    pub(crate) fn covers(&self, target: &str) -> bool {
+        if target.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut target = target.split('/');
+        for level in self.levels() {
+            match (level, target.next()) {
+                ("#", _) => return true,
+                (_, None | Some("#")) => return false,
+                ("+", Some(_)) => {}
+                (literal, Some(found)) if literal == found => {}
+                _ => return false,
+            }
+        }
+        target.next().is_none()
+    }
+}
+
 impl fmt::Display for TopicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
@@ -185,6 +205,39 @@ mod tests {
             assert!(!takes(filter, topic), "{filter} {topic}");
         }
         assert!(takes("$SYS/#", "$SYS/x"));
+    }
+
+    #[test]
+    fn a_filter_covers_what_takes_nothing_beyond_it() {
+        let covers = |filter: &str, target: &str| Filter::parse(filter).unwrap().covers(target);
+        for (filter, target) in
+            [("a/#", "a"), ("a/#", "a/#"), ("a/#", "a/+/b"), ("a/+", "a/+"), ("#", "+/b"), ("a/b", "a/b")]
+        {
+            assert!(covers(filter, target), "{filter} {target}");
+        }
+        for (filter, target) in [
+            ("a/+", "a/#"),
+            ("a/+", "a"),
+            ("a/b", "a/+"),
+            ("+/b", "#"),
+            ("a/#", "#"),
+            ("#", "$SYS/x"),
+            ("+/#", "$SYS/#"),
+        ] {
+            assert!(!covers(filter, target), "{filter} {target}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_topic_of_a_covered_filter_is_outside(
+            filter in "[ab+]?(/[ab+]){0,3}(/#)?", target in "[ab+]?(/[ab+]){0,3}(/#)?", topic in "[ab$]?(/[ab]){0,3}",
+        ) {
+            let (Ok(filter), Ok(target)) = (Filter::parse(&filter), Filter::parse(&target)) else { return Ok(()) };
+            if filter.covers(target.as_str()) && target.takes(&topic) {
+                proptest::prop_assert!(filter.takes(&topic), "{filter} {target} {topic}");
+            }
+        }
     }
 
     #[test]

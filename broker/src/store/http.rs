@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, SeekFrom},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
@@ -163,7 +164,7 @@ fn absent(site: &Site, name: Name) -> Response {
 }
 
 async fn put(site: &Site, name: Name, request: Request) -> io::Result<Response> {
-    if let Err(refused) = check_uploader(&site.access, request.headers()) {
+    if let Err(refused) = check_uploader(&site.access, request.headers(), caller(&request)).await {
         return Ok(refused);
     }
     if tokio::fs::try_exists(site.layout.file(name)).await? {
@@ -208,7 +209,7 @@ fn refusal(err: &UploadError) -> Response {
 
 async fn missing(State(site): State<Arc<Site>>, request: Request) -> Response {
     // Before the body: it may be large.
-    if let Err(refused) = check_uploader(&site.access, request.headers()) {
+    if let Err(refused) = check_uploader(&site.access, request.headers(), caller(&request)).await {
         return refused;
     }
     let body = match timeout(QUESTION_LIMIT, to_bytes(request.into_body(), MAX_QUESTION_BYTES)).await {
@@ -241,12 +242,19 @@ async fn missing(State(site): State<Arc<Site>>, request: Request) -> Response {
     }
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(pub(super) IpAddr);
+
+fn caller(request: &Request) -> IpAddr {
+    request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Caller(from)| *from)
+}
+
 /// 401 for who is not known, 403 for who may not.
-#[expect(clippy::result_large_err, reason = "an answer is as large as axum makes it")]
-fn check_uploader(access: &Access, headers: &HeaderMap) -> Result<(), Response> {
+async fn check_uploader(access: &Access, headers: &HeaderMap, from: IpAddr) -> Result<(), Response> {
     let login = credentials(headers);
     let login = login.as_ref().map(|(name, password)| (name.as_str(), password.as_bytes()));
-    match access.log_in(login) {
+    match access.log_in(login, from).await {
         Ok(user) if user.may_upload() => Ok(()),
         Ok(_) => Err(StatusCode::FORBIDDEN.into_response()),
         Err(_) => {

@@ -10,7 +10,12 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -23,6 +28,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
+use super::http::Caller;
 use crate::places::Places;
 
 /// How long a client may take for the head of a request, and between two requests. Longer than what a client with
@@ -80,11 +86,16 @@ async fn talk(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: wat
         return debug!(%peer, error = %err, "connection lost at once");
     }
     let stream = TokioIo::new(Impatient::new(stream, STALL_LIMIT));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller(peer.ip()));
+        router.call(request)
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_LIMIT)
-            .serve_connection(stream, TowerToHyperService::new(router))
+            .serve_connection(stream, service)
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -75,7 +75,7 @@ impl Bus {
         listeners.iter().find(|(found, _)| *found == transport).unwrap().1
     }
 
-    /// Reads certificates and users again.
+    /// Reads certificates again.
     pub(crate) fn reload(&self) {
         self.service.as_ref().unwrap().reload();
     }

@@ -3,7 +3,7 @@
 use rumqttc::{ConnectReturnCode, QoS, SubscribeReasonCode};
 
 use crate::{
-    bus::Bus,
+    bus::{Bus, user_line},
     client::{Client, Hello},
 };
 
@@ -75,4 +75,21 @@ fn a_session_belongs_to_its_user() {
     kept.disconnect();
     let stolen = Client::connect(bus.mqtt(), &Hello::new("shared").user("screen").keep());
     assert_eq!(stolen.err(), Some(ConnectReturnCode::BadClientId));
+}
+
+#[test]
+fn a_user_that_is_taken_out_is_cut_off_and_leaves_no_session() {
+    let bus = Bus::with_users(&["anna admin", "pi-1 node groups=all"]);
+    let mut staying = bus.user("anna", "staying");
+    drop(Client::connect(bus.mqtt(), &Hello::new("pi-1.kept").user("pi-1").keep()).unwrap());
+    let mut gone = Client::connect(bus.mqtt(), &Hello::new("pi-1").user("pi-1").keep()).unwrap();
+    std::fs::write(bus.folder().join("users"), user_line("anna admin")).unwrap();
+    gone.wait_for_end();
+    staying.publish("still/there", "x", 1, false);
+
+    std::fs::write(bus.folder().join("users"), user_line("anna admin") + &user_line("pi-1 node")).unwrap();
+    for id in ["pi-1", "pi-1.kept"] {
+        let hello = Hello::new(id).user("pi-1").keep();
+        assert!(!Client::connect(bus.mqtt(), &hello).unwrap().session_present, "{id}");
+    }
 }

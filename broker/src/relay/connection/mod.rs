@@ -102,7 +102,9 @@ where
         aliases: Vec::new(),
         expiry_secs: None,
     };
-    let over = connection.run().await;
+    // The users may have changed since this one logged in; the hub hears of changes after this.
+    let is_current = shared.access.is_current(&connection.guest.user);
+    let over = if is_current { connection.run().await } else { Over::Ended(End::NotAuthorized) };
     farewell.event = Some(detach(matches!(over, Over::InPeace), connection.expiry_secs));
     // The hub need not wait for what the client may never take.
     drop(farewell);
@@ -128,6 +130,7 @@ impl Over {
             Self::Silent => Reason::KeepAliveTimeout,
             Self::Ended(End::TakenOver) => Reason::SessionTakenOver,
             Self::Ended(End::NotStored) => Reason::ImplementationSpecificError,
+            Self::Ended(End::NotAuthorized) => Reason::NotAuthorized,
             Self::Ended(End::Shutdown) | Self::Stopped => Reason::ServerShuttingDown,
             Self::InPeace | Self::WithWill | Self::Closed | Self::Io(_) | Self::Stalled => return None,
         })

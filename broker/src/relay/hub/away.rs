@@ -1,6 +1,6 @@
 //! Clients go: wills, sessions that are kept for a time, and their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -10,7 +10,7 @@ use crate::relay::{
     message::Message,
     registry::{Away, Client, ClientKey, Presence, Will},
     router::{Router, RouterError},
-    session::Attachment,
+    session::{Attachment, End},
 };
 
 impl<R: Router> Hub<R> {
@@ -43,6 +43,21 @@ impl<R: Router> Hub<R> {
             Some(next) => self.attach(next),
             None => Ok(()),
         }
+    }
+
+    /// Ends connections and sessions of `users`: what they are subscribed to, they may no longer be allowed.
+    pub(super) fn users_changed(&mut self, users: &BTreeSet<Arc<str>>) -> Result<(), RouterError> {
+        let of_them = |(key, client): (ClientKey, &Client)| users.contains(&client.user).then_some(key);
+        let keys: Vec<ClientKey> = self.registry.iter().filter_map(of_them).collect();
+        for key in keys {
+            let Some(client) = self.registry.get_mut(key) else { continue };
+            client.expiry_secs = 0;
+            match client.presence {
+                Presence::Connected(attachment) => client.session.end(attachment, End::NotAuthorized),
+                Presence::Away(_) => self.forget(key)?,
+            }
+        }
+        Ok(())
     }
 
     /// Does what is due for clients that are away.

@@ -1,6 +1,6 @@
 //! Everything that can happen to the hub.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -49,6 +49,8 @@ pub(in crate::relay) enum Event {
     },
     /// A slow client is ready for what it missed.
     CatchUp(From),
+    /// These users are gone, or may now do other things than before.
+    UsersChanged(BTreeSet<Arc<str>>),
     /// Outcomes of what was given to the retained log.
     Stored(Vec<Outcome>),
     /// Something came out of the router.

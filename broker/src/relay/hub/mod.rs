@@ -147,6 +147,7 @@ impl<R: Router> Hub<R> {
                 drop(permit);
             }
             Event::CatchUp(from) => self.catch_up(from),
+            Event::UsersChanged(users) => self.users_changed(&users)?,
             Event::Stored(outcomes) => self.stored(&outcomes)?,
             Event::Routed(frame) => self.routed(frame)?,
             Event::Probe(reply) => {

@@ -37,6 +37,8 @@ pub(super) enum End {
     TakenOver,
     /// What the client published could not be stored; it must not believe that it was.
     NotStored,
+    /// The user is gone, or may now do other things than before.
+    NotAuthorized,
     /// The relay stops.
     Shutdown,
 }
