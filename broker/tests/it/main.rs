@@ -4,11 +4,13 @@
 
 mod bus;
 mod client;
+mod foreign;
 mod hostile;
 mod mqtt5;
 mod permissions;
 mod pki;
 mod process;
+mod program;
 mod retained;
 mod rules;
 mod sessions;

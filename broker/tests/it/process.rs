@@ -1,26 +1,14 @@
 //! The program itself: its one line, its exit codes, and `kill -9`.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader, Read},
-    net::SocketAddr,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::SocketAddr, process::Stdio, sync::mpsc, thread};
 
 use rumqttc::Packet;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::client::{Client, Hello};
-
-struct Broker {
-    child: Child,
-    mqtt: SocketAddr,
-}
+use crate::{
+    client::{Client, Hello},
+    program::{Broker, broker, first_line, terminate},
+};
 
 #[test]
 fn every_acknowledged_retained_message_survives_kill_9_under_load() {
@@ -31,7 +19,7 @@ fn every_acknowledged_retained_message_survives_kill_9_under_load() {
         let (tell, acknowledged) = mpsc::channel();
         let publishers: Vec<_> = (0..4)
             .map(|publisher| {
-                let (address, tell) = (broker.mqtt, tell.clone());
+                let (address, tell) = (broker.mqtt(), tell.clone());
                 thread::spawn(move || publish_until_the_end(address, publisher, round, &tell))
             })
             .collect();
@@ -47,7 +35,7 @@ fn every_acknowledged_retained_message_survives_kill_9_under_load() {
         known.extend(acknowledged);
 
         let broker = Broker::start(folder.path());
-        let mut reader = Client::connect(broker.mqtt, &Hello::new("reader")).unwrap();
+        let mut reader = broker.client("reader");
         reader.subscribe("load/#", 0);
         let mut found = BTreeMap::new();
         while !known.iter().all(|(topic, value)| found.get(topic).is_some_and(|found| found >= value)) {
@@ -68,7 +56,7 @@ fn a_second_broker_on_the_same_folder_or_port_says_what_is_wrong() {
     assert!(text.contains("is in use by another broker (process"), "{text}");
 
     let other = TempDir::new().unwrap();
-    let taken = first.mqtt.to_string();
+    let taken = first.mqtt().to_string();
     let data = other.path().to_str().unwrap();
     for (flag, what) in [("--mqtt", "MQTT"), ("--http", "HTTP")] {
         let free = if flag == "--mqtt" { "--http" } else { "--mqtt" };
@@ -101,12 +89,11 @@ fn with_another_bus_only_the_store_runs() {
         .arg("--data")
         .arg(folder.path())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let line = first_line(&mut child);
     assert!(line.starts_with("broker ready bus=mqtt://127.0.0.1:1 http=127.0.0.1:"), "{line}");
-    kill_process(pid(&child), Signal::TERM).unwrap();
+    terminate(&child);
     assert!(child.wait().unwrap().success());
 }
 
@@ -135,61 +122,7 @@ fn publish_until_the_end(
     }
 }
 
-impl Broker {
-    fn start(data: &Path) -> Self {
-        let mut child = broker(&["--open-loopback", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let line = first_line(&mut child);
-        let mqtt =
-            line.split_whitespace().find_map(|word| word.strip_prefix("mqtt=")).unwrap().parse().unwrap();
-        Self { child, mqtt }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn terminate(mut self) -> std::process::ExitStatus {
-        let begin = Instant::now();
-        kill_process(pid(&self.child), Signal::TERM).unwrap();
-        let status = self.child.wait().unwrap();
-        assert!(begin.elapsed() < Duration::from_secs(5));
-        status
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Ended already unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn broker(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_broker"));
-    command.arg("run").args(args).stdin(Stdio::null());
-    command
-}
-
 fn failed(args: &[&str]) -> (i32, String) {
-    let output = broker(args).output().unwrap();
+    let output = broker(args).stderr(Stdio::piped()).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
-fn first_line(child: &mut Child) -> String {
-    let mut line = String::new();
-    let mut stdout = BufReader::new(child.stdout.as_mut().unwrap().by_ref());
-    stdout.read_line(&mut line).unwrap();
-    line
-}
-
-fn pid(child: &Child) -> Pid {
-    Pid::from_child(child)
 }
