@@ -116,6 +116,11 @@ impl Delivery {
         Self { message: Arc::clone(message), grant, retain, subscriptions: wish.ids.clone() }
     }
 
+    /// What this delivery costs in a queue.
+    pub(super) fn weight(&self) -> usize {
+        self.message.weight() + size_of_val(self.subscriptions.as_slice())
+    }
+
     /// What precedes the payload on the wire.
     pub(super) fn header(&self, id: Option<PacketId>, dup: bool) -> PublishHeader<'_> {
         PublishHeader {

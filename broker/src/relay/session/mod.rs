@@ -62,6 +62,7 @@ struct State {
     replies: VecDeque<Reply>,
     queue: Queue,
     in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
     last_id: u16,
     /// Whether the connection was told about what the client missed.
     told: bool,
@@ -171,14 +172,15 @@ impl Session {
 
     /// Moves into `out` what may be sent and fits.
     pub(super) fn take(&self, out: &mut Outgoing) -> Taken {
-        self.lock().take(out)
+        self.lock().take(out, self.limits)
     }
 
     /// The client acknowledged `id`; unknown ids are ignored.
     pub(super) fn acknowledged(&self, id: PacketId) {
         let mut state = self.lock();
-        if let Some(place) = state.in_flight.iter().position(|message| message.id == id) {
-            state.in_flight.remove(place);
+        let place = state.in_flight.iter().position(|message| message.id == id);
+        if let Some(message) = place.and_then(|place| state.in_flight.remove(place)) {
+            state.in_flight_bytes -= message.delivery.weight();
         }
     }
 
@@ -211,7 +213,7 @@ impl Session {
 }
 
 impl State {
-    fn take(&mut self, out: &mut Outgoing) -> Taken {
+    fn take(&mut self, out: &mut Outgoing, limits: QueueLimits) -> Taken {
         while !out.is_full()
             && let Some(reply) = self.replies.pop_front()
         {
@@ -224,7 +226,7 @@ impl State {
         if !self.replies.is_empty() {
             return Taken::Congested;
         }
-        self.take_again(out).unwrap_or_else(|| self.take_queued(out))
+        self.take_again(out).unwrap_or_else(|| self.take_queued(out, limits))
     }
 
     /// What an earlier connection sent in vain. MQTT-4.4.0-1: it comes first, "using their original Packet
@@ -233,7 +235,11 @@ impl State {
         if self.in_flight.iter().all(|message| message.sent) {
             return None;
         }
-        self.in_flight.retain(|message| message.sent || out.takes(&message.delivery));
+        self.in_flight.retain(|message| {
+            let stays = message.sent || out.takes(&message.delivery);
+            self.in_flight_bytes -= if stays { 0 } else { message.delivery.weight() };
+            stays
+        });
         for message in self.in_flight.iter_mut().take(out.terms().window) {
             if out.is_full() {
                 return Some(Taken::Congested);
@@ -247,7 +253,7 @@ impl State {
         self.in_flight.iter().any(|message| !message.sent).then_some(Taken::All)
     }
 
-    fn take_queued(&mut self, out: &mut Outgoing) -> Taken {
+    fn take_queued(&mut self, out: &mut Outgoing, limits: QueueLimits) -> Taken {
         while let Some(next) = self.queue.peek() {
             if out.is_full() {
                 return Taken::Congested;
@@ -256,7 +262,9 @@ impl State {
                 self.queue.pop();
                 continue;
             }
-            if next.grant == Grant::AtLeastOnce && self.in_flight.len() >= out.terms().window {
+            let is_window_full = self.in_flight.len() >= out.terms().window
+                || (!self.in_flight.is_empty() && self.in_flight_bytes + next.weight() > limits.bytes);
+            if next.grant == Grant::AtLeastOnce && is_window_full {
                 return Taken::All;
             }
             let Some(delivery) = self.queue.pop() else { break };
@@ -266,6 +274,7 @@ impl State {
             }
             let id = self.next_id();
             out.push_publish(&delivery, Some(id), false);
+            self.in_flight_bytes += delivery.weight();
             self.in_flight.push_back(InFlight { id, delivery, sent: true });
         }
         self.give_back_memory();

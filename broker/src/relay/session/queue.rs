@@ -50,7 +50,7 @@ struct Queued {
 impl Queue {
     /// Adds what is published just now. Returns how many messages were dropped for it.
     pub(super) fn publish(&mut self, delivery: Delivery, limits: QueueLimits) -> u64 {
-        let weight = delivery.message.weight();
+        let weight = delivery.weight();
         let fits = |queue: &Self| {
             queue.live.len() < limits.messages
                 && (queue.live.is_empty() || queue.live_bytes + weight <= limits.bytes)
@@ -91,7 +91,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Delivery> {
         if self.live_is_next() {
             let delivery = self.live.pop_front()?.delivery;
-            self.live_bytes -= delivery.message.weight();
+            self.live_bytes -= delivery.weight();
             Some(delivery)
         } else {
             Some(self.replay.pop_front()?.delivery)
@@ -113,7 +113,7 @@ impl Queue {
 
     fn drop_oldest(&mut self) {
         if let Some(Queued { delivery, .. }) = self.live.pop_front() {
-            self.live_bytes -= delivery.message.weight();
+            self.live_bytes -= delivery.weight();
             if delivery.message.retain {
                 self.missed.note(delivery.message.topic.clone());
             }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{queue::MAX_MISSED, *};
 use crate::relay::{
-    codec::{Protocol, Reason},
+    codec::Reason,
     message::{Message, SubscriptionIds},
     outgoing::{MAX_SLICES, Terms},
     topic::TopicName,
@@ -80,6 +80,34 @@ fn the_window_opens_with_each_acknowledgement() {
 }
 
 #[test]
+fn what_is_not_acknowledged_is_bounded_in_bytes_too() {
+    let session = Session::new(QueueLimits { messages: 1000, bytes: 1000 });
+    session.attach(Attachment(1));
+    let large = |size: usize| {
+        let Delivery { message, .. } = event("e", Grant::AtLeastOnce);
+        let message = Message { payload: vec![b'.'; size].into(), ..Message::clone(&message) };
+        Delivery { message: Arc::new(message), ..event("e", Grant::AtLeastOnce) }
+    };
+    // One always goes, however large.
+    for (size, sent_at_once) in [(5000, 1), (400, 0), (400, 0)] {
+        session.publish(large(size));
+        assert_eq!(sent(&session).len(), sent_at_once, "{size}");
+    }
+    session.acknowledged(id(1));
+    assert_eq!(sent(&session).len(), 2);
+    session.publish(large(400));
+    assert_eq!(sent(&session).len(), 0);
+    // A client that takes less now gives the room back.
+    session.detach();
+    session.attach(Attachment(2));
+    let mut small = out_that_takes(100);
+    assert_eq!(session.take(&mut small), Taken::All);
+    assert!(small.is_empty());
+    session.publish(large(400));
+    assert_eq!(sent(&session).len(), 1);
+}
+
+#[test]
 fn answers_reach_only_the_connection_that_asked() {
     let session = attached();
     session.attach(Attachment(2));
@@ -129,9 +157,11 @@ fn out() -> Outgoing {
 }
 
 fn out_with_window(window: usize) -> Outgoing {
-    let terms =
-        Terms { protocol: Protocol::V311, window, maximum_packet_bytes: usize::MAX, topic_alias_maximum: 0 };
-    Outgoing::new(terms)
+    Outgoing::new(Terms { window, ..Terms::UNKNOWN })
+}
+
+fn out_that_takes(maximum_packet_bytes: usize) -> Outgoing {
+    Outgoing::new(Terms { window: WINDOW, maximum_packet_bytes, ..Terms::UNKNOWN })
 }
 
 /// The topics of everything that the session now sends.
