@@ -12,7 +12,7 @@ use super::{
     message::Message,
     session::{Attachment, SharedSession},
     subscriptions::Subscription,
-    topic::Filter,
+    topic::{Filter, TopicName},
 };
 
 /// Stands for a client id: small, and never two at a time the same.
@@ -38,6 +38,8 @@ pub(super) struct Client {
     pub(super) will: Option<Box<Will>>,
     /// What it is subscribed to.
     pub(super) filters: BTreeMap<Filter, Subscription>,
+    /// Filters for which it has not got all that is retained, each with the last topic that was looked at.
+    pub(super) replays: BTreeMap<Filter, Option<TopicName>>,
     /// Its connection, or since when there is none.
     pub(super) presence: Presence,
 }

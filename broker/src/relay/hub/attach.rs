@@ -109,6 +109,7 @@ impl<R: Router> Hub<R> {
             expiry_secs: attach.expiry_secs,
             will: None,
             filters: BTreeMap::new(),
+            replays: BTreeMap::new(),
             presence: Presence::Away(Away { since: now, session_ends: now, will_due: None }),
         }
     }

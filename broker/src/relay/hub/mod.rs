@@ -8,6 +8,7 @@ mod attach;
 mod away;
 mod event;
 mod publish;
+mod replay;
 mod subscribe;
 mod sys;
 

@@ -150,11 +150,6 @@ impl Retained {
         self.entries.get(topic)?.current()
     }
 
-    /// All messages.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Message>> {
-        self.entries.values().filter_map(Entry::current)
-    }
-
     /// Forgets what has expired (MQTT-3.3.2-5), and gives what clears it from the log, with its owner. A topic to which
     /// another message is on its way is left alone: that one takes the place.
     pub(super) fn drop_expired(&mut self) -> Vec<(Message, Arc<str>)> {
@@ -166,16 +161,21 @@ impl Retained {
         over.into_iter().filter_map(|topic| self.clear(topic)).collect()
     }
 
-    /// All messages for `filter`.
-    pub(super) fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Arc<Message>> {
+    /// The topics that have to be looked at for `filter`, from behind `after` on, in order: each with its message if that
+    /// is for the filter.
+    pub(super) fn look<'a>(
+        &'a self,
+        filter: &'a Filter,
+        after: Option<&TopicName>,
+    ) -> impl Iterator<Item = (&'a TopicName, Option<&'a Arc<Message>>)> + use<'a> {
         let prefix = filter.literal_prefix();
+        let from = after.map_or(Bound::Included(prefix), |after| Bound::Excluded(after.as_str()));
         // The prefix is a topic by itself only where the filter is one, or is followed by `/#`.
         self.entries
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
             .take(if filter.is_wild() { usize::MAX } else { 1 })
-            .filter(|(topic, _)| filter.takes(topic.as_str()))
-            .filter_map(|(_, entry)| entry.current())
+            .map(|(topic, entry)| (topic, entry.current().filter(|_| filter.takes(topic.as_str()))))
     }
 
     fn clear(&mut self, topic: TopicName) -> Option<(Message, Arc<str>)> {

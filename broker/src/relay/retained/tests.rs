@@ -67,6 +67,22 @@ fn filters_find_their_messages() {
     assert_eq!(seen(&retained, "$SYS/#"), ["$SYS/up=1"]);
 }
 
+#[test]
+fn looking_for_a_filter_goes_on_where_it_stopped() {
+    let mut retained = Retained::new(Quota { topics: 100, bytes: 1000, ..QUOTA });
+    for topic in ["a/1/x", "a/2/x", "a/2/y", "a/3/x", "b"] {
+        retained.accept(&message(topic, "1"), &topic.into()).unwrap();
+        retained.show(&message(topic, "1"));
+    }
+    let filter = Filter::parse("a/+/x").unwrap();
+    let after = TopicName::parse("a/2/x").unwrap();
+    let looks: Vec<_> = retained
+        .look(&filter, Some(&after))
+        .map(|(topic, found)| (topic.as_str(), found.is_some()))
+        .collect();
+    assert_eq!(looks, [("a/2/y", false), ("a/3/x", true)]);
+}
+
 fn put(retained: &mut Retained, topic: &str, payload: &str) -> Result<(), OverQuota> {
     let message = message(topic, payload);
     retained.accept(&message, &"anna".into())?;
@@ -85,5 +101,5 @@ fn seen(retained: &Retained, filter: &str) -> Vec<String> {
     let text = |message: &Arc<Message>| {
         format!("{}={}", message.topic, std::str::from_utf8(&message.payload).unwrap())
     };
-    retained.matching(&filter).map(text).collect()
+    retained.look(&filter, None).filter_map(|(_, message)| message).map(text).collect()
 }

@@ -19,6 +19,7 @@ use super::{
     codec::{PacketId, Reply},
     message::{Delivery, Grant},
     outgoing::Outgoing,
+    topic::TopicName,
 };
 
 /// Most QoS 1 messages that one client has yet to acknowledge. MQTT 3.1.1 lets the server choose; it hides a round
@@ -64,7 +65,9 @@ struct State {
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     last_id: u16,
-    /// Whether the connection was told about what the client missed.
+    /// Whether the hub has more retained messages than there was room for.
+    has_more_to_come: bool,
+    /// Whether the connection was told about that, or about what the client missed.
     told: bool,
     /// Publishes of this connection that wait for their PUBACK.
     unanswered: u16,
@@ -84,7 +87,7 @@ struct InFlight {
 pub(super) enum Taken {
     /// Everything that may be sent was taken.
     All,
-    /// Everything, and the client missed messages that the hub can now send.
+    /// Everything, and the hub has more: retained messages, or newer values of what the client missed.
     Lagged,
     /// There is more, but no room.
     Congested,
@@ -154,19 +157,28 @@ impl Session {
         dropped
     }
 
-    /// Queues retained messages; `replaces` says which of those already waiting are no longer needed.
-    pub(super) fn replay(&self, messages: Vec<Delivery>, replaces: impl Fn(&Delivery) -> bool) {
-        if messages.is_empty() {
-            return;
-        }
-        self.lock().queue.replay(messages, replaces);
+    /// Queues a retained message, if there is room for it.
+    pub(super) fn replay(&self, delivery: Delivery) -> bool {
+        let has_room = self.lock().queue.replay(delivery, self.limits);
+        self.wake.notify_one();
+        has_room
+    }
+
+    /// The hub has more retained messages: the connection asks for them when it has taken those that wait.
+    pub(super) fn expect_more(&self) {
+        self.lock().has_more_to_come = true;
         self.wake.notify_one();
     }
 
-    /// What the client missed, which is then forgotten.
+    /// Of what was missed, `topics` are still to be sent.
+    pub(super) fn still_misses(&self, topics: BTreeSet<TopicName>) {
+        self.lock().queue.missed = Missed::Topics(topics);
+    }
+
+    /// What the client missed, which is then forgotten; the hub goes on with it.
     pub(super) fn take_missed(&self) -> Missed {
         let mut state = self.lock();
-        state.told = false;
+        (state.told, state.has_more_to_come) = (false, false);
         std::mem::take(&mut state.queue.missed)
     }
 
@@ -278,7 +290,8 @@ impl State {
             self.in_flight.push_back(InFlight { id, delivery, sent: true });
         }
         self.give_back_memory();
-        if self.told || matches!(self.queue.missed, Missed::Nothing) {
+        let is_all = matches!(self.queue.missed, Missed::Nothing) && !self.has_more_to_come;
+        if self.told || is_all {
             return Taken::All;
         }
         self.told = true;

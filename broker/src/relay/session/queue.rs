@@ -31,9 +31,10 @@ pub(in crate::relay) enum Missed {
 /// Two queues that are read as one.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Answers to subscriptions: bounded by what is retained.
+    /// Answers to subscriptions.
     replay: VecDeque<Queued>,
-    /// What is published just now: bounded by the limits.
+    replay_bytes: usize,
+    /// What is published just now.
     live: VecDeque<Queued>,
     live_bytes: usize,
     /// Orders the two into one sequence.
@@ -70,15 +71,17 @@ impl Queue {
         dropped
     }
 
-    /// Adds retained messages; `replaces` says which of those already waiting are no longer needed.
-    pub(super) fn replay(&mut self, messages: Vec<Delivery>, replaces: impl Fn(&Delivery) -> bool) {
-        if !self.replay.is_empty() {
-            self.replay.retain(|queued| !replaces(&queued.delivery));
+    /// Adds a retained message, if there is room: one always has.
+    pub(super) fn replay(&mut self, delivery: Delivery, limits: QueueLimits) -> bool {
+        let weight = delivery.weight();
+        let is_full = self.replay.len() >= limits.messages || self.replay_bytes + weight > limits.bytes;
+        if is_full && !self.replay.is_empty() {
+            return false;
         }
-        for delivery in messages {
-            let place = self.next_place();
-            self.replay.push_back(Queued { place, delivery });
-        }
+        let place = self.next_place();
+        self.replay_bytes += weight;
+        self.replay.push_back(Queued { place, delivery });
+        true
     }
 
     /// The next one.
@@ -94,7 +97,9 @@ impl Queue {
             self.live_bytes -= delivery.weight();
             Some(delivery)
         } else {
-            Some(self.replay.pop_front()?.delivery)
+            let delivery = self.replay.pop_front()?.delivery;
+            self.replay_bytes -= delivery.weight();
+            Some(delivery)
         }
     }
 

@@ -46,10 +46,23 @@ fn what_is_missed_is_bounded() {
 fn replayed_messages_keep_their_place_among_the_live_ones() {
     let session = attached();
     session.publish(event("1", Grant::AtMostOnce));
-    session.replay(vec![state("2"), state("3")], |_| false);
+    assert!(session.replay(state("2")) && session.replay(state("3")));
     session.publish(event("4", Grant::AtMostOnce));
-    session.replay(vec![state("2")], |old| old.message.topic.as_str() == "2");
-    assert_eq!(sent(&session), ["1", "3", "4", "2"]);
+    assert!(session.replay(state("5")));
+    assert_eq!(sent(&session), ["1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn the_hub_is_asked_for_more_when_what_it_gave_is_taken() {
+    let session = attached();
+    let given = (0..20).take_while(|n| session.replay(state(&format!("s/{n}")))).count();
+    assert_eq!(given, LIMITS.messages);
+    session.expect_more();
+    let mut out = out();
+    assert_eq!(session.take(&mut out), Taken::Lagged);
+    assert_eq!(session.take(&mut out), Taken::All, "it was told once");
+    assert!(matches!(session.take_missed(), Missed::Nothing));
+    assert_eq!(session.take(&mut out), Taken::All, "there is nothing more");
 }
 
 #[test]
