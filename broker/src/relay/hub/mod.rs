@@ -29,6 +29,7 @@ pub(super) use self::event::{
 };
 use self::publish::{Accepted, InRouter};
 use super::{
+    denials::Denials,
     registry::{ClientKey, Presence, Registry},
     retained::{Retained, Writer},
     router::{PROBE, Router, RouterError, Ticket},
@@ -56,6 +57,7 @@ pub(super) struct HubSettings {
 pub(super) struct Hub<R> {
     settings: HubSettings,
     stats: Arc<Stats>,
+    denials: Denials,
     registry: Registry,
     subscriptions: Subscriptions,
     retained: Retained,
@@ -90,6 +92,7 @@ impl<R: Router> Hub<R> {
     ) -> Self {
         Self {
             settings,
+            denials: Denials::new(Arc::clone(&stats)),
             stats,
             registry: Registry::default(),
             subscriptions: Subscriptions::default(),

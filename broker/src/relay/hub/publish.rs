@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::{error, warn};
+use tracing::error;
 
 use super::{Ack, Hub, Origin, Publish};
 use crate::relay::{
@@ -45,7 +45,7 @@ impl<R: Router> Hub<R> {
         if message.retain
             && let Err(over) = self.retained.accept(&message, &user)
         {
-            warn!(user = %user, topic = %message.topic, reason = %over, "retained message refused");
+            self.denials.note(format_args!("{user} may not retain `{}`: {over}", message.topic));
             fail(&origin, Reason::QuotaExceeded);
             return Ok(());
         }
