@@ -80,6 +80,10 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Sessions, connected or kept.
     pub sessions: usize,
+    /// Sessions of one user, connected or kept: a stolen password leaves no more than that behind.
+    pub sessions_per_user: usize,
+    /// Levels of all filters of one user's sessions: each costs memory, and time with each message.
+    pub filter_levels_per_user: usize,
     /// How long the session of an absent client is kept at most.
     pub session_expiry_secs: u32,
     /// The longest keep-alive: a client of MQTT 5 with a longer one, or none, is told this one. 0 allows any.
@@ -161,6 +165,8 @@ impl Default for Limits {
             http_connections: 2_000,
             connections_per_address: 256,
             sessions: 40_000,
+            sessions_per_user: 256,
+            filter_levels_per_user: 50_000,
             session_expiry_secs: 24 * 60 * 60,
             keep_alive_secs: 60 * 60,
             queue_messages: 1000,

@@ -31,7 +31,7 @@ use tracing::error;
 
 use self::{
     denials::Denials,
-    hub::{Event, Events, Hub, HubSettings},
+    hub::{Event, Events, Hub, HubSettings, UserLimits},
     listener::Lobby,
     retained::Quota,
     router::Rumqttd,
@@ -114,7 +114,21 @@ impl Relay {
         let bound = bind(settings)?;
         let stats = Arc::new(Stats::default());
         let (events, queue) = mpsc::unbounded_channel();
-        let hub = new_hub(&settings.data, limits, lazy, &stats, &events)?;
+        let of_user = match *access {
+            // Everybody is the same user there.
+            Access::Open(_) => UserLimits::NONE,
+            Access::Users(_) => UserLimits {
+                sessions: limits.sessions_per_user,
+                filter_levels: limits.filter_levels_per_user,
+            },
+        };
+        let hub_settings = HubSettings {
+            queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
+            sessions: limits.sessions,
+            of_user,
+            lazy,
+        };
+        let hub = new_hub(&settings.data, limits, hub_settings, &stats, &events)?;
         let budget_bytes = limits.in_transit_bytes.max(limits.packet_bytes);
         let shared = Arc::new(Shared {
             access,
@@ -188,7 +202,7 @@ impl Relay {
 fn new_hub(
     data: &Path,
     limits: &Limits,
-    lazy: Vec<Filter>,
+    settings: HubSettings,
     stats: &Arc<Stats>,
     events: &Events,
 ) -> Result<Hub<Rumqttd>, RelayError> {
@@ -206,11 +220,6 @@ fn new_hub(
     let router = Rumqttd::start(move |frame| {
         let _ = routed.send(Event::Routed(frame));
     })?;
-    let settings = HubSettings {
-        queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
-        sessions: limits.sessions,
-        lazy,
-    };
     Ok(Hub::new(settings, Arc::clone(stats), retained, writer, router))
 }
 

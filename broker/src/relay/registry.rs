@@ -1,7 +1,7 @@
 //! All sessions by client id, connected or kept.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
 };
@@ -81,6 +81,14 @@ pub(super) struct Registry {
     by_id: HashMap<ClientId, ClientKey>,
     clients: Vec<Option<Client>>,
     free: Vec<ClientKey>,
+    users: HashMap<Arc<str>, Account>,
+}
+
+/// What one user has.
+#[derive(Debug, Default)]
+struct Account {
+    sessions: BTreeSet<ClientKey>,
+    filter_levels: usize,
 }
 
 impl Away {
@@ -119,13 +127,14 @@ impl Registry {
 
     /// Adds a client whose id is not there yet.
     pub(super) fn insert(&mut self, client: Client) -> ClientKey {
-        let id = client.id.clone();
+        let (id, user) = (client.id.clone(), Arc::clone(&client.user));
         let key = self.free.pop().unwrap_or_else(|| {
             self.clients.push(None);
             ClientKey(self.clients.len() as u32 - 1)
         });
         self.clients[key.0 as usize] = Some(client);
         self.by_id.insert(id, key);
+        self.users.entry(user).or_default().sessions.insert(key);
         key
     }
 
@@ -133,8 +142,41 @@ impl Registry {
     pub(super) fn remove(&mut self, key: ClientKey) -> Option<Client> {
         let client = self.clients.get_mut(key.0 as usize)?.take()?;
         self.by_id.remove(&client.id);
+        if let Some(account) = self.users.get_mut(&client.user) {
+            account.sessions.remove(&key);
+            let levels = client.filters.keys().map(|filter| filter.levels().count());
+            account.filter_levels -= levels.sum::<usize>();
+            if account.sessions.is_empty() {
+                self.users.remove(&client.user);
+            }
+        }
         self.free.push(key);
         Some(client)
+    }
+
+    /// How many clients `user` has.
+    pub(super) fn sessions(&self, user: &Arc<str>) -> usize {
+        self.users.get(user).map_or(0, |account| account.sessions.len())
+    }
+
+    /// How many levels all filters of the user of `key` have.
+    pub(super) fn filter_levels(&self, key: ClientKey) -> usize {
+        let account = self.get(key).and_then(|client| self.users.get(&client.user));
+        account.map_or(0, |account| account.filter_levels)
+    }
+
+    /// Filters of the user of `key` came or went: all have so many `levels` now.
+    pub(super) fn set_filter_levels(&mut self, key: ClientKey, levels: usize) {
+        let Some(Some(client)) = self.clients.get(key.0 as usize) else { return };
+        if let Some(account) = self.users.get_mut(&client.user) {
+            account.filter_levels = levels;
+        }
+    }
+
+    /// The clients of `user`.
+    pub(super) fn of_user(&self, user: &Arc<str>) -> impl Iterator<Item = (ClientKey, &Client)> {
+        let keys = self.users.get(user).into_iter().flat_map(|account| &account.sessions);
+        keys.filter_map(|key| Some((*key, self.get(*key)?)))
     }
 
     /// All clients.

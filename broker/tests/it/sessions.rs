@@ -1,6 +1,6 @@
 //! Sessions, take-over and wills.
 
-use rumqttc::{ConnectReturnCode, Packet, PubAck};
+use rumqttc::{ConnectReturnCode, Packet, PubAck, SubscribeReasonCode};
 
 use crate::{
     bus::Bus,
@@ -65,6 +65,39 @@ fn kept_sessions_lock_nobody_out() {
     let _others: Vec<_> = (0..2).map(|n| bus.user("screen", &format!("screen.{n}"))).collect();
     let full = Client::connect(bus.mqtt(), &Hello::new("screen.3").user("screen")).err();
     assert_eq!(full, Some(ConnectReturnCode::ServiceUnavailable), "nobody who is connected has to go");
+}
+
+#[test]
+fn one_user_has_so_many_sessions_and_no_more() {
+    let bus = Bus::with_users_and(&["pi-1 node groups=all", "screen watcher"], |settings| {
+        settings.limits.sessions_per_user = 3;
+    });
+    let kept = |n: u32| Hello::new(&format!("pi-1.{n}")).user("pi-1").keep();
+    for n in 0..5 {
+        Client::connect(bus.mqtt(), &kept(n)).unwrap().disconnect();
+    }
+    let back: Vec<_> = (2..5).map(|n| Client::connect(bus.mqtt(), &kept(n)).unwrap()).collect();
+    assert!(back.iter().all(|client| client.session_present), "the oldest goes first");
+    let full = Client::connect(bus.mqtt(), &kept(5)).err();
+    assert_eq!(full, Some(ConnectReturnCode::ServiceUnavailable), "nobody who is connected has to go");
+    let _other = bus.user("screen", "screen");
+}
+
+#[test]
+fn filters_of_one_user_have_so_many_levels_and_no_more() {
+    let bus = Bus::with_users_and(&["anna watcher", "bert watcher"], |settings| {
+        settings.limits.filter_levels_per_user = 10;
+    });
+    let filter = |n: u32| format!("deploybus/v1/node/{n}/report");
+    let (mut one, mut two) = (bus.user("anna", "one"), bus.user("anna", "two"));
+    let granted = |client: &mut Client, n| client.subscribe(&filter(n), 0) != SubscribeReasonCode::Failure;
+    assert!(granted(&mut one, 1) && granted(&mut two, 1) && !granted(&mut two, 2));
+    assert!(granted(&mut two, 1), "what it has it may have again");
+    assert!(granted(&mut bus.user("bert", "three"), 2));
+    one.unsubscribe(&filter(1));
+    assert!(granted(&mut two, 2) && !granted(&mut one, 1));
+    two.disconnect();
+    assert!(granted(&mut one, 1) && granted(&mut one, 2) && !granted(&mut one, 3));
 }
 
 #[test]

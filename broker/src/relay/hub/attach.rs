@@ -31,18 +31,33 @@ impl<R: Router> Hub<R> {
     /// Forgets the session of a client that is away when there are as many as there may be: kept sessions, which
     /// anybody can leave behind, must not lock a fleet out. A user's own go first.
     fn make_room(&mut self, attach: &Attach) -> Result<(), RouterError> {
-        if self.registry.len() < self.settings.sessions || self.registry.find(&attach.id).is_some() {
+        if self.registry.find(&attach.id).is_some() {
             return Ok(());
         }
-        let away = self.registry.iter().filter_map(|(key, client)| match client.presence {
+        let away = |(key, client): (ClientKey, &Client)| match client.presence {
             Presence::Away(Away { since, .. }) => Some((client.user != attach.user, since, key)),
             Presence::Connected(_) => None,
-        });
-        if let Some((_, _, key)) = away.min() {
+        };
+        let oldest = if self.has_too_many(attach) {
+            self.registry.of_user(&attach.user).filter_map(away).min()
+        } else if self.is_full() {
+            self.registry.iter().filter_map(away).min()
+        } else {
+            None
+        };
+        if let Some((_, _, key)) = oldest {
             debug!(?key, "session forgotten to make room");
             self.forget(key)?;
         }
         Ok(())
+    }
+
+    fn has_too_many(&self, attach: &Attach) -> bool {
+        self.registry.sessions(&attach.user) >= self.settings.of_user.sessions
+    }
+
+    fn is_full(&self) -> bool {
+        self.registry.len() >= self.settings.sessions
     }
 
     /// Whether a client may come; `Some` when it first has to wait for the end of that one, which is told to go.
@@ -51,8 +66,8 @@ impl<R: Router> Hub<R> {
             return Err(Refused::Stopping);
         }
         let Some(key) = self.registry.find(&attach.id) else {
-            let full = self.registry.len() >= self.settings.sessions;
-            return if full { Err(Refused::TooMany) } else { Ok(None) };
+            let has_room = !self.is_full() && !self.has_too_many(attach);
+            return if has_room { Ok(None) } else { Err(Refused::TooMany) };
         };
         match self.registry.get(key) {
             Some(client) if client.user != attach.user && !attach.owns_id => Err(Refused::ForeignId),

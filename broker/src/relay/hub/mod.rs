@@ -49,8 +49,24 @@ pub(super) struct HubSettings {
     pub(super) queue: QueueLimits,
     /// Most sessions, connected or kept.
     pub(super) sessions: usize,
+    /// How much of that is for one user.
+    pub(super) of_user: UserLimits,
     /// Topics whose retained values are stored lazily.
     pub(super) lazy: Vec<Filter>,
+}
+
+/// What one user may have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UserLimits {
+    /// Most sessions, connected or kept.
+    pub(super) sessions: usize,
+    /// Most levels of all filters.
+    pub(super) filter_levels: usize,
+}
+
+impl UserLimits {
+    /// As much as there is.
+    pub(super) const NONE: Self = Self { sessions: usize::MAX, filter_levels: usize::MAX };
 }
 
 /// See the module's description.

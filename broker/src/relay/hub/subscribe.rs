@@ -13,18 +13,28 @@ use crate::relay::{
 /// Most filters of one session; far above what a dashboard needs, and a bound for the filter tree.
 const MAX_FILTERS: usize = 2000;
 
+/// How many levels the filters of one user have, of how many that they may have.
+struct Levels {
+    used: usize,
+    most: usize,
+}
+
 impl<R: Router> Hub<R> {
     /// Registers first and then replays what is retained: never an old value after a newer one.
     pub(super) fn subscribe(&mut self, subscribe: Subscribe) {
         let Subscribe { from, filters, id, permit, done } = subscribe;
+        let used = self.registry.filter_levels(from.key);
+        let mut levels = Levels { used, most: self.settings.of_user.filter_levels };
         if let Some(client) = self.registry.attached(from.key, from.attachment) {
             let mut reasons = Vec::with_capacity(filters.len());
             for asked in filters {
-                let granted = asked.and_then(|asked| grant(client, &mut self.subscriptions, from.key, asked));
+                let granted = asked
+                    .and_then(|asked| grant(client, &mut self.subscriptions, from.key, asked, &mut levels));
                 reasons.push(granted.unwrap_or_else(|refused| refused));
             }
             client.session.reply(from.attachment, Reply::SubAck(id, reasons.into()));
             replay(&self.retained, client);
+            self.registry.set_filter_levels(from.key, levels.used);
         }
         drop(permit);
         // The connection may have gone.
@@ -35,18 +45,21 @@ impl<R: Router> Hub<R> {
     pub(super) fn unsubscribe(&mut self, from: From, filters: Vec<Result<Filter, Reason>>, id: PacketId) {
         let Some(client) = self.registry.attached(from.key, from.attachment) else { return };
         let mut reasons = Vec::with_capacity(filters.len());
+        let mut ended = 0;
         for filter in filters {
             reasons.push(match filter {
                 Err(reason) => reason,
                 Ok(filter) if client.filters.remove(&filter).is_some() => {
                     client.replays.remove(&filter);
                     self.subscriptions.remove(&filter, from.key);
+                    ended += filter.levels().count();
                     Reason::Success
                 }
                 Ok(_) => Reason::NoSubscriptionExisted,
             });
         }
         client.session.reply(from.attachment, Reply::UnsubAck(id, reasons.into()));
+        self.registry.set_filter_levels(from.key, self.registry.filter_levels(from.key) - ended);
     }
 }
 
@@ -56,10 +69,15 @@ fn grant(
     subscriptions: &mut Subscriptions,
     key: ClientKey,
     asked: Asked,
+    levels: &mut Levels,
 ) -> Result<Reason, Reason> {
     let Asked { filter, subscription, replay } = asked;
-    if client.filters.len() >= MAX_FILTERS && !client.filters.contains_key(&filter) {
-        return Err(Reason::QuotaExceeded);
+    if !client.filters.contains_key(&filter) {
+        let more = filter.levels().count();
+        if client.filters.len() >= MAX_FILTERS || levels.used + more > levels.most {
+            return Err(Reason::QuotaExceeded);
+        }
+        levels.used += more;
     }
     // MQTT-3.8.4-3: a second subscription to the same filter replaces the first, and no message is lost in between.
     subscriptions.insert(&filter, key, subscription);
