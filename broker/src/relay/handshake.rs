@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     Shared,
+    budget::Part,
     codec::{self, BadPacket, Connect, Connected, Opening, Protocol, QoS, Reason, Reply},
     hub::{Attach, Attached, Event, Refused},
     message::Message,
@@ -36,6 +37,8 @@ pub(super) struct Guest {
     pub(super) user: Arc<User>,
     /// What the client calls itself.
     pub(super) id: ClientId,
+    /// What it gets of the memory for what is on its way.
+    pub(super) part: Part,
     /// The version that it speaks.
     pub(super) protocol: Protocol,
     /// Its place in the hub.
@@ -175,7 +178,8 @@ async fn enter(connect: Connect, peer: &Peer, shared: &Shared) -> Result<(Guest,
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
     };
     let (protocol, keeps_session) = (connect.protocol, expiry.asked_secs > 0);
-    Ok((Guest { user, id, protocol, attached, keep_alive_secs, keeps_session }, connected))
+    let part = shared.budget.part(user.shared_name());
+    Ok((Guest { user, id, part, protocol, attached, keep_alive_secs, keeps_session }, connected))
 }
 
 /// What the client takes.

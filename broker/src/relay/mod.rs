@@ -2,6 +2,7 @@
 //!
 //! A [`listener`] accepts, a [`connection`] speaks with one client, the [`hub`] decides, [`retained`] remembers.
 
+mod budget;
 mod codec;
 mod connection;
 mod denials;
@@ -24,12 +25,13 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing::error;
 
 use self::{
+    budget::Budget,
     denials::Denials,
     hub::{Event, Events, Hub, HubSettings, UserLimits},
     listener::Lobby,
@@ -82,9 +84,7 @@ pub(crate) enum RelayError {
 struct Shared {
     access: Arc<Access>,
     events: Events,
-    /// Bytes that may be on their way from clients through the hub.
-    budget: Arc<Semaphore>,
-    budget_bytes: usize,
+    budget: Budget,
     max_packet_bytes: usize,
     max_keep_alive_secs: u16,
     session_expiry_secs: u32,
@@ -129,12 +129,10 @@ impl Relay {
             lazy,
         };
         let hub = new_hub(&settings.data, limits, hub_settings, &stats, &events)?;
-        let budget_bytes = limits.in_transit_bytes.max(limits.packet_bytes);
         let shared = Arc::new(Shared {
             access,
             events: events.clone(),
-            budget: Arc::new(Semaphore::new(budget_bytes)),
-            budget_bytes,
+            budget: Budget::new(limits.in_transit_bytes, limits.packet_bytes),
             max_packet_bytes: limits.packet_bytes,
             max_keep_alive_secs: limits.keep_alive_secs,
             session_expiry_secs: limits.session_expiry_secs,

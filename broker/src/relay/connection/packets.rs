@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::oneshot,
     time::Instant,
 };
 
@@ -12,6 +12,7 @@ use super::{Connection, Over};
 use crate::{
     access::Action,
     relay::{
+        budget::Permit,
         codec::{self, BadPacket, Packet, PacketId, Protocol, QoS, Reason, Reply, SubscribeOptions, Wanted},
         handshake::TOPIC_ALIAS_MAXIMUM,
         hub::{Ack, Asked, Event, Origin, Publish, ReplayWhen, Subscribe},
@@ -21,8 +22,6 @@ use crate::{
     },
 };
 
-/// What a small packet counts for in the memory of what is on its way.
-const MIN_PERMITS: usize = 256;
 /// What a filter counts for beside its text.
 const FILTER_WEIGHT: usize = 64;
 
@@ -186,10 +185,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         self.wire.out.push_reply(&reply);
     }
 
-    /// Waits for the share of memory that a packet needs on its way: fast publishers are held back here.
-    async fn permit(&self, weight: usize) -> Result<OwnedSemaphorePermit, Over> {
-        let share = weight.clamp(MIN_PERMITS, self.shared.budget_bytes) as u32;
-        Arc::clone(&self.shared.budget).acquire_many_owned(share).await.map_err(|_| Over::Stopped)
+    /// Waits for the memory that a packet needs on its way.
+    async fn permit(&self, weight: usize) -> Result<Permit, Over> {
+        self.guest.part.take(weight).await.ok_or(Over::Stopped)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::relay::{
+    budget::Permit,
     codec::{PacketId, Protocol, Reason},
     message::Message,
     registry::{ClientId, ClientKey, Will},
@@ -45,7 +46,7 @@ pub(in crate::relay) enum Event {
         /// The packet to acknowledge.
         id: PacketId,
         /// Its memory.
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
     },
     /// A slow client is ready for what it missed.
     CatchUp(From),
@@ -127,7 +128,7 @@ pub(in crate::relay) struct Publish {
     /// Where it came from.
     pub(in crate::relay) origin: Origin,
     /// Its memory.
-    pub(in crate::relay) permit: Option<OwnedSemaphorePermit>,
+    pub(in crate::relay) permit: Option<Permit>,
 }
 
 /// Where a message came from and what it wants to hear.
@@ -162,7 +163,7 @@ pub(in crate::relay) struct Subscribe {
     /// The packet to acknowledge.
     pub(in crate::relay) id: PacketId,
     /// Its memory.
-    pub(in crate::relay) permit: OwnedSemaphorePermit,
+    pub(in crate::relay) permit: Permit,
     /// Told when it is done.
     pub(in crate::relay) done: oneshot::Sender<()>,
 }

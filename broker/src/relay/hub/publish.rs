@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tracing::error;
 
 use super::{Ack, Hub, Origin, Publish};
 use crate::relay::{
+    budget::Permit,
     codec::{Protocol, Reason, Reply},
     message::{Delivery, Message},
     registry::ClientKey,
@@ -21,7 +22,7 @@ use crate::relay::{
 pub(super) struct Accepted {
     message: Arc<Message>,
     origin: Origin,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
 }
 
 /// What is known of a message while the router has it.
@@ -32,7 +33,7 @@ pub(super) struct InRouter {
     expires: Option<Instant>,
     origin: Origin,
     /// Given back when the message is out.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl<R: Router> Hub<R> {
