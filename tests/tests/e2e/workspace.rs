@@ -57,10 +57,10 @@ fn pure_crates_have_no_io_and_say_so_to_clippy() {
 }
 
 #[test]
-fn only_the_bus_client_and_the_relay_speak_mqtt() {
+fn only_the_bus_client_uses_the_mqtt_client() {
     for (name, dependencies) in dependencies() {
         let speaks = dependencies.contains("rumqttc");
-        assert_eq!(speaks, matches!(name.as_str(), "bus-client" | "broker"), "{name}");
+        assert_eq!(speaks, name == "bus-client", "{name}");
     }
 }
 
