@@ -13,7 +13,7 @@ use rumqttc::{
 };
 
 /// Longer than anything should take, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const MAX: usize = 16 << 20;
 
 /// What a client says first.
@@ -298,12 +298,22 @@ impl Client {
         self.tcp.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// What comes as it is, to the end.
+    /// What comes as it is, until the relay hangs up, which it must.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        // A reset is an end as well.
-        let _ = self.stream.read_to_end(&mut rest);
+        if let Err(err) = self.stream.read_to_end(&mut rest) {
+            assert!(!is_late(&err), "the relay should hang up");
+        }
         rest
+    }
+
+    /// Sends `bytes` again and again until the relay hangs up, which it must.
+    pub(crate) fn flood(&mut self, bytes: &[u8]) {
+        loop {
+            if let Err(err) = self.stream.write_all(bytes) {
+                return assert!(!is_late(&err), "the relay should hang up");
+            }
+        }
     }
 
     fn put_back(&mut self, messages: Vec<Publish>) {
@@ -314,6 +324,22 @@ impl Client {
         bytes.extend_from_slice(&self.input);
         self.input = bytes;
     }
+}
+
+/// Connections that begin with one of `beginnings` each, and do not go on.
+pub(crate) fn unfinished(address: SocketAddr, beginnings: &[&[u8]]) -> Vec<Client> {
+    let begin = |bytes: &&[u8]| {
+        let mut client = Client::silent(address);
+        // Nonsense may be answered with a hang-up at any byte.
+        let _ = client.try_send_bytes(bytes);
+        client
+    };
+    beginnings.iter().cycle().take(40).map(begin).collect()
+}
+
+/// Whether nothing happened for as long as a test waits.
+fn is_late(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Whether the relay has hung up, in whatever way.

@@ -8,7 +8,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::{
     bus::Bus,
-    client::{Client, Hello},
+    client::{Client, Hello, unfinished},
     pki::Pki,
 };
 
@@ -39,14 +39,7 @@ fn who_opens_the_tls_port_and_says_nothing_stops_nobody_and_is_cut_off() {
     let bus = with_tls(&pki);
     let address = bus.address(Transport::Mqtts);
     let beginnings: [&[u8]; 4] = [b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 300]];
-    let mut idle: Vec<_> = (0..40)
-        .map(|n| {
-            let mut client = Client::silent(address);
-            // Nonsense is answered with a hang-up at any time.
-            let _ = client.try_send_bytes(beginnings[n % 4]);
-            client
-        })
-        .collect();
+    let mut idle = unfinished(address, &beginnings);
     pki.client(address, None).say(&Hello::new("good")).unwrap().disconnect();
     for client in &mut idle {
         client.rest();

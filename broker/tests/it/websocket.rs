@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{
 
 use crate::{
     bus::Bus,
-    client::{Client, Duplex, Hello},
+    client::{Client, Duplex, Hello, PATIENCE, unfinished},
     pki::Pki,
 };
 
@@ -176,9 +176,18 @@ fn what_is_no_mqtt_ends_the_connection() {
     let address = bus.address(Transport::Ws);
     let connect = || {
         let tcp = TcpStream::connect(address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tungstenite::client(request(address, Some("mqtt")), tcp).unwrap().0
     };
-    let ends = |mut socket: WebSocket<TcpStream>| while socket.read().is_ok() {};
+    let ends = |mut socket: WebSocket<TcpStream>| {
+        let end = loop {
+            if let Err(end) = socket.read() {
+                break end;
+            }
+        };
+        let is_late = matches!(&end, tungstenite::Error::Io(err) if err.kind() == io::ErrorKind::WouldBlock);
+        assert!(!is_late, "the relay should hang up");
+    };
     let mut text = connect();
     text.send(Message::text("hello")).unwrap();
     ends(text);
@@ -198,13 +207,7 @@ fn who_never_finishes_an_upgrade_stops_nobody_and_is_cut_off() {
     let address = bus.address(Transport::Ws);
     let endless = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(100));
     let beginnings = [&b""[..], b"GET / HTTP/1.1\r\nHost: localhost\r\n", endless.as_bytes(), &[0; 300]];
-    let mut idle: Vec<_> = (0..40)
-        .map(|n| {
-            let mut client = Client::silent(address);
-            let _ = client.try_send_bytes(beginnings[n % 4]);
-            client
-        })
-        .collect();
+    let mut idle = unfinished(address, &beginnings);
     client(address, 99).say(&Hello::new("good")).unwrap().disconnect();
     for client in &mut idle {
         client.rest();
@@ -212,7 +215,7 @@ fn who_never_finishes_an_upgrade_stops_nobody_and_is_cut_off() {
     // Headers without end.
     let mut flood = Client::silent(address);
     flood.send_bytes(b"GET / HTTP/1.1\r\n");
-    while flood.try_send_bytes(&[b'x'; 1000]).is_ok() {}
+    flood.flood(&[b'x'; 1000]);
     // One that upgrades and then says nothing.
     client(address, 99).rest();
     bus.assert_alive();
