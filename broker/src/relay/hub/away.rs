@@ -25,7 +25,11 @@ impl<R: Router> Hub<R> {
         let Some(client) = self.registry.attached(key, attachment) else { return Ok(()) };
         client.session.detach();
         self.stats.connected.subtract_one();
-        client.expiry_secs = expiry_secs.unwrap_or(client.expiry_secs);
+        // What is to end with the connection cannot be kept after all: neither by the standard (MQTT 5, 3.14.2.2.2), nor
+        // when its user was taken out meanwhile.
+        if client.expiry_secs > 0 {
+            client.expiry_secs = expiry_secs.unwrap_or(client.expiry_secs);
+        }
         if in_peace || self.stopping {
             // MQTT-3.1.2-10: the will "MUST be removed from the stored Session State".
             client.will = None;
@@ -115,4 +119,70 @@ fn publish_of(key: ClientKey, client: &Client, will: Will) -> Publish {
     };
     let message = Arc::new(Message { expires, ..will.message });
     Publish { message, user: Arc::clone(&client.user), origin, permit: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tempfile::TempDir;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::relay::{
+        hub::{Attach, HubSettings, UserLimits},
+        registry::ClientId,
+        retained::{self, Quota},
+        session::QueueLimits,
+        stats::Stats,
+    };
+
+    /// Takes everything and gives nothing back.
+    struct Silent;
+
+    impl Router for Silent {
+        fn send(&mut self, _: Bytes) -> Result<(), RouterError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_taken_out_keeps_no_session_by_a_good_bye_that_asks_for_one() {
+        let folder = TempDir::new().unwrap();
+        let mut hub = hub(&folder);
+        let from = attach(&mut hub);
+        hub.users_changed(&BTreeSet::from(["pi-1".into()])).unwrap();
+        hub.detach(from, true, Some(600)).unwrap();
+        assert_eq!(hub.registry.len(), 0);
+
+        let from = attach(&mut hub);
+        hub.detach(from, true, Some(600)).unwrap();
+        assert_eq!(hub.registry.len(), 1);
+    }
+
+    fn hub(folder: &TempDir) -> Hub<Silent> {
+        let quota = Quota { topics: 9, bytes: 999, topics_per_user: 9, bytes_per_user: 999 };
+        let (retained, writer) = retained::open(folder.path().join("retained.log"), quota, |_| {}).unwrap();
+        let settings = HubSettings {
+            queue: QueueLimits { messages: 9, bytes: 999 },
+            sessions: 9,
+            of_user: UserLimits::NONE,
+            lazy: Vec::new(),
+        };
+        Hub::new(settings, Arc::new(Stats::default()), retained, writer, Silent)
+    }
+
+    fn attach(hub: &mut Hub<Silent>) -> From {
+        let (reply, mut attached) = oneshot::channel();
+        let attach = Attach {
+            id: ClientId("pi-1".into()),
+            user: "pi-1".into(),
+            owns_id: true,
+            clean_start: true,
+            expiry_secs: 60,
+            will: None,
+            reply,
+        };
+        hub.attach(attach).unwrap();
+        attached.try_recv().unwrap().unwrap().from
+    }
 }
