@@ -1,5 +1,5 @@
 # What people run. Every target works on a fresh Debian 12 machine with Rust 1.95.
-.PHONY: demo test check bench fmt build tools
+.PHONY: demo test check bench fmt build tools soak
 
 # The main job, all embedded: broker, three nodes, five releases. STAY=1 leaves it running and prints the addresses.
 demo: build
@@ -11,6 +11,10 @@ build:
 # Every test; ends with `N passed, N failed`.
 test: tools
 	@tests/run
+
+# Noise of every kind against a broker for SECONDS=60; SEED repeats a run.
+soak:
+	SECONDS=$(or $(SECONDS),60) cargo test --quiet --release --package broker --test it -- --nocapture soak
 
 # What a change must pass before it is committed.
 check: fmt

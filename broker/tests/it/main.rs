@@ -4,8 +4,11 @@
 
 mod bus;
 mod client;
+mod floods;
 mod foreign;
 mod hostile;
+mod hostile5;
+mod machine;
 mod mqtt5;
 mod permissions;
 mod pki;
@@ -14,6 +17,7 @@ mod program;
 mod retained;
 mod rules;
 mod sessions;
+mod soak;
 mod store;
 mod tls;
 mod websocket;

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -11,8 +12,8 @@ use rumqttc::v5::mqttbytes::{
     QoS,
     v5::{
         ConnAck, Connect, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectProperties,
-        DisconnectReasonCode, Filter, LastWill, LastWillProperties, Packet, PubAck, PubAckReason, Publish,
-        PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties, SubscribeReasonCode,
+        DisconnectReasonCode, Filter, LastWill, LastWillProperties, Login, Packet, PubAck, PubAckReason,
+        Publish, PublishProperties, RetainForwardRule, Subscribe, SubscribeProperties, SubscribeReasonCode,
     },
 };
 
@@ -33,30 +34,40 @@ pub(crate) struct Hello5 {
     connect: Connect,
     properties: ConnectProperties,
     will: Option<LastWill>,
+    login: Option<Login>,
 }
 
 impl Hello5 {
     pub(crate) fn new(id: &str) -> Self {
         let connect =
             Connect { keep_alive: 60, client_id: id.to_owned(), clean_start: true, properties: None };
-        Self { connect, properties: ConnectProperties::new(), will: None }
+        Self { connect, properties: ConnectProperties::new(), will: None, login: None }
     }
 
-    fn with(mut self, change: impl FnOnce(&mut ConnectProperties)) -> Self {
+    pub(crate) fn user(mut self, name: &str) -> Self {
+        self.login = Some(Login::new(name, format!("{name}-secret")));
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut ConnectProperties)) -> Self {
         change(&mut self.properties);
         self
     }
 
-    fn resume(mut self) -> Self {
+    pub(crate) fn resume(mut self) -> Self {
         self.connect.clean_start = false;
         self
     }
 
-    fn keep(self, secs: u32) -> Self {
+    pub(crate) fn keep(self, secs: u32) -> Self {
         self.with(|properties| properties.session_expiry_interval = Some(secs))
     }
 
-    fn will(mut self, topic: &str, delay_secs: u32) -> Self {
+    pub(crate) fn will(self, topic: &str, delay_secs: u32) -> Self {
+        self.will_of(topic, "gone", delay_secs)
+    }
+
+    pub(crate) fn will_of(mut self, topic: &str, payload: &str, delay_secs: u32) -> Self {
         let properties = LastWillProperties {
             delay_interval: Some(delay_secs),
             payload_format_indicator: None,
@@ -66,7 +77,7 @@ impl Hello5 {
             correlation_data: None,
             user_properties: Vec::new(),
         };
-        self.will = Some(LastWill::new(topic, "gone", QoS::AtLeastOnce, false, Some(properties)));
+        self.will = Some(LastWill::new(topic, payload.to_owned(), QoS::AtLeastOnce, false, Some(properties)));
         self
     }
 }
@@ -81,7 +92,7 @@ impl Client5 {
             ConnAck { session_present: false, code: ConnectReturnCode::UnspecifiedError, properties: None };
         let mut client = Self { stream, input: BytesMut::new(), welcome };
         let connect = Connect { properties: Some(hello.properties), ..hello.connect };
-        client.send(&Packet::Connect(connect, hello.will, None));
+        client.send(&Packet::Connect(connect, hello.will, hello.login));
         match client.packet() {
             Packet::ConnAck(ack) => client.welcome = ack,
             other => panic!("expected CONNACK, got {other:?}"),
@@ -123,6 +134,14 @@ impl Client5 {
 
     pub(crate) fn packet(&mut self) -> Packet {
         self.try_packet().expect("the relay should not hang up")
+    }
+
+    /// Reads until the end and answers nothing.
+    pub(crate) fn only_read(mut self) -> JoinHandle<()> {
+        thread::spawn(move || {
+            let mut buffer = [0; 16384];
+            while matches!(self.stream.read(&mut buffer), Ok(1..)) {}
+        })
     }
 
     /// The next message, acknowledged.
@@ -169,7 +188,7 @@ impl Client5 {
     }
 
     /// Fails when anything is on its way.
-    fn assert_nothing_comes(&mut self) {
+    pub(crate) fn assert_nothing_comes(&mut self) {
         self.send_bytes(&[0xc0, 0]);
         let next = self.packet();
         assert!(matches!(next, Packet::PingResp(_)), "{next:?}");

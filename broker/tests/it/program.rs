@@ -1,6 +1,7 @@
 //! The broker as a process: started, watched, and ended by its pid.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
@@ -12,10 +13,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, Hello};
 
+/// In which the kernel tells CPU time, whatever its own clock (proc(5)).
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A running broker; killed with the test.
 pub(crate) struct Broker {
     child: Child,
     mqtt: SocketAddr,
+    http: SocketAddr,
 }
 
 impl Broker {
@@ -28,12 +33,19 @@ impl Broker {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let line = first_line(&mut child);
-        let word = line.split_whitespace().find_map(|word| word.strip_prefix("mqtt="));
-        Self { mqtt: word.unwrap().parse().unwrap(), child }
+        let address = |name: &str| {
+            let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+            word.unwrap_or_else(|| panic!("no {name} in `{line}`")).parse().unwrap()
+        };
+        Self { mqtt: address("mqtt="), http: address("http="), child }
     }
 
     pub(crate) fn mqtt(&self) -> SocketAddr {
         self.mqtt
+    }
+
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// A client that is connected.
@@ -47,6 +59,21 @@ impl Broker {
         client.subscribe("alive/check", 1);
         client.publish("alive/check", "yes", 1, false);
         assert_eq!(client.message().text(), "alive/check=yes");
+    }
+
+    /// What it has in memory now.
+    pub(crate) fn resident_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    }
+
+    /// How long it has used a CPU so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
     pub(crate) fn kill(mut self) {
