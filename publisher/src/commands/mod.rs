@@ -8,6 +8,7 @@ mod order;
 mod pack;
 mod rollback;
 mod status;
+mod user;
 mod watch;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Pack(pack) => pack::run(&dir, pack, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
+        Command::User(user) => user::run(&dir, user, screen),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),

@@ -1,9 +1,9 @@
 //! Writing files so that a power cut leaves the old one or the new one, and secrets are readable by their owner alone.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::Path,
 };
 
@@ -21,6 +21,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     AtomicFile::new(path, AllowOverwrite)
         .write_with_options(|file| file.write_all(bytes), options)
         .map_err(io::Error::from)
+}
+
+/// As [`replace`], with mode and owner as in `old`; for the owner alone when there was none.
+pub(crate) fn replace_owned(path: &Path, bytes: &[u8], old: Option<&Metadata>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(old.map_or(PRIVATE, Metadata::mode));
+    let write = |file: &mut File| {
+        let (own, wanted) = (file.metadata()?, old);
+        if let Some(old) = wanted.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid())) {
+            fchown(&*file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.write_all(bytes)
+    };
+    AtomicFile::new(path, AllowOverwrite).write_with_options(write, options).map_err(io::Error::from)
 }
 
 /// Makes a file that is not there yet.

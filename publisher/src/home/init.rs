@@ -1,11 +1,6 @@
 //! `publisher init`: a new fleet in one go, on one machine, with nothing asked.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use schemas::{
@@ -17,7 +12,7 @@ use schemas::{
 
 use super::{
     Settings, files, keys,
-    users::{self, User, UserRole},
+    users::{self, Secret, User, UserRole},
 };
 use crate::problem::{Advise as _, problem};
 
@@ -26,6 +21,11 @@ use crate::problem::{Advise as _, problem};
 const ROOT_LIFETIME_SECS: u64 = 10 * 365 * 86_400;
 /// Everything in a home is for its owner: it holds keys and passwords.
 const FOLDER_MODE: u32 = 0o700;
+
+/// Who this home logs in as.
+const OWN_USER: &str = "publisher";
+/// Who may look on from the first minute; `watcher.password` is its secret.
+pub(super) const WATCHER: &str = "watcher";
 
 /// What a new fleet is called and where its broker will be.
 pub(crate) struct NewFleet {
@@ -80,17 +80,19 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
     let signed = Signed::seal(&root, &[secrets[&Role::Root].clone()]);
     files::create(&draft.join("root.cbor"), &signed.to_bytes(), files::PUBLIC)?;
 
-    let (password, watcher) = (keys::new_password()?, keys::new_password()?);
-    let none = BTreeSet::new();
-    let user = |name, role, password| User { name, role, password, groups: &none };
-    let users = users::with_user(users::HEADING, &user("publisher", UserRole::Publisher, &password));
-    let users = users::with_user(&users, &user("watcher", UserRole::Watcher, &watcher));
+    let (own, watcher) = (Secret::new_token()?, Secret::new_token()?);
+    let users = users::with_user(users::HEADING, &User::new(OWN_USER, UserRole::Publisher, &own))?;
+    let users = users::with_user(&users, &User::new(WATCHER, UserRole::Watcher, &watcher))?;
     files::create(&draft.join("broker/users"), users.as_bytes(), files::PRIVATE)?;
     files::create(&draft.join("broker/broker.toml"), broker_toml(&new).as_bytes(), files::PUBLIC)?;
-    files::create(&draft.join("watcher.password"), (watcher + "\n").as_bytes(), files::PRIVATE)?;
+    files::create(
+        &draft.join("watcher.password"),
+        format!("{}\n", watcher.text()).as_bytes(),
+        files::PRIVATE,
+    )?;
 
     let NewFleet { fleet, bus, store } = new;
-    let settings = Settings { fleet, bus, store, user: "publisher".to_owned(), password };
+    let settings = Settings { fleet, bus, store, user: OWN_USER.to_owned(), password: own.text().to_owned() };
     files::create(&draft.join("fleet.toml"), toml::to_string(&settings)?.as_bytes(), files::PRIVATE)?;
     for folder in ["keys", "broker", ""] {
         files::sync_folder(&draft.join(folder))?;

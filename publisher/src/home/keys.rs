@@ -23,8 +23,8 @@ pub(super) fn new_key() -> Result<SecretKey> {
     Ok(SecretKey::from_seed(&random()?))
 }
 
-/// A password of 256 bits, as hexadecimal digits.
-pub(super) fn new_password() -> Result<String> {
+/// A token of 256 bits, as hexadecimal digits.
+pub(super) fn new_token() -> Result<String> {
     Ok(hex(&random()?))
 }
 

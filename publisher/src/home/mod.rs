@@ -5,7 +5,7 @@ pub(crate) mod history;
 pub(crate) mod init;
 mod keys;
 pub(crate) mod nodes;
-mod users;
+pub(crate) mod users;
 
 use std::{
     fs::{self, File},
@@ -22,6 +22,7 @@ use schemas::{
 };
 use serde::{Deserialize, Serialize};
 
+use self::users::{Secret, UsersFile};
 use crate::{
     clock,
     problem::{Advise as _, problem},
@@ -95,6 +96,25 @@ impl Home {
     /// A path in the home.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Who may log in to the broker.
+    pub(crate) fn users(&self) -> UsersFile {
+        UsersFile::at(&self.path("broker/users"))
+    }
+
+    /// Keeps a changed secret of those users that the home has on its own account.
+    pub(crate) fn keep_secret(&self, user: &str, secret: &Secret) -> Result<()> {
+        let (path, text) = if user == self.settings.user {
+            let settings = Settings { password: secret.text().to_owned(), ..self.settings.clone() };
+            (self.path("fleet.toml"), toml::to_string(&settings)?)
+        } else if user == init::WATCHER {
+            (self.path("watcher.password"), format!("{}\n", secret.text()))
+        } else {
+            return Ok(());
+        };
+        files::replace(&path, text.as_bytes(), files::PRIVATE)
+            .advise(format!("cannot write {}", path.display()), WRITABLE)
     }
 
     /// The secret key of a role.

@@ -19,9 +19,9 @@ use serde::Serialize;
 
 use super::{
     Home, files, keys,
-    users::{self, User, UserRole},
+    users::{self, Secret, User, UserRole},
 };
-use crate::problem::{Advise as _, problem};
+use crate::problem::problem;
 
 /// A node that is to be added.
 pub(crate) struct NewNode {
@@ -60,15 +60,15 @@ impl Home {
         let _lock = self.lock()?;
         let folder = self.path("nodes").join(new.name.as_str());
         let before = self.check_name(new, &folder)?;
-        let (key, password) = (keys::new_key()?, keys::new_password()?);
+        let (key, secret) = (keys::new_key()?, Secret::new_token()?);
         let seq = before.map_or(Seq(0), |known| known.record.seq).next(now.0);
         let record = self.record(new, key.public(), seq, now);
         let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
         // The users file first: when it cannot be written, nothing of the node is there and the same call works later.
-        self.let_in(new, &password)?;
+        self.let_in(new, &secret)?;
         let draft = self.path("nodes").join(format!(".{}.new-{}", new.name, std::process::id()));
         let written = self
-            .fill_folder(&draft, new, &key, &password, &signed)
+            .fill_folder(&draft, new, &key, secret.text(), &signed)
             .and_then(|()| put_in_place(&draft, &folder));
         if written.is_err() {
             let _ = fs::remove_dir_all(&draft);
@@ -106,8 +106,8 @@ impl Home {
     }
 
     fn check_name(&self, new: &NewNode, folder: &Path) -> Result<Option<KnownNode>> {
-        let users = self.read_users()?;
-        if let Some(role) = users::role_of(&users, new.name.as_str()).filter(|role| *role != "node") {
+        let users = self.users().read()?;
+        if let Some(role) = users::role_of(&users, new.name.as_str()).filter(|role| *role != users::NODE) {
             return Err(problem(
                 format!("{} is the name of a {role}", new.name),
                 "choose another name: on the bus, users and nodes share one list of names",
@@ -162,20 +162,12 @@ impl Home {
         Ok(files::sync_folder(draft)?)
     }
 
-    fn read_users(&self) -> Result<String> {
-        let path = self.path("broker/users");
-        fs::read_to_string(&path).advise(
-            format!("cannot read {}", path.display()),
-            "bring it back from the broker's machine, which has a copy",
-        )
-    }
-
-    fn let_in(&self, new: &NewNode, password: &str) -> Result<()> {
-        let user = User { name: new.name.as_str(), role: UserRole::Node, password, groups: &new.groups };
-        let path = self.path("broker/users");
-        let text = users::with_user(&self.read_users()?, &user);
-        files::replace(&path, text.as_bytes(), files::PRIVATE)
-            .with_context(|| format!("cannot write {}", path.display()))
+    fn let_in(&self, new: &NewNode, secret: &Secret) -> Result<()> {
+        let user = User {
+            groups: new.groups.iter().collect(),
+            ..User::new(new.name.as_str(), UserRole::Node, secret)
+        };
+        self.users().put(&user)
     }
 }
 

@@ -8,4 +8,5 @@ mod faults;
 mod readme;
 mod spine;
 mod systemd;
+mod users;
 mod workspace;
