@@ -66,6 +66,7 @@ impl Session {
         let (slot, client_id) = take_slot(home)?;
         let mut options = Options::new(home.settings.bus.clone(), client_id);
         options.credentials = Some(home.settings.credentials());
+        options.tls = home.tls()?;
         let (bus, events) = Bus::connect(options);
         let mut session = Self {
             bus,
@@ -87,10 +88,14 @@ impl Session {
             "start it with `broker run --config {} --data DIR`, or correct `bus` in {file}",
             broker.display()
         );
+        let servers = home.settings.bus.servers().count();
+        let mut last = None;
         let first = async {
             loop {
                 match self.events.next().await {
                     Some(Event::Connected) => return Ok(()),
+                    // The others of a cluster are still to be tried.
+                    Some(Event::Disconnected(lost)) if servers > 1 => last = Some(lost),
                     Some(Event::Disconnected(lost)) => return Err(lost),
                     Some(_) => {}
                     // The session holds the bus, so it is not closed here; were it, the limit below would end this.
@@ -98,7 +103,8 @@ impl Session {
                 }
             }
         };
-        match timeout(CONNECT_LIMIT, first).await {
+        let connected = timeout(CONNECT_LIMIT, first).await;
+        match connected.or_else(|late| last.map(Err).ok_or(late)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(lost @ Lost::Refused { .. })) => {
                 Err(lost).advise(what, format!("copy {} to the broker's machine", users.display()))

@@ -56,7 +56,8 @@ fn advice(home: &Home, error: Option<&StoreError>) -> String {
 }
 
 async fn upload_missing(home: &Home, packed: &Packed, screen: &Screen) -> Result<Uploaded> {
-    let store = Store::open(vec![home.settings.store.clone()], Some(home.settings.credentials()))?;
+    let (credentials, tls) = (home.settings.credentials(), home.tls()?);
+    let store = Store::open(vec![home.settings.store.clone()], Some(credentials), tls.as_ref())?;
     let sources = packed.sources();
     let objects: Vec<Digest> = sources.keys().copied().collect();
     let manifest = packed.part.tree_hash;

@@ -8,5 +8,7 @@ mod backoff;
 pub mod bus;
 mod credentials;
 pub mod store;
+mod tls;
 
 pub use credentials::{Credentials, Password};
+pub use tls::{InvalidCa, Tls};

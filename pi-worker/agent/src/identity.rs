@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bus_client::Credentials;
+use bus_client::{Credentials, InvalidCa, Tls};
 use schemas::{
     id::{Digest, FleetId, GroupId, NodeId, PublicKey, Seq},
     reason::Reason,
     record::{Record, RecordStatus},
     root::{Role, Root, RootError, Trust},
     seal::{SealError, SecretKey, Signed, Verified},
+    time::UnixTime,
 };
 use tracing::warn;
 
@@ -21,6 +22,8 @@ use crate::{chain::chain, durable::read_at_most, memory::Memory, roots::Roots, s
 
 /// Longest key and password file.
 const MAX_SECRET_BYTES: usize = 1024;
+/// Longest CA file: some certificates, with room for comments.
+const MAX_CA_BYTES: usize = 64 * 1024;
 
 /// Who the node is and whom it believes.
 pub(crate) struct Identity {
@@ -54,6 +57,14 @@ pub enum IdentityError {
         what: &'static str,
         /// The file.
         path: PathBuf,
+    },
+    /// The CA of bus and store is not usable.
+    #[error("cannot use CA file {path}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: InvalidCa,
     },
     /// The root document is not usable.
     #[error("cannot trust root file {path}")]
@@ -193,6 +204,14 @@ impl Identity {
         (self.record, self.record_root) = (record, root);
         Ok(true)
     }
+}
+
+/// Whom TLS believes, when the settings name a CA; `earliest` is known to be past.
+pub(crate) fn open_tls(settings: &Settings, earliest: UnixTime) -> Result<Option<Tls>, IdentityError> {
+    let Some(path) = &settings.ca else { return Ok(None) };
+    let pem = read_file("CA", path, MAX_CA_BYTES)?;
+    let invalid = |source| IdentityError::Ca { path: path.to_owned(), source };
+    Tls::pinned(&pem, earliest).map(Some).map_err(invalid)
 }
 
 fn open_root(path: &Path, fleet: &FleetId) -> Result<Trust, IdentityError> {

@@ -18,7 +18,7 @@ use crate::installer::AppDirs;
 /// Environment variables with this prefix go above the file, as in `DEPLOYBUS_FETCH__PARALLEL=2`.
 const ENV_PREFIX: &str = "DEPLOYBUS";
 /// The keys that the environment may set; the publisher and the apps have variables of the same prefix.
-const ENV_KEYS: [&str; 11] = [
+const ENV_KEYS: [&str; 12] = [
     "node",
     "fleet",
     "bus",
@@ -28,6 +28,7 @@ const ENV_KEYS: [&str; 11] = [
     "record",
     "key",
     "password",
+    "ca",
     "fetch__parallel",
     "fetch__bandwidth_bytes_per_s",
 ];
@@ -58,6 +59,8 @@ pub struct Settings {
     /// The file with the node's password on the bus.
     #[serde(default = "beside::password")]
     pub password: PathBuf,
+    /// The only CA that bus and store are believed by, as PEM; those that browsers believe when there is none.
+    pub ca: Option<PathBuf>,
     /// How objects are fetched.
     #[serde(default)]
     pub fetch: FetchSettings,
@@ -214,8 +217,8 @@ impl Settings {
             return Err(SettingsError::NoStore { path: path() });
         }
         let folder = file.parent().unwrap_or(Path::new(""));
-        let Self { data, root, record, key, password, .. } = &mut settings;
-        for relative in [data, root, record, key, password] {
+        let Self { data, root, record, key, password, ca, .. } = &mut settings;
+        for relative in [data, root, record, key, password].into_iter().chain(ca) {
             *relative = folder.join(&*relative);
         }
         Ok(settings)
@@ -280,7 +283,8 @@ mod tests {
             ("DEPLOYBUS_HOME", "/somewhere"),
             ("DEPLOYBUS_APP", "web"),
         ];
-        let settings = load(FILE, &env).unwrap();
+        let settings = load(&format!("{FILE}\nca = \"ca.pem\""), &env).unwrap();
+        assert_eq!(settings.ca.as_deref(), Some(Path::new("/etc/deploybus/ca.pem")));
         assert_eq!(settings.node.as_str(), "pi-attic");
         assert_eq!(settings.store.len(), 2);
         assert_eq!(settings.fetch.parallel.get(), 2);

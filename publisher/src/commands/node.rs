@@ -51,7 +51,7 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         copy_folder(&folder, out)?;
     }
     let folder = arguments.out.unwrap_or(folder);
-    if is_loopback(home.settings.bus.host()) {
+    if is_loopback(home.settings.bus.first().host()) {
         screen.warn(&format!(
             "the bus is at {}, which only this machine reaches: for other machines make the fleet with --bus and --store",
             home.settings.bus

@@ -92,7 +92,8 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
     )?;
 
     let NewFleet { fleet, bus, store } = new;
-    let settings = Settings { fleet, bus, store, user: OWN_USER.to_owned(), password: own.text().to_owned() };
+    let settings =
+        Settings { fleet, bus, store, ca: None, user: OWN_USER.to_owned(), password: own.text().to_owned() };
     files::create(&draft.join("fleet.toml"), toml::to_string(&settings)?.as_bytes(), files::PRIVATE)?;
     for folder in ["keys", "broker", ""] {
         files::sync_folder(&draft.join(folder))?;
@@ -125,8 +126,8 @@ fn broker_toml(new: &NewFleet) -> String {
          http = \"{http}:{port}\"\n\
          users = \"users\"\n",
         fleet = new.fleet,
-        mqtt = listen_address(new.bus.host()),
-        mqtt_port = new.bus.port(),
+        mqtt = listen_address(new.bus.first().host()),
+        mqtt_port = new.bus.first().port(),
         http = listen_address(host),
     )
 }

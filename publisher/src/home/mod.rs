@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bus_client::{Credentials, bus::BusUrl, store::StoreUrl};
+use bus_client::{Credentials, Tls, bus::BusUrl, store::StoreUrl};
 use schemas::{
     id::FleetId,
     root::{Role, Root, Trust},
@@ -41,6 +41,10 @@ pub(crate) struct Settings {
     pub(crate) fleet: FleetId,
     pub(crate) bus: BusUrl,
     pub(crate) store: StoreUrl,
+    /// The only CA that bus and store are believed by, as a path in the home; those that browsers believe when there is
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<PathBuf>,
     pub(crate) user: String,
     password: String,
 }
@@ -94,8 +98,18 @@ impl Home {
     }
 
     /// A path in the home.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Whom TLS believes, where the settings name a CA.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>> {
+        let Some(ca) = &self.settings.ca else { return Ok(None) };
+        let path = self.path(ca);
+        let what = format!("cannot use CA file {}", path.display());
+        let advice = "bring it back from a backup, or from a node's folder, which has a copy";
+        let pem = fs::read(&path).advise(&what, advice)?;
+        Tls::pinned(&pem, UnixTime(0)).advise(what, advice).map(Some)
     }
 
     /// Who may log in to the broker.

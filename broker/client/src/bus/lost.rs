@@ -2,12 +2,9 @@
 
 use std::{error::Error, io, mem, sync::Arc};
 
-use rumqttc::{ConnectReturnCode, ConnectionError, StateError, mqttbytes};
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
 
-use super::{
-    message::MAX_PACKET_BYTES,
-    options::{BusUrl, Options},
-};
+use super::{address::Server, message::MAX_PACKET_BYTES, options::Options};
 
 /// What went wrong beneath.
 type Cause = Arc<dyn Error + Send + Sync>;
@@ -19,7 +16,7 @@ pub enum Lost {
     #[error("no broker at {bus}: see that it runs there, and that the address is right")]
     BrokerDown {
         /// Where it was looked for.
-        bus: BusUrl,
+        bus: Server,
         /// What went wrong beneath.
         #[source]
         cause: Cause,
@@ -28,8 +25,20 @@ pub enum Lost {
     #[error("no answer from {bus}: see that its machine is up, and that the network reaches it")]
     Unreachable {
         /// Where it was looked for.
-        bus: BusUrl,
+        bus: Server,
         /// What went wrong beneath.
+        #[source]
+        cause: Cause,
+    },
+    /// Its certificate is not believed.
+    #[error(
+        "the certificate of {bus} is not believed: see that `ca` names the fleet's CA file, that the address here is one \
+         of those in the certificate, and that the clock is right"
+    )]
+    Untrusted {
+        /// Where the broker is.
+        bus: Server,
+        /// What is wrong with it.
         #[source]
         cause: Cause,
     },
@@ -39,7 +48,7 @@ pub enum Lost {
     )]
     Refused {
         /// Where the broker is.
-        bus: BusUrl,
+        bus: Server,
         /// As whom we tried.
         who: String,
     },
@@ -49,7 +58,7 @@ pub enum Lost {
     )]
     ClientIdRefused {
         /// Where the broker is.
-        bus: BusUrl,
+        bus: Server,
         /// The id that we gave.
         client_id: String,
     },
@@ -60,15 +69,15 @@ pub enum Lost {
     )]
     TooLarge {
         /// Where the broker is.
-        bus: BusUrl,
+        bus: Server,
     },
-    /// It speaks something else than MQTT 3.1.1.
+    /// It speaks something else than MQTT 3.1.1, or no TLS.
     #[error(
         "what answers at {bus} does not speak MQTT 3.1.1 as agreed: see that the port is that of the broker"
     )]
     Garbled {
         /// Where it was looked for.
-        bus: BusUrl,
+        bus: Server,
         /// What went wrong beneath.
         #[source]
         cause: Cause,
@@ -77,11 +86,12 @@ pub enum Lost {
 
 impl Lost {
     /// What an error of the MQTT client means.
-    pub(super) fn new(error: ConnectionError, options: &Options) -> Self {
-        let bus = options.url.clone();
+    pub(super) fn new(error: ConnectionError, options: &Options, server: &Server) -> Self {
+        let bus = server.clone();
         match error {
-            ConnectionError::ConnectionRefused(code) => refused(code, options),
+            ConnectionError::ConnectionRefused(code) => refused(code, options, bus),
             ConnectionError::Io(error)
+            | ConnectionError::Tls(TlsError::Io(error))
             | ConnectionError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
             ) => from_io(error, bus),
@@ -106,8 +116,7 @@ impl Lost {
     }
 }
 
-fn refused(code: ConnectReturnCode, options: &Options) -> Lost {
-    let bus = options.url.clone();
+fn refused(code: ConnectReturnCode, options: &Options, bus: Server) -> Lost {
     match code {
         ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => Lost::Refused {
             bus,
@@ -128,8 +137,14 @@ fn refused(code: ConnectReturnCode, options: &Options) -> Lost {
     }
 }
 
-fn from_io(error: io::Error, bus: BusUrl) -> Lost {
+fn from_io(error: io::Error, bus: Server) -> Lost {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => return Lost::Untrusted { bus, cause: Arc::new(error) },
+        Some(_) => return Lost::Garbled { bus, cause: Arc::new(error) },
+        None => {}
+    }
     let answered = matches!(
         error.kind(),
         BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof
@@ -176,6 +191,6 @@ mod tests {
     fn lost(error: ConnectionError) -> Lost {
         let mut options = Options::new("mqtt://pi".parse().unwrap(), "anna".parse().unwrap());
         options.credentials = Some(Credentials::new("anna", "hunter2"));
-        Lost::new(error, &options)
+        Lost::new(error, &options, options.url.first())
     }
 }

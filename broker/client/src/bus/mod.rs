@@ -8,6 +8,7 @@
 //! One task ([`poll`]) owns the connection and never waits for anybody. What it decides is in pure parts: [`ledger`]
 //! (what to say, and to say again), [`mailbox`] (what was heard), [`lost`] (what an error means).
 
+mod address;
 mod events;
 mod ledger;
 mod lost;
@@ -23,16 +24,17 @@ use std::sync::Arc;
 use schemas::topic::Filter;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::{
+    address::{BusUrl, InvalidBusUrl, Server},
+    events::{Event, Events},
+    lost::Lost,
+    message::{Delivery, Incoming, MAX_PACKET_BYTES, Message, Undelivered},
+    options::{ClientId, InvalidClientId, Options},
+};
 use self::{
     events::Inbox,
     message::Ticket,
     poll::{Command, Courier},
-};
-pub use self::{
-    events::{Event, Events},
-    lost::Lost,
-    message::{Delivery, Incoming, MAX_PACKET_BYTES, Message, Undelivered},
-    options::{BusUrl, ClientId, InvalidBusUrl, InvalidClientId, Options},
 };
 
 /// A handle on the connection to the bus. Clones share it; when the last is dropped it is closed.

@@ -1,18 +1,16 @@
 //! What a client of the bus must know before it can connect.
 
-use std::{fmt, net::Ipv6Addr, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use rumqttc::{LastWill, MqttOptions, QoS};
-use schemas::id::NodeId;
-use serde::{Deserialize, Serialize};
+use rumqttc::{LastWill, MqttOptions, QoS, TlsConfiguration, Transport};
+use schemas::{id::NodeId, time::UnixTime};
 
-use super::message::{MAX_PACKET_BYTES, Message};
-use crate::Credentials;
+use super::{
+    address::{BusUrl, Server},
+    message::{MAX_PACKET_BYTES, Message},
+};
+use crate::{Credentials, Tls};
 
-/// The port that MQTT without TLS is registered for.
-const DEFAULT_PORT: u16 = 1883;
-/// Longest name that DNS takes.
-const MAX_HOST_BYTES: usize = 253;
 /// Longest client id: what the relay and all brokers that we know take.
 const MAX_CLIENT_ID_BYTES: usize = 128;
 /// A silent link is noticed after one to two of these.
@@ -26,102 +24,6 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// Packets that may wait for their acknowledgement; packet ids go round within it.
 pub(super) const INFLIGHT: u16 = 100;
-
-/// Why a text is not the address of a bus.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidBusUrl {
-    /// Well formed, but not supported.
-    #[error(
-        "`{0}` asks for TLS, which the bus does not speak yet: use mqtt:// inside a network that you trust, or a VPN"
-    )]
-    Tls(String),
-    /// A name or password does not belong into an address, where logs would show it.
-    #[error(
-        "bus address contains user or password: write mqtt://HOST:PORT and give them as `user` and `password`"
-    )]
-    Credentials,
-    /// Anything else.
-    #[error("`{0}` is not the address of a bus: write mqtt://HOST or mqtt://HOST:PORT")]
-    Malformed(String),
-}
-
-/// Where the bus is: `mqtt://HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct BusUrl {
-    host: String,
-    port: u16,
-}
-
-impl BusUrl {
-    /// Name or address of the broker's machine; IPv6 in brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// TCP port of the broker.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl FromStr for BusUrl {
-    type Err = InvalidBusUrl;
-
-    fn from_str(text: &str) -> Result<Self, InvalidBusUrl> {
-        if text.contains('@') {
-            return Err(InvalidBusUrl::Credentials);
-        }
-        let shown = || text.chars().take(200).collect::<String>();
-        let malformed = || InvalidBusUrl::Malformed(shown());
-        if text.starts_with("mqtts://") {
-            return Err(InvalidBusUrl::Tls(shown()));
-        }
-        let rest = text.strip_prefix("mqtt://").ok_or_else(malformed)?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = split_port(rest).ok_or_else(malformed)?;
-        if is_host(host) { Ok(Self { host: host.to_owned(), port }) } else { Err(malformed()) }
-    }
-}
-
-fn split_port(authority: &str) -> Option<(&str, u16)> {
-    let after_brackets = authority.rfind(']').map_or(0, |at| at + 1);
-    let Some(colon) = authority[after_brackets..].find(':') else {
-        return Some((authority, DEFAULT_PORT));
-    };
-    let (host, port) = authority.split_at(after_brackets + colon);
-    let digits = &port[1..];
-    let port = digits.parse().ok().filter(|port| *port != 0)?;
-    digits.bytes().all(|b| b.is_ascii_digit()).then_some((host, port))
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return address.parse::<Ipv6Addr>().is_ok();
-    }
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    (1..=MAX_HOST_BYTES).contains(&host.len()) && host.bytes().all(fits)
-}
-
-impl fmt::Display for BusUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mqtt://{}:{}", self.host, self.port)
-    }
-}
-
-impl From<BusUrl> for String {
-    fn from(url: BusUrl) -> Self {
-        url.to_string()
-    }
-}
-
-impl TryFrom<String> for BusUrl {
-    type Error = InvalidBusUrl;
-
-    fn try_from(text: String) -> Result<Self, InvalidBusUrl> {
-        text.parse()
-    }
-}
 
 /// A text that is no client id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -166,6 +68,8 @@ pub struct Options {
     pub client_id: ClientId,
     /// Who we are; `None` where the broker lets anybody in.
     pub credentials: Option<Credentials>,
+    /// Whom TLS believes where the URL asks for it: those that browsers believe when it is none.
+    pub tls: Option<Tls>,
     /// What the broker says for us when we are gone without a word.
     pub will: Option<Message>,
     /// Said after every connect, and at once when a will of an earlier connection comes late.
@@ -187,6 +91,7 @@ impl Options {
             url,
             client_id,
             credentials: None,
+            tls: None,
             will: None,
             greeting: Vec::new(),
             keep_alive: KEEP_ALIVE,
@@ -196,9 +101,13 @@ impl Options {
         }
     }
 
-    /// The same in the words of the MQTT client.
-    pub(super) fn to_mqtt(&self) -> MqttOptions {
-        let mut mqtt = MqttOptions::new(self.client_id.to_string(), self.url.host(), self.url.port());
+    /// The same in the words of the MQTT client, to connect to `server`.
+    pub(super) fn to_mqtt(&self, server: &Server) -> MqttOptions {
+        let mut mqtt = MqttOptions::new(self.client_id.to_string(), server.bare_host(), server.port());
+        if self.url.is_tls() {
+            let tls = self.tls.clone().unwrap_or_else(|| Tls::public(UnixTime(0)));
+            mqtt.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls.config())));
+        }
         let keep_alive_secs = self.keep_alive.as_secs().clamp(1, u64::from(u16::MAX));
         mqtt.set_clean_session(false)
             .set_keep_alive(Duration::from_secs(keep_alive_secs))
@@ -220,54 +129,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_may_leave_out_the_port() {
-        for (text, shown) in [
-            ("mqtt://pi", "mqtt://pi:1883"),
-            ("mqtt://pi.local:1884/", "mqtt://pi.local:1884"),
-            ("mqtt://127.0.0.1:41883", "mqtt://127.0.0.1:41883"),
-            ("mqtt://[::1]", "mqtt://[::1]:1883"),
-            ("mqtt://[::1]:99", "mqtt://[::1]:99"),
-        ] {
-            assert_eq!(text.parse::<BusUrl>().unwrap().to_string(), shown);
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_with_what_to_write() {
-        for text in [
-            "",
-            "pi",
-            "mqtt://",
-            "mqtt://:1883",
-            "mqtt://pi:",
-            "mqtt://pi:0",
-            "mqtt://pi:+1",
-            "mqtt://pi:70000",
-            "mqtt://pi/x",
-            "mqtt://p i",
-            "mqtt://[::1",
-            "mqtt://::1",
-            "http://pi",
-            "mqtt://pi?x",
-        ] {
-            let error = text.parse::<BusUrl>().unwrap_err();
-            assert_eq!(error, InvalidBusUrl::Malformed(text.to_owned()));
-        }
-    }
-
-    #[test]
-    fn tls_is_refused_with_what_to_do_instead() {
-        let error = "mqtts://pi".parse::<BusUrl>().unwrap_err().to_string();
-        assert!(error.contains("yet") && error.contains("use mqtt://"), "{error}");
-    }
-
-    #[test]
-    fn a_password_in_an_address_is_refused_and_not_repeated() {
-        let error = "mqtt://anna:hunter2@pi".parse::<BusUrl>().unwrap_err().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
     fn client_ids_are_short_and_plain() {
         for good in ["pi-kitchen", "pi-kitchen.status", "A_1", &"x".repeat(128)] {
             assert_eq!(good.parse::<ClientId>().unwrap().to_string(), good);
@@ -282,7 +143,7 @@ mod tests {
         let mut options = Options::new("mqtt://pi".parse().unwrap(), "a".parse().unwrap());
         for (asked, got) in [(0, 1), (30, 30), (1 << 20, 65535)] {
             options.keep_alive = Duration::from_secs(asked);
-            assert_eq!(options.to_mqtt().keep_alive().as_secs(), got);
+            assert_eq!(options.to_mqtt(options.url.first()).keep_alive().as_secs(), got);
         }
     }
 }

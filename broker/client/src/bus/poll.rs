@@ -22,6 +22,7 @@ use tokio::{
 use tracing::{debug, trace};
 
 use super::{
+    address::Server,
     events::{Event, Inbox},
     ledger::{Ledger, Request, WINDOW},
     lost::Lost,
@@ -91,6 +92,8 @@ pub(super) struct Courier {
     link: Link,
     wire: Option<Wire>,
     lost: Option<Lost>,
+    /// Connections that ended or did not begin; says which server is next.
+    failures: usize,
     closing: Option<Closing>,
     foreign: u64,
     is_done: bool,
@@ -131,6 +134,7 @@ impl Courier {
             link: Link::Away { retry_at: Instant::now() },
             wire: None,
             lost: None,
+            failures: 0,
             closing: None,
             foreign: 0,
             is_done: false,
@@ -186,7 +190,7 @@ impl Courier {
         match self.link {
             Link::Away { retry_at } if retry_at <= now => {
                 self.link = Link::Connecting;
-                self.wire = Some(Wire::new(&self.options));
+                self.wire = Some(Wire::new(&self.options, self.server()));
             }
             Link::Online { since, renew_at } if renew_at <= now => {
                 self.link = Link::Online { since, renew_at: self.next_renewal(now) };
@@ -219,11 +223,16 @@ impl Courier {
     }
 
     fn on_connected(&mut self, now: Instant) {
-        debug!(bus = %self.options.url, "Connected");
+        debug!(bus = %self.server(), "Connected");
         self.link = Link::Online { since: now, renew_at: self.next_renewal(now) };
         self.lost = None;
         self.ledger.connected();
         self.inbox.put(Event::Connected);
+    }
+
+    /// Where we are connected or connect next.
+    fn server(&self) -> &Server {
+        self.options.url.server_after(self.failures)
     }
 
     fn on_message(&mut self, publish: &Publish) {
@@ -261,8 +270,9 @@ impl Courier {
         }
         let delay = self.backoff.next(random());
         self.link = Link::Away { retry_at: now + delay };
-        debug!(bus = %self.options.url, %error, ?delay, "Bus is away");
-        let lost = Lost::new(error, &self.options);
+        debug!(bus = %self.server(), %error, ?delay, "Bus is away");
+        let lost = Lost::new(error, &self.options, self.server());
+        self.failures = self.failures.wrapping_add(1);
         if !self.lost.as_ref().is_some_and(|known| known.is_like(&lost)) {
             self.inbox.put(Event::Disconnected(lost.clone()));
         }
@@ -300,9 +310,9 @@ impl Drop for Courier {
 }
 
 impl Wire {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, server: &Server) -> Self {
         // One more than the window, for the DISCONNECT.
-        let (client, mut event_loop) = AsyncClient::new(options.to_mqtt(), WINDOW + 1);
+        let (client, mut event_loop) = AsyncClient::new(options.to_mqtt(server), WINDOW + 1);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(NETWORK_LIMIT_SECS);

@@ -1,5 +1,6 @@
 //! The client against brokers that behave, and brokers that do not.
 
+mod cluster;
 mod faults;
 mod leaving;
 mod mosquitto;

@@ -16,6 +16,7 @@ mod upload;
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Response};
+use rustls::ClientConfig;
 use tokio::time::{sleep, timeout};
 
 pub use self::{
@@ -27,7 +28,7 @@ pub use self::{
     upload::{Source, Uploaded},
 };
 use crate::{
-    Credentials,
+    Credentials, Tls,
     backoff::{Backoff, random},
 };
 
@@ -59,18 +60,26 @@ struct Patience {
 }
 
 impl Store {
-    /// A client of the stores at `urls`, which hold the same and are tried in turn. Reading needs no credentials.
-    /// Makes ring the crypto provider of this process, unless it has one.
+    /// A client of the stores at `urls`, which hold the same and are tried in turn. Reading needs no credentials;
+    /// `tls` says whose certificates are believed, those that browsers believe when it is none. Makes ring the crypto provider of this process, unless it has one.
     ///
     /// # Errors
     /// When there is no address, or TLS cannot be set up.
-    pub fn open(urls: Vec<StoreUrl>, credentials: Option<Credentials>) -> Result<Self, StoreError> {
+    pub fn open(
+        urls: Vec<StoreUrl>,
+        credentials: Option<Credentials>,
+        tls: Option<&Tls>,
+    ) -> Result<Self, StoreError> {
         if urls.is_empty() {
             return Err(StoreError::NoAddress);
         }
         // Fails when there is a provider already, which then is the one to use.
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = Client::builder().connect_timeout(CONNECT_LIMIT).tcp_nodelay(true).http1_only();
+        let client = match tls {
+            Some(tls) => client.use_preconfigured_tls(ClientConfig::clone(&tls.config())),
+            None => client,
+        };
         Ok(Self {
             client: client.build().map_err(|error| StoreError::Client { source: error.into() })?,
             urls: urls.into(),

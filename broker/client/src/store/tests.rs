@@ -15,7 +15,7 @@ use flaky::Flaky;
 /// A client that waits for nothing longer than a test should take, but longer than a slow machine needs.
 fn client(stores: &[&Flaky]) -> Store {
     let urls = stores.iter().map(|store| store.url()).collect();
-    let mut store = Store::open(urls, Some(Credentials::new("anna", "secret"))).unwrap();
+    let mut store = Store::open(urls, Some(Credentials::new("anna", "secret")), None).unwrap();
     store.patience = Patience { silence: Duration::from_secs(20), first_retry: Duration::from_millis(1) };
     store
 }

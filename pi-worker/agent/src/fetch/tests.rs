@@ -273,7 +273,7 @@ impl TestNode {
 }
 
 fn fetcher(url: &str) -> Fetcher {
-    let store = Store::open(vec![url.parse().unwrap()], None).unwrap();
+    let store = Store::open(vec![url.parse().unwrap()], None, None).unwrap();
     Fetcher::new(store, url, FetchSettings::default())
 }
 

@@ -12,6 +12,7 @@ mod tests;
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bus_client::{
+    Tls,
     bus::{self, Bus, ClientId, Options},
     store::{Store, StoreError},
 };
@@ -32,7 +33,7 @@ use crate::{
     durable::DurableError,
     facts,
     fetch::Fetcher,
-    identity::{Identity, IdentityError},
+    identity::{Identity, IdentityError, open_tls},
     installer::{Installer, Notice, Notices},
     journal::JournalError,
     memory::Memory,
@@ -122,10 +123,11 @@ fn open<I: Installer>(
     let identity = Identity::open(&settings, &memory)?;
     let clock = Clock::start(memory.floor.max(identity.record().head.issued_at));
     // Reading needs no credentials, so they are not shown to the store.
-    let store = Store::open(settings.store.clone(), None).map_err(RunError::Store)?;
+    let tls = open_tls(&settings, clock.now().wall)?;
+    let store = Store::open(settings.store.clone(), None, tls.as_ref()).map_err(RunError::Store)?;
     let place: Vec<_> = settings.store.iter().map(ToString::to_string).collect();
     let fetcher = Fetcher::new(store, &place.join(" or "), settings.fetch);
-    let (bus, heard) = Bus::connect(options(&settings, &identity));
+    let (bus, heard) = Bus::connect(options(&settings, &identity, tls));
     let voice = Voice {
         fleet: identity.fleet.clone(),
         node: identity.node.clone(),
@@ -149,10 +151,11 @@ fn open<I: Installer>(
     Ok((node, heard))
 }
 
-fn options(settings: &Settings, identity: &Identity) -> Options {
+fn options(settings: &Settings, identity: &Identity, tls: Option<Tls>) -> Options {
     let presence = |is_there| speaker::presence(&identity.fleet, &identity.node, is_there);
     let mut options = Options::new(settings.bus.clone(), ClientId::from(&identity.node));
     options.credentials = Some(identity.credentials.clone());
+    options.tls = tls;
     options.will = Some(presence(false));
     options.greeting = vec![presence(true)];
     options

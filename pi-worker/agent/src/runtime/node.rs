@@ -398,6 +398,7 @@ fn reach(lost: &Lost) -> Reach {
     match lost {
         Lost::Unreachable { .. } => Reach::Unreachable,
         Lost::BrokerDown { .. }
+        | Lost::Untrusted { .. }
         | Lost::Refused { .. }
         | Lost::ClientIdRefused { .. }
         | Lost::TooLarge { .. }

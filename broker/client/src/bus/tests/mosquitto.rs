@@ -116,15 +116,22 @@ async fn a_wrong_password_is_told_with_what_to_do() {
 }
 
 /// A mosquitto on a port of its own that keeps nothing over a restart.
-struct Mosquitto {
+pub(super) struct Mosquitto {
     folder: TempDir,
     port: u16,
     process: Option<Child>,
 }
 
 impl Mosquitto {
-    fn start() -> Option<Self> {
+    pub(super) fn start() -> Option<Self> {
         Self::start_in(TempDir::new().unwrap(), "allow_anonymous true")
+    }
+
+    /// With the certificate and key that lie in `folder`.
+    pub(super) fn start_with_tls(folder: TempDir) -> Option<Self> {
+        let file = |name| folder.path().join(name).display().to_string();
+        let tls = format!("allow_anonymous true\ncertfile {}\nkeyfile {}", file("cert.pem"), file("key.pem"));
+        Self::start_in(folder, &tls)
     }
 
     fn start_with_user(user: &str, password: &str) -> Option<Self> {
@@ -175,23 +182,31 @@ impl Mosquitto {
     }
 
     /// As by a power cut.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
             process.wait().unwrap();
         }
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn tls_url(&self, host: &str) -> BusUrl {
+        format!("mqtts://{host}:{}", self.port).parse().unwrap()
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.path().join("mosquitto.conf")
     }
 
-    fn options(&self, client_id: &str) -> Options {
+    pub(super) fn options(&self, client_id: &str) -> Options {
         let url: BusUrl = format!("mqtt://127.0.0.1:{}", self.port).parse().unwrap();
         Options::new(url, client_id.parse().unwrap())
     }
 
-    fn connect(&self, client_id: &str) -> (Bus, Events) {
+    pub(super) fn connect(&self, client_id: &str) -> (Bus, Events) {
         Bus::connect(self.options(client_id))
     }
 }

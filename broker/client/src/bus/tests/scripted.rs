@@ -101,6 +101,11 @@ impl Peer {
         }
     }
 
+    /// The first byte of whatever the client says.
+    pub(super) async fn read_byte(&mut self) -> u8 {
+        within("a byte", self.stream.read_u8()).await.unwrap()
+    }
+
     /// Ignores a client that has gone.
     pub(super) async fn write(&mut self, packet: Packet) {
         let mut bytes = BytesMut::new();

@@ -171,7 +171,7 @@ async fn many_fetches_run_at_the_same_time_in_tasks_of_their_own() {
 
 #[test]
 fn a_client_without_addresses_is_refused() {
-    assert!(matches!(Store::open(Vec::new(), None), Err(StoreError::NoAddress)));
+    assert!(matches!(Store::open(Vec::new(), None, None), Err(StoreError::NoAddress)));
 }
 
 async fn holding(faults: &[Fault]) -> (Flaky, Key, Vec<u8>) {

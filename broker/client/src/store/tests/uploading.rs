@@ -119,7 +119,7 @@ async fn wrong_bytes_are_refused_for_good() {
 async fn who_is_not_permitted_learns_as_whom_and_what_to_do() {
     let store = Flaky::start(&[]).await;
     let (key, bytes) = object(1000);
-    let stranger = Store::open(vec![store.url()], Some(Credentials::new("eve", "guess"))).unwrap();
+    let stranger = Store::open(vec![store.url()], Some(Credentials::new("eve", "guess")), None).unwrap();
     let error = stranger.upload(key, &Source::Bytes(bytes.into()), &|_| {}).await.unwrap_err();
     assert!(matches!(error, StoreError::Denied { .. }) && !error.is_transient(), "{error:?}");
     let text = error.to_string();
