@@ -107,7 +107,7 @@ fn wrong_usage_ends_with_2() {
         &["fly"][..],
         &["announce", "."],
         &["node", "add", "Not A Name"],
-        &["init", "--bus", "mqtts://x"],
+        &["init", "--bus", "http://x"],
         &["announce", ".", "--group", "a", "--expires", "0s"],
     ] {
         let ran = User::new().run(arguments);
