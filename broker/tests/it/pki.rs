@@ -46,7 +46,7 @@ impl Pki {
         self.folder.path().join("ca.pem")
     }
 
-    /// A certificate for this machine, or a client of this DNS name.
+    /// A certificate for a client of this DNS name.
     pub(crate) fn of(&self, name: &str) -> Certified {
         self.sign(name, |params| {
             params.subject_alt_names = CertificateParams::new([name.into()]).unwrap().subject_alt_names;
@@ -66,6 +66,14 @@ impl Pki {
         })
     }
 
+    /// A certificate for a relay on this machine.
+    fn of_this_machine(&self) -> Certified {
+        self.sign("localhost", |params| {
+            let names = ["localhost".into(), "127.0.0.1".into()];
+            params.subject_alt_names = CertificateParams::new(names).unwrap().subject_alt_names;
+        })
+    }
+
     fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certified {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -80,7 +88,7 @@ impl Pki {
 
     /// Settings for a relay with a certificate of this CA.
     pub(crate) fn settings(&self, client_ca: Option<&Self>) -> TlsSettings {
-        let Certified { cert, key } = self.of("localhost");
+        let Certified { cert, key } = self.of_this_machine();
         TlsSettings { cert, key, client_ca: client_ca.map(Self::ca) }
     }
 
@@ -117,7 +125,7 @@ impl Pki {
 
     /// Puts what another CA signed in the place of this one's certificate for the relay.
     pub(crate) fn replace(&self, other: &Self) {
-        let (ours, theirs) = (self.path_of_relay(), other.of("localhost"));
+        let (ours, theirs) = (self.path_of_relay(), other.of_this_machine());
         fs::copy(theirs.cert, ours.cert).unwrap();
         fs::copy(theirs.key, ours.key).unwrap();
     }

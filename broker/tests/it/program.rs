@@ -9,9 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use broker::TlsSettings;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, Hello};
+use crate::{
+    bus::user_line,
+    client::{Client, Hello},
+};
 
 /// In which the kernel tells CPU time, whatever its own clock (proc(5)).
 const TICKS_PER_SECOND: u64 = 100;
@@ -19,8 +23,8 @@ const TICKS_PER_SECOND: u64 = 100;
 /// A running broker; killed with the test.
 pub(crate) struct Broker {
     child: Child,
-    mqtt: SocketAddr,
-    http: SocketAddr,
+    /// The line that says where it listens.
+    ready: String,
 }
 
 impl Broker {
@@ -32,25 +36,29 @@ impl Broker {
     /// Starts `command`, which is or becomes a broker, and waits until it is ready.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let line = first_line(&mut child);
-        let address = |name: &str| {
-            let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
-            word.unwrap_or_else(|| panic!("no {name} in `{line}`")).parse().unwrap()
-        };
-        Self { mqtt: address("mqtt="), http: address("http="), child }
+        let ready = first_line(&mut child);
+        assert!(ready.starts_with("broker ready "), "{ready}");
+        Self { child, ready }
     }
 
     pub(crate) fn mqtt(&self) -> SocketAddr {
-        self.mqtt
+        self.address("mqtt")
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
-        self.http
+        self.address("http")
+    }
+
+    /// Where it listens for `kind`, as its settings call it.
+    pub(crate) fn address(&self, kind: &str) -> SocketAddr {
+        let words = self.ready.split_whitespace().filter_map(|word| word.split_once('='));
+        let address = { words }.find_map(|(name, address)| (name == kind).then_some(address));
+        address.unwrap_or_else(|| panic!("no {kind} in `{}`", self.ready)).parse().unwrap()
     }
 
     /// A client that is connected.
     pub(crate) fn client(&self, id: &str) -> Client {
-        Client::connect(self.mqtt, &Hello::new(id)).unwrap()
+        Client::connect(self.mqtt(), &Hello::new(id)).unwrap()
     }
 
     /// Fails unless a new client can still publish and subscribe.
@@ -109,6 +117,24 @@ pub(crate) fn broker(args: &[&str]) -> Command {
 pub(crate) fn open_broker(data: &Path) -> Command {
     let mut command = broker(&["--open-loopback", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     command.arg("--data").arg(data);
+    command
+}
+
+/// `broker run` with all that lies in `folder`, which listens for everything that it can. With no `users`, everybody may do
+/// everything; else they are as for a [`crate::bus::Bus`].
+pub(crate) fn listening_broker(folder: &Path, tls: &TlsSettings, users: &[&str]) -> Command {
+    let listeners = ["mqtt", "mqtts", "ws", "wss", "http"].map(|name| format!("{name} = '127.0.0.1:0'\n"));
+    let access = if users.is_empty() { "open_loopback = true" } else { "users = 'users'" };
+    let mut tls_files = vec![("cert", &tls.cert), ("key", &tls.key)];
+    tls_files.extend(tls.client_ca.as_ref().map(|path| ("client_ca", path)));
+    let tls_files: Vec<_> =
+        tls_files.iter().map(|(name, path)| format!("{name} = '{}'\n", path.display())).collect();
+    let settings = folder.join("broker.toml");
+    fs::write(&settings, format!("{}{access}\n[tls]\n{}", listeners.concat(), tls_files.concat())).unwrap();
+    let users: String = users.iter().map(|line| user_line(line)).collect();
+    fs::write(folder.join("users"), users).unwrap();
+    let mut command = broker(&["--config"]);
+    command.arg(settings).arg("--data").arg(folder.join("data"));
     command
 }
 
