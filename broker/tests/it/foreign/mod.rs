@@ -1,6 +1,7 @@
 //! Clients that others wrote, as they are, with a real broker: in both versions of MQTT.
 
 mod mosquitto;
+mod mosquitto_tls;
 mod mqttjs;
 mod paho;
 mod rumqttc3;

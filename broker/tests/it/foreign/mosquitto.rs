@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read as _, Write as _},
     process::{Child, ChildStdout, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use rumqttc::v5::mqttbytes::{
@@ -20,15 +23,16 @@ const VERSIONS: [&str; 2] = ["mqttv311", "mqttv5"];
 /// How a message is printed: topic, QoS, retain flag, payload.
 const SHORT: [&str; 2] = ["-F", "%t q%q r%r %p"];
 
-/// A broker, and one version of the protocol.
-struct Site {
-    bus: Bus,
+/// A broker, one version of the protocol, and a way to come there.
+pub(super) struct Site {
+    bus: Arc<Bus>,
     version: &'static str,
-    subscribers: AtomicU32,
+    /// Options for every program.
+    way: Vec<String>,
 }
 
 /// A `mosquitto_sub` that runs until it has what it waits for.
-struct Subscriber {
+pub(super) struct Subscriber {
     child: Child,
     lines: BufReader<ChildStdout>,
 }
@@ -199,21 +203,30 @@ fn a_request_is_answered() {
 
 /// A broker for each version, if the programs are there.
 fn sites() -> impl Iterator<Item = Site> {
+    versions().map(|version| {
+        let bus = Arc::new(Bus::start());
+        Site::by(&bus, version, &["-h", "127.0.0.1", "-p", &bus.port().to_string()])
+    })
+}
+
+/// Each version, if the programs are there.
+pub(super) fn versions() -> impl Iterator<Item = &'static str> {
     let is_there = Command::new("mosquitto_sub").arg("--help").output().is_ok();
     if !is_there {
         println!("skipped: needs mosquitto_sub");
     }
-    VERSIONS.into_iter().filter(move |_| is_there).map(|version| Site {
-        bus: Bus::start(),
-        version,
-        subscribers: AtomicU32::new(0),
-    })
+    VERSIONS.into_iter().filter(move |_| is_there)
 }
 
 impl Site {
+    /// `bus`, by this way.
+    pub(super) fn by(bus: &Arc<Bus>, version: &'static str, way: &[&str]) -> Self {
+        Self { bus: Arc::clone(bus), version, way: way.iter().map(|&word| word.to_owned()).collect() }
+    }
+
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(["-h", "127.0.0.1", "-p", &self.bus.port().to_string(), "-V", self.version]);
+        command.args(&self.way).args(["-V", self.version]);
         // The last format counts.
         if program == "mosquitto_sub" && !args.contains(&"-F") && !args.contains(&"-N") {
             command.args(SHORT);
@@ -222,25 +235,26 @@ impl Site {
         command
     }
 
-    fn output(&self, program: &str, args: &[&str]) -> Output {
+    pub(super) fn output(&self, program: &str, args: &[&str]) -> Output {
         self.command(program, args).output().unwrap()
     }
 
-    fn publish(&self, args: &[&str]) {
+    pub(super) fn publish(&self, args: &[&str]) {
         let output = self.output("mosquitto_pub", args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// What a `mosquitto_sub` prints that ends by itself.
-    fn read(&self, args: &[&str]) -> Vec<String> {
+    pub(super) fn read(&self, args: &[&str]) -> Vec<String> {
         let output = self.output("mosquitto_sub", &[args, &["-W", "20"]].concat());
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// A `mosquitto_sub` that is subscribed: it has already got something that is retained.
-    fn subscribe(&self, args: &[&str]) -> Subscriber {
-        let ready = format!("ready/{}", self.subscribers.fetch_add(1, Ordering::Relaxed));
+    pub(super) fn subscribe(&self, args: &[&str]) -> Subscriber {
+        static SUBSCRIBERS: AtomicU32 = AtomicU32::new(0);
+        let ready = format!("ready/{}", SUBSCRIBERS.fetch_add(1, Ordering::Relaxed));
         self.publish(&["-t", &ready, "-r", "-m", "yes"]);
         let mut child = self.command("mosquitto_sub", &[&["-t", &ready, "-W", "20"], args].concat());
         let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
@@ -252,7 +266,7 @@ impl Site {
 }
 
 impl Subscriber {
-    fn line(&mut self) -> String {
+    pub(super) fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.by_ref().read_line(&mut line).unwrap();
         line.trim_end().to_owned()
