@@ -10,6 +10,7 @@ mod hostile;
 mod hostile5;
 mod machine;
 mod mqtt5;
+mod noise;
 mod permissions;
 mod pki;
 mod process;

@@ -70,8 +70,14 @@ fn upgrade<S: Duplex + 'static>(stream: S, address: SocketAddr, frame: usize) ->
     Box::new(Frames { socket, rest: Bytes::new(), frame })
 }
 
-fn client(address: SocketAddr, frame: usize) -> Client {
+/// A client that cuts what it says into frames of `frame` bytes.
+pub(crate) fn client(address: SocketAddr, frame: usize) -> Client {
     Client::over(address, |tcp| upgrade(tcp, address, frame))
+}
+
+/// The same over TLS.
+pub(crate) fn tls_client(pki: &Pki, address: SocketAddr, frame: usize) -> Client {
+    Client::over(address, |tcp| upgrade(Wrapped(pki.wrap(tcp, None)), address, frame))
 }
 
 fn open() -> Bus {
@@ -120,9 +126,7 @@ fn with_tls_too() {
         settings.tls = Some(pki.settings(None));
     });
     let address = bus.address(Transport::Wss);
-    let mut web = Client::over(address, |tcp| upgrade(Wrapped(pki.wrap(tcp, None)), address, 999))
-        .say(&Hello::new("web"))
-        .unwrap();
+    let mut web = tls_client(&pki, address, 999).say(&Hello::new("web")).unwrap();
     web.subscribe("a", 1);
     web.publish("a", &"x".repeat(100_000), 1, false);
     assert_eq!(web.message().0.payload.len(), 100_000);
