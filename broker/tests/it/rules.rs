@@ -29,6 +29,19 @@ fn at_most_quality_1_is_granted() {
 }
 
 #[test]
+fn who_says_everything_at_once_is_answered() {
+    let bus = Bus::open();
+    let (connack, pingresp) = ([0x20, 2, 0, 0], [0xd0, 0]);
+    for round in 0..20 {
+        let mut client = Client::silent(bus.mqtt());
+        let hello = Hello::new(&format!("hasty-{round}")).bytes();
+        let (pingreq, disconnect) = ([0xc0, 0], [0xe0, 0]);
+        client.send_bytes(&[&hello[..], &pingreq, &disconnect].concat());
+        assert_eq!(client.rest(), [&connack[..], &pingresp].concat());
+    }
+}
+
+#[test]
 fn overlapping_filters_give_one_copy_at_the_highest_quality() {
     let bus = Bus::open();
     let mut client = bus.client("a");

@@ -190,10 +190,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Says good-bye in MQTT 5 (MQTT-3.14.0-1: only after a CONNACK that let the client in), and ends the stream so
     /// that the client can read it.
     async fn part(&mut self, over: &Over) {
-        if self.guest.protocol == Protocol::V311 {
+        let Some(reason) = over.reason().filter(|_| self.guest.protocol == Protocol::V5) else {
+            // MQTT-3.1.4-4 (v5: MQTT-3.1.4-5): also who said good-bye in the same breath "MUST" get its CONNACK. It may be gone
+            // by now.
+            let _ = self.wire.write_now().await;
             return;
-        }
-        let Some(reason) = over.reason() else { return };
+        };
         let max_bytes = self.wire.out.terms().maximum_packet_bytes;
         let last = codec::disconnect(reason, &crate::chain(over), max_bytes);
         // The client may be gone, or take nothing any more.
