@@ -15,6 +15,7 @@ mod permissions;
 mod pki;
 mod process;
 mod program;
+mod reload;
 mod retained;
 mod rules;
 mod sessions;

@@ -84,6 +84,11 @@ impl Broker {
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
+    /// SIGHUP: reads certificates again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
