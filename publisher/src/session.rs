@@ -26,8 +26,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(300);
 /// The burst of a large fleet over a slow link.
 const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How long the message may take to come back before it is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The broker answers after its disk has the message.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(10);
+/// Servers of a cluster answer nothing, or refuse what they allow else, until they agree on who leads after one was lost
+/// (seen with NATS 2.9: 4 to 10 s).
+const ELECTION_LIMIT: Duration = Duration::from_secs(30);
 /// Commands that can be connected at the same time from one home.
 const MAX_SESSIONS: u32 = 64;
 
@@ -36,6 +41,8 @@ pub(crate) struct Session {
     bus: Bus,
     events: Events,
     filters: Vec<Filter>,
+    /// How many servers the bus has.
+    servers: usize,
     user: String,
     settings_file: PathBuf,
     /// Held so that no other command takes the same client id.
@@ -72,6 +79,7 @@ impl Session {
             bus,
             events,
             filters: Vec::new(),
+            servers: home.settings.bus.servers().count(),
             user: home.settings.user.clone(),
             settings_file: home.path("fleet.toml"),
             _slot: slot,
@@ -88,14 +96,13 @@ impl Session {
             "start it with `broker run --config {} --data DIR`, or correct `bus` in {file}",
             broker.display()
         );
-        let servers = home.settings.bus.servers().count();
         let mut last = None;
         let first = async {
             loop {
                 match self.events.next().await {
                     Some(Event::Connected) => return Ok(()),
                     // The others of a cluster are still to be tried.
-                    Some(Event::Disconnected(lost)) if servers > 1 => last = Some(lost),
+                    Some(Event::Disconnected(lost)) if self.servers > 1 => last = Some(lost),
                     Some(Event::Disconnected(lost)) => return Err(lost),
                     Some(_) => {}
                     // The session holds the bus, so it is not closed here; were it, the limit below would end this.
@@ -122,16 +129,20 @@ impl Session {
         awaited.push(Filter::all_releases(id));
         self.subscribe(awaited.clone());
         let mut fleet = Fleet::new(home.trust.clone());
-        let limit = Instant::now() + READ_LIMIT;
-        let mut quiet_at = limit;
+        let limit = Instant::now() + self.patience(READ_LIMIT);
+        let (mut quiet_at, mut denied) = (limit, None);
         loop {
             let event = match timeout_at(quiet_at.min(limit), self.events.next()).await {
                 Ok(event) => event.context("bus connection was closed")?,
                 Err(_) if awaited.is_empty() => return Ok(fleet),
-                Err(_) => return Err(self.unanswered("did not answer a subscription")),
+                Err(_) => match denied {
+                    Some(filter) => return Err(self.denied(&format!("read {filter}"))),
+                    None => return Err(self.unanswered("did not answer a subscription")),
+                },
             };
             match event {
                 Event::Subscribed(filter) => awaited.retain(|other| *other != filter),
+                Event::Denied(filter) if self.is_cluster() => denied = Some(filter),
                 Event::Denied(filter) => return Err(self.denied(&format!("read {filter}"))),
                 Event::Message(message) => {
                     fleet.take(&message.topic, &message.payload);
@@ -152,7 +163,7 @@ impl Session {
     /// Publishes, and waits until the broker has it on its disk.
     pub(crate) async fn publish(&self, topic: Topic, payload: Vec<u8>) -> Result<()> {
         let delivery = self.bus.publish(Message::new(topic.clone(), payload));
-        match timeout(PUBLISH_LIMIT, delivery).await {
+        match timeout(self.patience(PUBLISH_LIMIT), delivery).await {
             Ok(delivered) => delivered.with_context(|| format!("cannot publish on {topic}")),
             Err(_) => Err(self.unanswered(&format!("did not acknowledge the message on {topic}"))),
         }
@@ -161,33 +172,47 @@ impl Session {
     /// Asks the broker for what it retains on `topic` until that is `payload`. It acknowledges also what it drops, so
     /// this alone proves that the message is there.
     pub(crate) async fn read_back(&mut self, fleet: &mut Fleet, topic: &Topic, payload: &[u8]) -> Result<()> {
-        self.subscribe(vec![Filter::from(topic)]);
-        let limit = Instant::now() + READ_LIMIT;
-        let mut other = false;
+        let filter = Filter::from(topic);
+        self.subscribe(vec![filter.clone()]);
+        let limit = Instant::now() + self.patience(READ_LIMIT);
+        let (mut ask_at, mut other) = (Instant::now() + ASK_AGAIN, false);
         loop {
-            let Ok(event) = timeout_at(limit, self.events.next()).await else {
-                if other {
-                    return Err(problem(
-                        format!("another message took the place of ours on {topic}"),
-                        "somebody else announced at the same time: look at `publisher status`, then announce again",
-                    ));
+            let event = match timeout_at(ask_at.min(limit), self.events.next()).await {
+                Ok(event) => event.context("bus connection was closed")?,
+                Err(_) if Instant::now() < limit => {
+                    // The servers of a cluster agree a little later on what is retained.
+                    self.bus.subscribe([filter.clone()]);
+                    ask_at = Instant::now() + ASK_AGAIN;
+                    continue;
                 }
-                return Err(self.denied(&format!("publish on {topic}")));
+                Err(_) => return Err(self.not_read_back(topic, other)),
             };
-            match event.context("bus connection was closed")? {
+            match event {
                 Event::Message(message) => {
                     fleet.take(&message.topic, &message.payload);
-                    if message.topic == *topic && message.retained {
-                        if message.payload == payload {
+                    if message.topic == *topic {
+                        if message.retained && message.payload == payload {
                             return Ok(());
                         }
-                        other = true;
+                        other |= message.payload != payload;
                     }
                 }
-                Event::Denied(filter) => return Err(self.denied(&format!("read {filter}"))),
-                Event::Connected | Event::Disconnected(_) | Event::Subscribed(_) => {}
+                Event::Denied(filter) if !self.is_cluster() => {
+                    return Err(self.denied(&format!("read {filter}")));
+                }
+                Event::Subscribed(_) | Event::Denied(_) | Event::Connected | Event::Disconnected(_) => {}
             }
         }
+    }
+
+    fn not_read_back(&self, topic: &Topic, other: bool) -> anyhow::Error {
+        if !other {
+            return self.denied(&format!("publish on {topic}"));
+        }
+        problem(
+            format!("another message took the place of ours on {topic}"),
+            "somebody else announced at the same time: look at `publisher status`, then announce again",
+        )
     }
 
     /// The next thing worth telling; what came in is in `fleet` by then. May be cancelled at any time.
@@ -210,6 +235,15 @@ impl Session {
     async fn close(self) {
         self.bus.unsubscribe(self.filters);
         self.bus.close().await;
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.servers > 1
+    }
+
+    /// How long an answer may take that one server gives within `limit`.
+    fn patience(&self, limit: Duration) -> Duration {
+        if self.is_cluster() { ELECTION_LIMIT } else { limit }
     }
 
     fn unanswered(&self, what: &str) -> anyhow::Error {

@@ -17,6 +17,9 @@ const MAX_CLIENT_ID_BYTES: usize = 128;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How often subscriptions are renewed: a SUBACK and silence prove nothing, on any broker.
 const RESUBSCRIBE_EVERY: RangeInclusive<Duration> = Duration::from_mins(10)..=Duration::from_mins(30);
+/// The first time after a connect to a server of a cluster: a message between SUBSCRIBE and the moment when all servers know
+/// of it is lost (seen with NATS 2.9).
+const CLUSTER_SETTLES_IN: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(10);
 /// A connection that ends sooner counts as a failure, so that what ends it at once each time (a message that is too
 /// large, a second machine with the same client id) does not make us connect in a tight loop.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
@@ -78,6 +81,8 @@ pub struct Options {
     pub keep_alive: Duration,
     /// Subscriptions are renewed after a time drawn from this range.
     pub resubscribe_every: RangeInclusive<Duration>,
+    /// The same for the first time after a connect, where the bus has several servers.
+    pub(super) cluster_settles_in: RangeInclusive<Duration>,
     /// Only connections that lived this long make the next reconnect a quick one.
     pub(super) stable_after: Duration,
     /// How long closing waits for acknowledgements.
@@ -96,6 +101,7 @@ impl Options {
             greeting: Vec::new(),
             keep_alive: KEEP_ALIVE,
             resubscribe_every: RESUBSCRIBE_EVERY,
+            cluster_settles_in: CLUSTER_SETTLES_IN,
             stable_after: STABLE_AFTER,
             close_limit: CLOSE_LIMIT,
         }

@@ -5,7 +5,7 @@
 //! be wrong in the next, and the ledger knows what must be said again. The client's own `poll` loses packets
 //! when it is dropped half-way, so it lives inside a stream that keeps it from one turn of the loop to the next.
 
-use std::{future::pending, pin::Pin, sync::Arc, time::Duration};
+use std::{future::pending, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -193,7 +193,7 @@ impl Courier {
                 self.wire = Some(Wire::new(&self.options, self.server()));
             }
             Link::Online { since, renew_at } if renew_at <= now => {
-                self.link = Link::Online { since, renew_at: self.next_renewal(now) };
+                self.link = Link::Online { since, renew_at: now + drawn(&self.options.resubscribe_every) };
                 self.ledger.renew();
             }
             Link::Leaving { until } if until <= now => self.is_done = true,
@@ -201,17 +201,12 @@ impl Courier {
         }
     }
 
-    fn next_renewal(&self, now: Instant) -> Instant {
-        let every = &self.options.resubscribe_every;
-        now + between(*every.start(), *every.end(), random())
-    }
-
     fn on_event(&mut self, event: Mqtt, now: Instant) {
         match event {
             Mqtt::Incoming(Packet::ConnAck(_)) => self.on_connected(now),
             Mqtt::Incoming(Packet::Publish(publish)) => self.on_message(&publish),
             Mqtt::Incoming(Packet::PubAck(ack)) => self.ledger.acked(ack.pkid),
-            Mqtt::Incoming(Packet::SubAck(ack)) => self.on_subscribed(ack.pkid, &ack.return_codes),
+            Mqtt::Incoming(Packet::SubAck(ack)) => self.on_subscribed(ack.pkid, &ack.return_codes, now),
             Mqtt::Outgoing(
                 Outgoing::Publish(packet_id)
                 | Outgoing::Subscribe(packet_id)
@@ -224,10 +219,16 @@ impl Courier {
 
     fn on_connected(&mut self, now: Instant) {
         debug!(bus = %self.server(), "Connected");
-        self.link = Link::Online { since: now, renew_at: self.next_renewal(now) };
+        let Options { cluster_settles_in, resubscribe_every, .. } = &self.options;
+        let renew_in = if self.is_cluster() { cluster_settles_in } else { resubscribe_every };
+        self.link = Link::Online { since: now, renew_at: now + drawn(renew_in) };
         self.lost = None;
         self.ledger.connected();
         self.inbox.put(Event::Connected);
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.options.url.servers().count() > 1
     }
 
     /// Where we are connected or connect next.
@@ -252,9 +253,17 @@ impl Courier {
         self.inbox.put(Event::Message(incoming));
     }
 
-    fn on_subscribed(&mut self, packet_id: u16, codes: &[SubscribeReasonCode]) {
+    fn on_subscribed(&mut self, packet_id: u16, codes: &[SubscribeReasonCode], now: Instant) {
         let granted: Vec<bool> =
             codes.iter().map(|code| matches!(code, SubscribeReasonCode::Success(_))).collect();
+        if granted.contains(&false)
+            && self.is_cluster()
+            && let Link::Online { since, renew_at } = self.link
+        {
+            // Servers that lost their leader refuse what they grant once they have another one.
+            let soon = now + drawn(&self.options.cluster_settles_in);
+            self.link = Link::Online { since, renew_at: renew_at.min(soon) };
+        }
         for (filter, is_granted) in self.ledger.subscribed(packet_id, &granted) {
             self.inbox.put(if is_granted { Event::Subscribed(filter) } else { Event::Denied(filter) });
         }
@@ -331,6 +340,10 @@ impl Wire {
             }
         }
     }
+}
+
+fn drawn(range: &RangeInclusive<Duration>) -> Duration {
+    between(*range.start(), *range.end(), random())
 }
 
 /// Polls until the first error. What was still buffered then belongs to the connection that ended, so it is given out

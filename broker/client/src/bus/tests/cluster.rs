@@ -1,10 +1,10 @@
 //! TLS, and several servers of one bus, with a real broker.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rumqttc::{ConnAck, ConnectReturnCode, Packet};
-use schemas::time::UnixTime;
+use rumqttc::{ConnAck, ConnectReturnCode, Packet, QoS, SubscribeReasonCode};
+use schemas::{time::UnixTime, topic::Filter};
 use tempfile::TempDir;
 
 use super::{
@@ -75,8 +75,25 @@ async fn when_a_server_is_killed_another_one_of_the_cluster_is_used() {
     while !matches!(next_event(&mut events).await, Event::Disconnected(_)) {}
     until_connected(&mut events).await;
     let (reader, mut seen) = second.connect("reader");
-    reader.subscribe([schemas::topic::Filter::from(&info_topic())]);
+    reader.subscribe([Filter::from(&info_topic())]);
     assert_eq!(super::next_message(&mut seen).await.payload, "state");
+}
+
+#[tokio::test]
+async fn subscriptions_are_renewed_once_the_servers_of_a_cluster_agree() {
+    let (server, other) = (Scripted::bind().await, Scripted::bind().await);
+    let servers = format!("{},{}", server.url(), other.url().to_string().replace("mqtt://", ""));
+    let mut options = super::eager(servers.parse().unwrap(), "pi");
+    options.cluster_settles_in = Duration::from_millis(10)..=Duration::from_millis(20);
+    let (bus, _events) = Bus::connect(options);
+    bus.subscribe([Filter::from(&info_topic())]);
+    let mut peer = server.let_in().await;
+    let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+    // Then, too, when one was refused, as servers do that have no leader.
+    for answer in [granted, SubscribeReasonCode::Failure, granted] {
+        let subscribe = peer.read_subscribe().await;
+        peer.grant(&subscribe, answer).await;
+    }
 }
 
 /// Writes `cert.pem` and `key.pem` for localhost, and gives the CA.
