@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use bus_client::bus::BusUrl;
 use clap::{Args, Parser, Subcommand};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -131,7 +132,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut hang_up = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let bus = settings.bus.clone();
     let mut service = Service::start(settings).await?;
-    announce(&service, bus.as_deref())?;
+    announce(&service, bus.as_ref())?;
     notify(NotifyState::Ready);
     let mut watchdog = watchdog();
     loop {
@@ -156,7 +157,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// One line that tests and scripts wait for.
-fn announce(service: &Service, bus: Option<&str>) -> anyhow::Result<()> {
+fn announce(service: &Service, bus: Option<&BusUrl>) -> anyhow::Result<()> {
     let http = service.http_address();
     let bus = bus.map(|bus| format!("bus={bus} ")).unwrap_or_default();
     let listeners: Vec<_> =
