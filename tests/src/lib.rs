@@ -3,6 +3,7 @@
 //! Everything is on loopback, on ports of its own, below one temporary folder; what was started is ended by pid.
 
 mod app;
+mod bus;
 mod disk;
 mod forge;
 mod interrupt;
@@ -16,6 +17,7 @@ mod wait;
 mod world;
 
 pub use app::App;
+pub use bus::{BusKind, ForeignBus, Mosquitto, NatsCluster};
 pub use forge::{Forge, now, read_key};
 pub use interrupt::wait_for_interrupt;
 pub use mqtt::{Mqtt, Retained};

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::{
     app::App,
+    bus::{BusKind, ForeignBus, NatsCluster},
     disk::SmallDisk,
     forge::Forge,
     mqtt::Mqtt,
@@ -26,6 +27,8 @@ use crate::{
 
 /// The longest that a node may take to end an order.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long nothing may come until it is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// A fleet below one temporary folder.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub struct World {
     // Fields are dropped in this order: nodes and broker end before their disks and their folder go.
     nodes: BTreeMap<String, Node>,
     broker: Option<Process>,
+    foreign: Option<ForeignBus>,
     disks: Vec<SmallDisk>,
     mqtt_port: u16,
     http_port: u16,
@@ -45,13 +49,33 @@ impl World {
     /// # Errors
     /// When anything of that fails.
     pub fn new() -> Result<Self> {
+        Self::on(BusKind::Relay)
+    }
+
+    /// The same, on another bus.
+    ///
+    /// # Errors
+    /// When anything of that fails.
+    pub fn on(bus: BusKind) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("deploybus-").tempdir()?;
+        let foreign = ForeignBus::start(bus, folder.path())?;
         let (mqtt_port, http_port) = (free_port()?, free_port()?);
-        let mut world =
-            Self { nodes: BTreeMap::new(), broker: None, disks: Vec::new(), mqtt_port, http_port, folder };
-        let bus = format!("mqtt://127.0.0.1:{mqtt_port}");
+        let mut world = Self {
+            nodes: BTreeMap::new(),
+            broker: None,
+            foreign,
+            disks: Vec::new(),
+            mqtt_port,
+            http_port,
+            folder,
+        };
+        let bus =
+            world.foreign.as_ref().map_or_else(|| format!("mqtt://127.0.0.1:{mqtt_port}"), ForeignBus::url);
         let store = format!("http://127.0.0.1:{http_port}");
         world.publisher(&["init", "--bus", &bus, "--store", &store])?.expect(0)?;
+        let (publisher, watcher) = (world.login()?, world.home().join("watcher.password"));
+        world.let_in(&publisher.0, &publisher.1)?;
+        world.let_in("watcher", std::fs::read_to_string(watcher)?.trim_end())?;
         world.start_broker()?;
         Ok(world)
     }
@@ -61,7 +85,15 @@ impl World {
     /// # Errors
     /// When it does not come that far.
     pub fn serving() -> Result<(Self, App)> {
-        let mut world = Self::new()?;
+        Self::new()?.into_serving()
+    }
+
+    /// The same, from a fleet without nodes.
+    ///
+    /// # Errors
+    /// When it does not come that far.
+    pub fn into_serving(self) -> Result<(Self, App)> {
+        let mut world = self;
         world.add_node("pi-1", &["canary"])?;
         let app = world.app()?;
         let (code, told) = world.announce(&app, "canary")?;
@@ -84,9 +116,20 @@ impl World {
         self.folder().join("broker")
     }
 
-    /// The broker's ports: MQTT and HTTP.
+    /// The ports of bus and store.
     pub fn ports(&self) -> (u16, u16) {
-        (self.mqtt_port, self.http_port)
+        (self.foreign.as_ref().map_or(self.mqtt_port, ForeignBus::port), self.http_port)
+    }
+
+    /// The cluster that is the bus here.
+    ///
+    /// # Errors
+    /// When none is.
+    pub fn cluster(&mut self) -> Result<&mut NatsCluster> {
+        match &mut self.foreign {
+            Some(ForeignBus::Nats(cluster)) => Ok(cluster),
+            _ => bail!("the bus is no cluster"),
+        }
     }
 
     /// `publisher --home <home> <args>`, not run yet.
@@ -136,7 +179,10 @@ impl World {
         let mut broker = Command::new(binary("broker")?);
         broker.arg("run").arg("--data").arg(self.broker_data());
         broker.arg("--config").arg(self.home().join("broker/broker.toml"));
-        broker.arg("--mqtt").arg(format!("127.0.0.1:{}", self.mqtt_port));
+        match &self.foreign {
+            Some(foreign) => broker.arg("--bus").arg(foreign.url()),
+            None => broker.arg("--mqtt").arg(format!("127.0.0.1:{}", self.mqtt_port)),
+        };
         broker.arg("--http").arg(format!("127.0.0.1:{}", self.http_port));
         self.broker = Some(Process::start(broker, &self.folder().join("broker.log"), "broker ready")?);
         Ok(())
@@ -186,6 +232,7 @@ impl World {
             args.extend(["--group", group]);
         }
         self.publisher(&args)?.expect(0)?;
+        self.let_in(name, std::fs::read_to_string(folder.join("password"))?.trim_end())?;
         self.nodes.insert(name.to_owned(), Node::new(name, folder, data, port));
         self.node(name)
     }
@@ -227,11 +274,20 @@ impl World {
     /// # Errors
     /// When the broker refuses.
     pub fn raw_publisher(&self) -> Result<Mqtt> {
-        let settings = std::fs::read_to_string(self.home().join("fleet.toml"))?;
-        let settings: toml::Table = settings.parse()?;
+        let (user, password) = self.login()?;
+        Mqtt::connect(self.ports().0, Some((&user, &password)))
+    }
+
+    /// User and password of the publisher.
+    fn login(&self) -> Result<(String, String)> {
+        let settings: toml::Table = std::fs::read_to_string(self.home().join("fleet.toml"))?.parse()?;
         let text = |key: &str| settings.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-        let (user, password) = (text("user").context("no user")?, text("password").context("no password")?);
-        Mqtt::connect(self.mqtt_port, Some((&user, &password)))
+        Ok((text("user").context("no user")?, text("password").context("no password")?))
+    }
+
+    /// Lets a user in where the bus is not our own, which would know by itself.
+    fn let_in(&mut self, user: &str, password: &str) -> Result<()> {
+        self.foreign.as_mut().map_or(Ok(()), |foreign| foreign.let_in(user, password))
     }
 
     /// The fleet's keys.
@@ -249,10 +305,16 @@ impl World {
     pub fn wait_report<T>(&self, node: &str, what: &str, wanted: impl Fn(&Report) -> Option<T>) -> Result<T> {
         let (forge, id) = (self.forge()?, node.parse::<NodeId>()?);
         let mut bus = self.raw_publisher()?;
-        bus.subscribe(&format!("{}/v1/node/{node}/report", forge.trust.fleet()))?;
+        let topic = format!("{}/v1/node/{node}/report", forge.trust.fleet());
+        bus.subscribe(&topic)?;
         let until = Instant::now() + PATIENCE;
         let mut last = None;
-        while let Some((_, payload, _)) = bus.next(until.saturating_duration_since(Instant::now()))? {
+        while Instant::now() < until {
+            let Some((_, payload, _)) = bus.next(ASK_AGAIN)? else {
+                // A cluster may have lost what came while it took the subscription.
+                bus.subscribe(&topic)?;
+                continue;
+            };
             let report = forge.report(&self.home(), &id, &payload)?;
             if let Some(wanted) = wanted(&report) {
                 return Ok(wanted);

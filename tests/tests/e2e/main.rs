@@ -4,6 +4,7 @@
 
 mod attacks;
 mod broker_unit;
+mod clusters;
 mod crashes;
 mod faults;
 mod readme;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
-use e2e::{Output, World, wait_until};
+use e2e::{BusKind, Output, World, wait_until};
 use schemas::{
     reason::Reason,
     report::{AppReport, Report, Verdict},
@@ -12,9 +12,44 @@ use schemas::{
 const KEPT: Option<i32> = Some(0);
 const NOT_KEPT: Option<i32> = Some(3);
 
-#[test]
-fn a_canary_takes_a_release_before_the_others_do() {
-    let mut world = World::new().unwrap();
+/// Each scenario is a test on each bus: on our own relay, and on the brokers of others.
+macro_rules! on_each_bus {
+    ($($scenario:ident)*) => {
+        on_each_bus! { @ relay Relay $($scenario)* }
+        on_each_bus! { @ mosquitto Mosquitto $($scenario)* }
+        on_each_bus! { @ nats Nats $($scenario)* }
+    };
+    (@ $bus:ident $kind:ident $($scenario:ident)*) => {
+        mod $bus {
+            $(#[test]
+            fn $scenario() {
+                super::on(e2e::BusKind::$kind, super::$scenario);
+            })*
+        }
+    };
+}
+
+on_each_bus! {
+    a_canary_takes_a_release_before_the_others_do
+    an_unhealthy_release_goes_back_by_itself_and_says_why
+    a_process_that_still_answers_the_old_commit_is_caught
+    an_app_that_exits_at_once_is_rolled_back_with_its_last_words
+    rollback_goes_back_and_comes_forward_again
+    a_node_runs_several_apps
+    the_same_release_again_restarts_nothing
+    two_publishers_at_once_end_with_one_of_the_two
+    the_json_topics_show_everything_to_a_watcher
+    a_node_that_dies_is_said_to_be_offline
+}
+
+fn on(bus: BusKind, scenario: fn(World)) {
+    match bus.missing() {
+        Some(program) => println!("skipped: needs {program}"),
+        None => scenario(World::on(bus).unwrap()),
+    }
+}
+
+fn a_canary_takes_a_release_before_the_others_do(mut world: World) {
     world.add_node("pi-canary", &["canary"]).unwrap();
     world.add_node("pi-barn", &["all"]).unwrap();
     let app = world.app().unwrap();
@@ -46,9 +81,8 @@ fn a_canary_takes_a_release_before_the_others_do() {
     assert_eq!(world.node("pi-barn").unwrap().serves().as_deref(), Some("1.1.0"));
 }
 
-#[test]
-fn an_unhealthy_release_goes_back_by_itself_and_says_why() {
-    let (mut world, app) = World::serving().unwrap();
+fn an_unhealthy_release_goes_back_by_itself_and_says_why(world: World) {
+    let (mut world, app) = world.into_serving().unwrap();
 
     app.edit("HEALTHY = True", "HEALTHY = False").unwrap();
     app.edit_file("deploybus.toml", "deadline = \"10s\"", "deadline = \"2s\"").unwrap();
@@ -61,9 +95,8 @@ fn an_unhealthy_release_goes_back_by_itself_and_says_why() {
     world.node("pi-1").unwrap().wait_serves("1.0.0").unwrap();
 }
 
-#[test]
-fn a_process_that_still_answers_the_old_commit_is_caught() {
-    let (mut world, app) = World::serving().unwrap();
+fn a_process_that_still_answers_the_old_commit_is_caught(world: World) {
+    let (mut world, app) = world.into_serving().unwrap();
     let old = world.node("pi-1").unwrap().ask("/version").unwrap().text("commit").unwrap();
 
     // The classic: a cache outside the release that nobody cleared.
@@ -76,9 +109,8 @@ fn a_process_that_still_answers_the_old_commit_is_caught() {
     world.node("pi-1").unwrap().wait_serves("1.0.0").unwrap();
 }
 
-#[test]
-fn an_app_that_exits_at_once_is_rolled_back_with_its_last_words() {
-    let (mut world, app) = World::serving().unwrap();
+fn an_app_that_exits_at_once_is_rolled_back_with_its_last_words(world: World) {
+    let (mut world, app) = world.into_serving().unwrap();
 
     app.edit("HEALTHY = True", "raise SystemExit('the config is missing')").unwrap();
     app.commit("1.2.0").unwrap();
@@ -93,9 +125,8 @@ fn an_app_that_exits_at_once_is_rolled_back_with_its_last_words() {
     world.node("pi-1").unwrap().wait_serves("1.0.0").unwrap();
 }
 
-#[test]
-fn rollback_goes_back_and_comes_forward_again() {
-    let (mut world, app) = World::serving().unwrap();
+fn rollback_goes_back_and_comes_forward_again(world: World) {
+    let (mut world, app) = world.into_serving().unwrap();
     app.commit("1.1.0").unwrap();
     assert_eq!(world.announce(&app, "canary").unwrap().0, KEPT);
     world.publisher(&["rollback", "--group", "canary"]).unwrap().expect(0).unwrap();
@@ -104,9 +135,8 @@ fn rollback_goes_back_and_comes_forward_again() {
     world.node("pi-1").unwrap().wait_serves("1.1.0").unwrap();
 }
 
-#[test]
-fn a_node_runs_several_apps() {
-    let (mut world, _app) = World::serving().unwrap();
+fn a_node_runs_several_apps(world: World) {
+    let (mut world, _app) = world.into_serving().unwrap();
 
     let settings = world.folder().join("settings");
     std::fs::create_dir(&settings).unwrap();
@@ -125,18 +155,16 @@ fn a_node_runs_several_apps() {
     assert_eq!(apps.unwrap(), 2);
 }
 
-#[test]
-fn the_same_release_again_restarts_nothing() {
-    let (mut world, _app) = World::serving().unwrap();
+fn the_same_release_again_restarts_nothing(world: World) {
+    let (mut world, _app) = world.into_serving().unwrap();
     let pid_file = world.node("pi-1").unwrap().data().join("apps/web/run/app.pid");
     let pid = std::fs::read(&pid_file).unwrap();
     world.publisher(&["rollback", "--group", "canary", "--to", "1.0.0"]).unwrap().expect(0).unwrap();
     assert_eq!(std::fs::read(&pid_file).unwrap(), pid);
 }
 
-#[test]
-fn two_publishers_at_once_end_with_one_of_the_two() {
-    let (world, app) = World::serving().unwrap();
+fn two_publishers_at_once_end_with_one_of_the_two(world: World) {
+    let (world, app) = world.into_serving().unwrap();
     let folder = app.folder().to_str().unwrap();
     let announce = |version: &str| {
         let args = ["announce", folder, "--group", "canary", "--version", version, "--no-wait"];
@@ -153,13 +181,12 @@ fn two_publishers_at_once_end_with_one_of_the_two() {
     assert!(["2.0.0", "2.0.1"].contains(&settled.unwrap().as_str()));
 }
 
-#[test]
-fn the_json_topics_show_everything_to_a_watcher() {
+fn the_json_topics_show_everything_to_a_watcher(world: World) {
     if Command::new("mosquitto_sub").arg("--help").output().is_err() {
         println!("skipped: needs mosquitto_sub");
         return;
     }
-    let (world, _app) = World::serving().unwrap();
+    let (world, _app) = world.into_serving().unwrap();
     let password = std::fs::read_to_string(world.home().join("watcher.password")).unwrap();
     let port = world.ports().0.to_string();
     let listen = || {
@@ -209,9 +236,7 @@ fn the_json_topics_show_everything_to_a_watcher() {
     assert_eq!((&status["phase"], &status["last_result"]), (&"idle".into(), &"kept".into()));
 }
 
-#[test]
-fn a_node_that_dies_is_said_to_be_offline() {
-    let mut world = World::new().unwrap();
+fn a_node_that_dies_is_said_to_be_offline(mut world: World) {
     world.add_node("pi-1", &["canary"]).unwrap();
     let availability = |world: &World| {
         let mut bus = world.raw_publisher().unwrap();
