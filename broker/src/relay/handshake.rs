@@ -41,6 +41,8 @@ pub(super) struct Guest {
     pub(super) part: Part,
     /// The version that it speaks.
     pub(super) protocol: Protocol,
+    /// Whether it is another broker.
+    pub(super) is_bridge: bool,
     /// Its place in the hub.
     pub(super) attached: Attached,
     /// Seconds; 0 for a client that may be silent for ever.
@@ -177,9 +179,9 @@ async fn enter(connect: Connect, peer: &Peer, shared: &Shared) -> Result<(Guest,
         maximum_packet_bytes: shared.max_packet_bytes.try_into().unwrap_or(u32::MAX),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
     };
-    let (protocol, keeps_session) = (connect.protocol, expiry.asked_secs > 0);
+    let (protocol, is_bridge, keeps_session) = (connect.protocol, connect.is_bridge, expiry.asked_secs > 0);
     let part = shared.budget.part(user.shared_name());
-    Ok((Guest { user, id, part, protocol, attached, keep_alive_secs, keeps_session }, connected))
+    Ok((Guest { user, id, part, protocol, is_bridge, attached, keep_alive_secs, keeps_session }, connected))
 }
 
 /// What the client takes.

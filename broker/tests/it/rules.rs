@@ -29,6 +29,22 @@ fn at_most_quality_1_is_granted() {
 }
 
 #[test]
+fn a_bridge_gets_retained_flags_and_not_its_own_messages() {
+    let bus = Bus::open();
+    let mut hello = Hello::new("bridge").bytes();
+    // Behind the fixed header and the protocol's name: the version, with the bit by which Mosquitto tells a bridge.
+    hello[8] |= 0x80;
+    let mut bridge = Client::silent(bus.mqtt());
+    bridge.send_bytes(&hello);
+    assert!(matches!(bridge.packet(), Packet::ConnAck(_)));
+    bridge.subscribe("a", 1);
+    bridge.publish("a", "its own", 1, true);
+    bus.client("other").publish("a", "another's", 1, true);
+    let message = bridge.message();
+    assert_eq!(message.detail(), "a=another's r q1");
+}
+
+#[test]
 fn who_says_everything_at_once_is_answered() {
     let bus = Bus::open();
     let (connack, pingresp) = ([0x20, 2, 0, 0], [0xd0, 0]);

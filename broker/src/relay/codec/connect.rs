@@ -12,6 +12,8 @@ use crate::relay::topic::{InvalidTopic, TopicName};
 
 /// The first byte of CONNECT: its type, and flags that are all zero.
 const FIRST: u8 = 0x10;
+/// With this bit in the version, Mosquitto says that a bridge of MQTT 3.1.1 connects (`try_private`).
+const BRIDGE: u8 = 0x80;
 
 /// What a client opens with.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(in crate::relay) enum Opening {
 pub(in crate::relay) struct Connect {
     /// The version in which the client goes on.
     pub(in crate::relay) protocol: Protocol,
+    /// Whether another broker connects, which subscribes as the options of MQTT 5 allow that 3.1.1 has no place for.
+    pub(in crate::relay) is_bridge: bool,
     /// What the client calls itself; may be empty.
     pub(in crate::relay) client_id: String,
     /// Whether an earlier session ends here (v3: and this one with the connection).
@@ -85,19 +89,22 @@ impl Opening {
         }
         let Some(frame) = Frame::take(input, max_bytes)? else { return Ok(Self::Incomplete) };
         let mut reader = Reader::new(frame.body);
-        let Some(protocol) = protocol(&mut reader)? else { return Ok(Self::OtherVersion) };
-        let connect = Connect::read(reader, protocol)?;
+        let Some((protocol, is_bridge)) = protocol(&mut reader)? else { return Ok(Self::OtherVersion) };
+        let connect = Connect::read(reader, protocol, is_bridge)?;
         Ok(Self::Connect(Box::new(connect)))
     }
 }
 
+/// The version, and whether a bridge speaks it.
+///
 /// MQTT-3.1.2-1, -2: the name is `MQTT`; a version that is not spoken here is answered (with code 0x84, v3: 1).
-fn protocol(reader: &mut Reader) -> Result<Option<Protocol>, BadPacket> {
+fn protocol(reader: &mut Reader) -> Result<Option<(Protocol, bool)>, BadPacket> {
     let name = reader.binary()?;
     let version = reader.u8()?;
     match (&name[..], version) {
-        (b"MQTT", 4) => Ok(Some(Protocol::V311)),
-        (b"MQTT", 5) => Ok(Some(Protocol::V5)),
+        (b"MQTT", 4) => Ok(Some((Protocol::V311, false))),
+        (b"MQTT", version) if version == BRIDGE | 4 => Ok(Some((Protocol::V311, true))),
+        (b"MQTT", 5) => Ok(Some((Protocol::V5, false))),
         (b"MQTT" | b"MQIsdp", _) => Ok(None),
         _ => Err(BadPacket::protocol_error("not MQTT")),
     }
@@ -128,7 +135,7 @@ impl Flags {
 }
 
 impl Connect {
-    fn read(mut reader: Reader, protocol: Protocol) -> Result<Self, BadPacket> {
+    fn read(mut reader: Reader, protocol: Protocol, is_bridge: bool) -> Result<Self, BadPacket> {
         let flags = Flags::read(reader.u8()?, protocol)?;
         let keep_alive_secs = reader.u16()?;
         let properties = properties_of(&mut reader, protocol, properties::OF_CONNECT)?;
@@ -138,7 +145,7 @@ impl Connect {
         let password = if flags.has(6) { Some(reader.binary()?) } else { None };
         reader.finish()?;
         let (clean_start, login) = (flags.has(1), Login { user, password });
-        Ok(Self { protocol, client_id, clean_start, keep_alive_secs, login, will, properties })
+        Ok(Self { protocol, is_bridge, client_id, clean_start, keep_alive_secs, login, will, properties })
     }
 }
 
@@ -187,13 +194,16 @@ mod tests {
             let mut cut = BytesMut::from(&whole[..length]);
             assert_eq!(Opening::read(&mut cut, MAX), Ok(Opening::Incomplete));
         }
-        for (version, rest) in [(4, &[0, 1, b'x'][..]), (5, &[0, 0, 1, b'x'])] {
+        for (version, rest) in [(4, &[0, 1, b'x'][..]), (0x84, &[0, 1, b'x']), (5, &[0, 0, 1, b'x'])] {
             let opening = Opening::read(&mut connect(version, 2, rest), MAX).unwrap();
             let Opening::Connect(connect) = opening else { panic!("{opening:?}") };
             assert_eq!((connect.client_id.as_str(), connect.clean_start), ("x", true));
-            assert_eq!(connect.protocol == Protocol::V5, version == 5);
+            assert_eq!(
+                (connect.protocol == Protocol::V5, connect.is_bridge),
+                (version == 5, version == 0x84)
+            );
         }
-        for other in [3, 6, 0x84] {
+        for other in [3, 6, 0x83, 0x85] {
             let mut other = connect(other, 2, &[0, 1, b'x']);
             assert_eq!(Opening::read(&mut other, MAX), Ok(Opening::OtherVersion));
         }

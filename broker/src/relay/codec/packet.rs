@@ -195,6 +195,12 @@ impl SubscribeOptions {
         }
         Ok(Self { qos, no_local: byte & 4 != 0, retain_as_published: byte & 8 != 0, retain_handling })
     }
+
+    /// What a bridge means that has no way to say so: what it gave us must not come back, and what is retained here is to
+    /// be retained there.
+    pub(in crate::relay) fn of_a_bridge(self) -> Self {
+        Self { no_local: true, retain_as_published: true, ..self }
+    }
 }
 
 fn disconnect(reader: &mut Reader, protocol: Protocol) -> Result<Packet, BadPacket> {

@@ -129,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let mut filters = Vec::with_capacity(wanted.len());
         for Wanted { filter, options } in wanted {
             let filter = self.checked(filter)?.and_then(|filter| self.permitted(filter));
+            let options = if self.guest.is_bridge { options.of_a_bridge() } else { options };
             filters.push(filter.map(|filter| asked(filter, options, subscription_id)));
         }
         let from = self.guest.attached.from;
