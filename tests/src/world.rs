@@ -286,7 +286,10 @@ impl World {
     }
 
     /// Lets a user in where the bus is not our own, which would know by itself.
-    fn let_in(&mut self, user: &str, password: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub fn let_in(&mut self, user: &str, password: &str) -> Result<()> {
         self.foreign.as_mut().map_or(Ok(()), |foreign| foreign.let_in(user, password))
     }
 

@@ -20,6 +20,8 @@ pub enum BusKind {
     Relay,
     /// Mosquitto with the configuration of `packaging/mosquitto`.
     Mosquitto,
+    /// The same as Home Assistant's add-on runs it.
+    Addon,
     /// Three servers of NATS with JetStream, with the configuration of `packaging/nats`.
     Nats,
 }
@@ -29,7 +31,7 @@ impl BusKind {
     pub fn missing(self) -> Option<&'static str> {
         let programs: &[&str] = match self {
             Self::Relay => &[],
-            Self::Mosquitto => &[mosquitto::PROGRAM, "mosquitto_passwd"],
+            Self::Mosquitto | Self::Addon => &[mosquitto::PROGRAM, "mosquitto_passwd"],
             Self::Nats => &[nats::PROGRAM],
         };
         programs.iter().copied().find(|program| Command::new(program).arg("--help").output().is_err())
@@ -54,6 +56,7 @@ impl ForeignBus {
         match kind {
             BusKind::Relay => Ok(None),
             BusKind::Mosquitto => Mosquitto::start(folder).map(Self::Mosquitto).map(Some),
+            BusKind::Addon => Mosquitto::start_addon(folder).map(Self::Mosquitto).map(Some),
             BusKind::Nats => NatsCluster::start(folder).map(Self::Nats).map(Some),
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod attacks;
+mod bridges;
 mod broker_unit;
 mod clusters;
 mod crashes;
