@@ -32,7 +32,7 @@ Examples:
   broker run --config broker.toml --mqtt off --mqtts 0.0.0.0:8883 --wss 0.0.0.0:8443
   broker run --config broker.toml --bus mqtt://10.0.0.5 only the store; another MQTT broker is the bus
 
-SIGHUP reads certificates again; the users file is read again whenever it changes.
+Certificates and the users file are read again when they change; certificates also at once on SIGHUP.
 
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings.";
 
@@ -68,9 +68,12 @@ struct Run {
     /// Address for MQTT over WebSockets with TLS
     #[arg(long, value_name = "ADDR")]
     wss: Option<SocketAddr>,
-    /// Address of the object store; port 0 takes any free one
+    /// Address of the object store; port 0 takes any free one, `off` none
     #[arg(long, value_name = "ADDR")]
-    http: Option<SocketAddr>,
+    http: Option<String>,
+    /// Address of the object store with TLS
+    #[arg(long, value_name = "ADDR")]
+    https: Option<SocketAddr>,
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -158,11 +161,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
 /// One line that tests and scripts wait for.
 fn announce(service: &Service, bus: Option<&BusUrl>) -> anyhow::Result<()> {
-    let http = service.http_address();
-    let bus = bus.map(|bus| format!("bus={bus} ")).unwrap_or_default();
-    let listeners: Vec<_> =
-        service.listeners().iter().map(|(transport, address)| format!("{transport}={address} ")).collect();
-    let line = format!("broker ready {bus}{}http={http}", listeners.concat());
+    let bus = bus.map(|bus| format!(" bus={bus}")).unwrap_or_default();
+    let relay = service.listeners().iter().map(|(transport, address)| format!(" {transport}={address}"));
+    let store = service.store_listeners().iter().map(|(scheme, address)| format!(" {scheme}={address}"));
+    let listeners: String = relay.chain(store).collect();
+    let line = format!("broker ready{bus}{listeners}");
     info!("{line}");
     writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
 }
@@ -189,8 +192,8 @@ async fn next(watchdog: &mut Option<tokio::time::Interval>) -> Duration {
 
 impl From<Run> for Overrides {
     fn from(run: Run) -> Self {
-        let Run { data, mqtt, mqtts, ws, wss, http, config, open_loopback, bus } = run;
-        Self { file: config, data, mqtt, mqtts, ws, wss, http, open_loopback, bus }
+        let Run { data, mqtt, mqtts, ws, wss, http, https, config, open_loopback, bus } = run;
+        Self { file: config, data, mqtt, mqtts, ws, wss, http, https, open_loopback, bus }
     }
 }
 

@@ -10,6 +10,7 @@ mod relay;
 mod service;
 mod settings;
 mod store;
+mod tls;
 
 use std::{error::Error, fmt::Write as _};
 
@@ -18,6 +19,7 @@ pub use self::{
     relay::{InvalidTopic, Transport},
     service::Service,
     settings::{Limits, Settings, SettingsError, TlsSettings},
+    store::Scheme,
 };
 
 /// An error with its causes, as one line.

@@ -1,6 +1,10 @@
 //! Relay and store in one process.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,9 +15,12 @@ use crate::{
     folder::{self, Lock},
     relay::{Relay, RelayError, Transport},
     settings::{Limits, Settings},
-    store::Store,
+    store::{Scheme, Store},
+    tls::Tls,
 };
 
+/// How often it is looked whether certificates have changed.
+const CERTIFICATES_PERIOD: Duration = Duration::from_secs(5);
 /// Open files that are kept for listeners, the log and the rest, unless that is more than a quarter of all.
 const FILES_FOR_OTHERS: usize = 100;
 /// A request has its connection and the file that it reads or writes.
@@ -24,6 +31,7 @@ const FILES_PER_REQUEST: usize = 2;
 pub struct Service {
     relay: Option<Relay>,
     store: Store,
+    tls: Option<Arc<Tls>>,
     /// Given back last.
     _lock: Lock,
 }
@@ -38,15 +46,19 @@ impl Service {
         let lock = folder::lock(&settings.data)?;
         fit(&mut settings.limits, open_files());
         let access = Arc::new(access(&settings)?);
+        let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
+        if let Some(tls) = &tls {
+            tokio::spawn(watch_certificates(Arc::downgrade(tls)));
+        }
         let relay = match &settings.bus {
             Some(bus) => {
                 info!(%bus, "relay is off, another broker is the bus");
                 None
             }
-            None => Some(start_relay(&settings, Arc::clone(&access))?),
+            None => Some(start_relay(&settings, Arc::clone(&access), tls.clone())?),
         };
-        let store = Store::start(settings.http, &settings.data, access, &settings.limits).await?;
-        Ok(Self { relay, store, _lock: lock })
+        let store = Store::start(&settings, access, tls.clone()).await?;
+        Ok(Self { relay, store, tls, _lock: lock })
     }
 
     /// Where the relay listens, by what is spoken there; nowhere if it does not run.
@@ -54,17 +66,17 @@ impl Service {
         self.relay.as_ref().map_or(&[], Relay::listeners)
     }
 
-    /// Reads the certificates again; the users' file is watched anyway. What cannot be used is said, and what was before
+    /// Reads the certificates again at once; they and the users' file are watched anyway. What cannot be used is said, and what was before
     /// stays.
     pub fn reload(&self) {
-        if let Some(relay) = &self.relay {
-            relay.reload();
+        if let Some(tls) = &self.tls {
+            tls.reload();
         }
     }
 
-    /// Where the store listens.
-    pub fn http_address(&self) -> SocketAddr {
-        self.store.address()
+    /// Where the store listens, by what is spoken there.
+    pub fn store_listeners(&self) -> &[(Scheme, SocketAddr)] {
+        self.store.listeners()
     }
 
     /// Ends when the service cannot go on, and says why.
@@ -98,6 +110,17 @@ impl Service {
     }
 }
 
+/// Looks whether certificates have changed, or are to be renewed, for as long as they are in use.
+async fn watch_certificates(tls: Weak<Tls>) {
+    loop {
+        tokio::time::sleep(CERTIFICATES_PERIOD).await;
+        match tls.upgrade() {
+            Some(tls) => tls.look(),
+            None => return,
+        }
+    }
+}
+
 fn access(settings: &Settings) -> anyhow::Result<Access> {
     match &settings.users {
         _ if settings.open_loopback => {
@@ -109,8 +132,8 @@ fn access(settings: &Settings) -> anyhow::Result<Access> {
     }
 }
 
-fn start_relay(settings: &Settings, access: Arc<Access>) -> anyhow::Result<Relay> {
-    let relay: Result<Relay, RelayError> = Relay::start(settings, settings.lazy_filters()?, access);
+fn start_relay(settings: &Settings, access: Arc<Access>, tls: Option<Arc<Tls>>) -> anyhow::Result<Relay> {
+    let relay: Result<Relay, RelayError> = Relay::start(settings, settings.lazy_filters()?, access, tls);
     relay.context("cannot start the relay")
 }
 

@@ -7,14 +7,18 @@ use std::{
 
 use bus_client::bus::BusUrl;
 use config::{Config, ConfigError, File, FileFormat};
+use rustls::pki_types::ServerName;
 use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::relay::{Filter, InvalidTopic, Transport};
+use crate::{
+    relay::{Filter, InvalidTopic, Transport},
+    store::Scheme,
+};
 
 /// MQTT's registered port.
 const MQTT_PORT: u16 = 1883;
-/// The store's port.
+/// The store's port without TLS.
 const HTTP_PORT: u16 = 8080;
 
 /// Says that nobody listens there.
@@ -39,10 +43,13 @@ pub struct Settings {
     pub ws: Option<SocketAddr>,
     /// Where the relay listens for WebSockets with TLS.
     pub wss: Option<SocketAddr>,
-    /// The relay's certificate, and whose certificates it believes.
+    /// The certificate of relay and store, and whose certificates the relay believes.
     pub tls: Option<TlsSettings>,
-    /// Where the store listens; port 0 takes any.
-    pub http: SocketAddr,
+    /// Where the store listens without TLS; port 0 takes any, `off` none.
+    #[serde(deserialize_with = "address_or_off")]
+    pub http: Option<SocketAddr>,
+    /// Where the store listens with TLS.
+    pub https: Option<SocketAddr>,
     /// The file of users; a relative path starts at the settings file.
     pub users: Option<PathBuf>,
     /// Lets everybody on this machine do everything; for trying out.
@@ -55,14 +62,17 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// Files of TLS, all PEM; relative paths start at the settings file. They are read again on SIGHUP.
+/// Files of TLS, all PEM; relative paths start at the settings file. They are read again when they change, and on SIGHUP.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsSettings {
-    /// The relay's certificate, followed by those between it and the CA.
+    /// The certificate, followed by those between it and the CA; with `names` that of an issuer.
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
+    /// Makes the certificate in use here, for these DNS names and addresses, and a new one in time: `cert` is an issuer's.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// The CAs whose certificates clients may log in with.
     pub client_ca: Option<PathBuf>,
 }
@@ -118,7 +128,8 @@ pub(crate) struct Overrides {
     pub(crate) mqtts: Option<SocketAddr>,
     pub(crate) ws: Option<SocketAddr>,
     pub(crate) wss: Option<SocketAddr>,
-    pub(crate) http: Option<SocketAddr>,
+    pub(crate) http: Option<String>,
+    pub(crate) https: Option<SocketAddr>,
     pub(crate) open_loopback: bool,
     pub(crate) bus: Option<String>,
 }
@@ -144,6 +155,12 @@ pub enum SettingsError {
         "`{0}` needs a certificate: name one in the settings ([tls] cert = \"cert.pem\", key = \"key.pem\")"
     )]
     NoCertificate(&'static str),
+    /// A name that no certificate can have.
+    #[error("`{0}` in [tls] names is neither a DNS name nor an address")]
+    Name(String),
+    /// Nodes could fetch nothing.
+    #[error("the store listens nowhere: set http or https")]
+    NoStore,
     /// No way in.
     #[error("the relay listens nowhere: set one of mqtt, mqtts, ws and wss, or name another bus with `bus`")]
     Nowhere,
@@ -193,7 +210,8 @@ impl Settings {
             ws: None,
             wss: None,
             tls: None,
-            http: any_port,
+            http: Some(any_port),
+            https: None,
             users: None,
             open_loopback: true,
             bus: None,
@@ -220,7 +238,8 @@ impl Settings {
     /// Says what is wrong.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.open_loopback {
-            let all = self.listeners().map(|(_, address)| address).chain([self.http]);
+            let relay = self.listeners().map(|(_, address)| address);
+            let all = relay.chain(self.store_listeners().map(|(_, address)| address));
             if let Some(address) = { all }.find(|address| !address.ip().is_loopback()) {
                 return Err(SettingsError::OpenToTheWorld(address));
             }
@@ -230,11 +249,18 @@ impl Settings {
         if self.bus.is_none() && self.listeners().next().is_none() {
             return Err(SettingsError::Nowhere);
         }
-        let with_tls = [("mqtts", self.mqtts), ("wss", self.wss)];
+        if self.store_listeners().next().is_none() {
+            return Err(SettingsError::NoStore);
+        }
+        let with_tls = [("mqtts", self.mqtts), ("wss", self.wss), ("https", self.https)];
         if let Some((name, _)) = with_tls.into_iter().find(|(_, address)| address.is_some())
             && self.tls.is_none()
         {
             return Err(SettingsError::NoCertificate(name));
+        }
+        let mut names = self.tls.iter().flat_map(|tls| &tls.names);
+        if let Some(name) = names.find(|name| ServerName::try_from(name.as_str()).is_err()) {
+            return Err(SettingsError::Name(name.clone()));
         }
         let Limits { packet_bytes, in_transit_bytes, .. } = self.limits;
         for (name, bytes) in [("packet_bytes", packet_bytes), ("in_transit_bytes", in_transit_bytes)] {
@@ -254,6 +280,12 @@ impl Settings {
             (Transport::Wss, self.wss),
         ];
         all.into_iter().filter_map(|(transport, address)| Some((transport, address?)))
+    }
+
+    /// Where the store listens, by what is spoken there.
+    pub(crate) fn store_listeners(&self) -> impl Iterator<Item = (Scheme, SocketAddr)> {
+        let all = [(Scheme::Http, self.http), (Scheme::Https, self.https)];
+        all.into_iter().filter_map(|(scheme, address)| Some((scheme, address?)))
     }
 
     /// All paths that may be relative to the settings file.
@@ -299,12 +331,13 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .set_override_option("mqtts", overrides.mqtts.map(|address| address.to_string()))?
         .set_override_option("ws", overrides.ws.map(|address| address.to_string()))?
         .set_override_option("wss", overrides.wss.map(|address| address.to_string()))?
-        .set_override_option("http", overrides.http.map(|address| address.to_string()))?
+        .set_override_option("http", overrides.http)?
+        .set_override_option("https", overrides.https.map(|address| address.to_string()))?
         .set_override_option("open_loopback", overrides.open_loopback.then_some(true))?
         .set_override_option("bus", overrides.bus)?
         .build()?;
-    // These defaults follow from other settings.
-    let host = if values.get_bool("open_loopback")? { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    // Without TLS only this machine is served, unless it is asked for.
+    let host = Ipv4Addr::LOCALHOST;
     let fleet = values.get_string("fleet")?;
     Config::builder()
         .set_default("mqtt", SocketAddr::from((host, MQTT_PORT)).to_string())?
@@ -339,9 +372,9 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let text = "fleet = 'home'\nmqtt = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\nusers = 'users'\n[limits]\nconnections = 7\n";
-        let flags = Overrides { http: Some("127.0.0.1:9".parse().unwrap()), ..Overrides::default() };
+        let flags = Overrides { http: Some("127.0.0.1:9".to_owned()), ..Overrides::default() };
         let settings = with_file(text, flags).unwrap();
-        assert_eq!((settings.mqtt.unwrap().port(), settings.http.port()), (1, 9));
+        assert_eq!((settings.mqtt.unwrap().port(), settings.http.unwrap().port()), (1, 9));
         assert_eq!((settings.limits.connections, settings.limits.queue_messages), (7, 1000));
         assert_eq!(settings.lazy, ["home/v1/node/+/health"]);
         assert!(settings.users.unwrap().is_absolute());

@@ -39,7 +39,7 @@ use self::{
     router::Rumqttd,
     session::QueueLimits,
     stats::Stats,
-    transport::{Doorman, Tls, TlsError},
+    transport::Doorman,
 };
 pub(crate) use self::{retained::LogError, router::RouterError, topic::Filter};
 pub use self::{topic::InvalidTopic, transport::Transport};
@@ -47,6 +47,7 @@ use crate::{
     access::Access,
     places::{ConnectionLimits, Places},
     settings::{Limits, Settings},
+    tls::Tls,
 };
 
 /// How long connections may take to end when the relay does.
@@ -68,9 +69,6 @@ pub(crate) enum RelayError {
         /// Why not.
         source: io::Error,
     },
-    /// The certificates cannot be used.
-    #[error("cannot set up TLS")]
-    Tls(#[from] TlsError),
     /// The retained messages cannot be read.
     #[error("cannot open the retained messages")]
     Log(#[from] LogError),
@@ -95,7 +93,6 @@ struct Shared {
 #[derive(Debug)]
 pub(crate) struct Relay {
     listeners: Vec<(Transport, SocketAddr)>,
-    tls: Option<Arc<Tls>>,
     events: Events,
     hub: JoinHandle<Result<(), RouterError>>,
     stop: watch::Sender<bool>,
@@ -108,9 +105,9 @@ impl Relay {
         settings: &Settings,
         lazy: Vec<Filter>,
         access: Arc<Access>,
+        tls: Option<Arc<Tls>>,
     ) -> Result<Self, RelayError> {
         let limits = &settings.limits;
-        let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let bound = bind(settings)?;
         let stats = Arc::new(Stats::default());
         let (events, queue) = mpsc::unbounded_channel();
@@ -142,7 +139,7 @@ impl Relay {
             ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
         let lobby = Arc::new(Lobby {
             places: Places::new(places),
-            doorman: Doorman::new(tls.clone(), limits.packet_bytes, settings.open_loopback),
+            doorman: Doorman::new(tls, limits.packet_bytes, settings.open_loopback),
             shared: Arc::clone(&shared),
         });
         let (alive, connections) = mpsc::channel(1);
@@ -154,19 +151,12 @@ impl Relay {
             tokio::spawn(listener::accept(listener, transport, lobby, alive, stopped));
         }
         tokio::spawn(watch_users(shared, stopped));
-        Ok(Self { listeners, tls, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
+        Ok(Self { listeners, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
     }
 
     /// Where it listens.
     pub(crate) fn listeners(&self) -> &[(Transport, SocketAddr)] {
         &self.listeners
-    }
-
-    /// Reads the certificates again.
-    pub(crate) fn reload(&self) {
-        if let Some(tls) = &self.tls {
-            tls.reload();
-        }
     }
 
     /// Sends something through hub and router; ends when it is back, or never.

@@ -1,4 +1,4 @@
-//! The object store: content-addressed files over HTTP, resumable both ways.
+//! The object store: content-addressed files over HTTP and HTTPS, resumable both ways.
 //!
 //! Everything lies in `<data>/store/v1/…` as it is requested, so that any static HTTP server could serve it too.
 
@@ -8,22 +8,17 @@ mod range;
 mod server;
 mod upload;
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::error;
 
-use self::{http::Site, layout::Layout, upload::UploadLimits};
+use self::{http::Site, layout::Layout, server::Server, upload::UploadLimits};
 use crate::{
     access::Access,
     places::{ConnectionLimits, Places},
-    settings::Limits,
+    settings::Settings,
+    tls::Tls,
 };
 
 /// How long requests may take to end when the store does.
@@ -33,8 +28,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// The port is taken, or not ours to take.
-    #[error("cannot listen for HTTP on {address}")]
+    #[error("cannot listen for {scheme} on {address}")]
     Bind {
+        /// What was to be spoken there.
+        scheme: Scheme,
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -50,59 +47,89 @@ pub(crate) enum StoreError {
     },
 }
 
+/// What is spoken where the store listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// HTTP over TCP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
+}
+
 /// A running store.
 #[derive(Debug)]
 pub(crate) struct Store {
-    address: SocketAddr,
-    server: JoinHandle<()>,
+    listeners: Vec<(Scheme, SocketAddr)>,
+    servers: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Store {
-    /// Starts a store on `address` that keeps its files below the folder `data`.
+    /// Starts a store that listens where `settings` say, and keeps its files in their folder.
     pub(crate) async fn start(
-        address: SocketAddr,
-        data: &Path,
+        settings: &Settings,
         access: Arc<Access>,
-        limits: &Limits,
+        tls: Option<Arc<Tls>>,
     ) -> Result<Self, StoreError> {
-        let root = data.join("store");
+        let (root, limits) = (settings.data.join("store"), &settings.limits);
         let layout =
             Layout::create(&root).map_err(|source| StoreError::Folder { path: root.clone(), source })?;
-        let failed = |source| StoreError::Bind { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let mut bound = Vec::new();
+        for (scheme, address) in settings.store_listeners() {
+            let failed = |source| StoreError::Bind { scheme, address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            bound.push((scheme, listener.local_addr().map_err(failed)?, listener));
+        }
         let connections =
             ConnectionLimits { total: limits.http_connections, per_address: limits.connections_per_address };
-        let limits = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
+        let places = Places::new(connections);
+        let uploads = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
+        let router = http::router(Site::new(layout, access, uploads));
         let (stop, stopped) = watch::channel(false);
-        let router = http::router(Site::new(layout, access, limits));
-        let server = tokio::spawn(server::serve(listener, router, Places::new(connections), stopped));
-        Ok(Self { address, server, stop })
+        let (mut listeners, mut servers) = (Vec::new(), JoinSet::new());
+        for (scheme, address, listener) in bound {
+            listeners.push((scheme, address));
+            let tls = tls.clone().filter(|_| scheme == Scheme::Https);
+            let server = Server { router: router.clone(), places: Arc::clone(&places), tls };
+            servers.spawn(server.serve(listener, stopped.clone()));
+        }
+        Ok(Self { listeners, servers, stop })
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn listeners(&self) -> &[(Scheme, SocketAddr)] {
+        &self.listeners
     }
 
     /// Ends only when the store cannot go on.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
-        match (&mut self.server).await {
-            Ok(()) => anyhow::anyhow!("the store has ended"),
-            Err(err) => anyhow::Error::new(err).context("the store cannot go on"),
+        match self.servers.join_next().await {
+            Some(Err(err)) => anyhow::Error::new(err).context("the store cannot go on"),
+            Some(Ok(())) | None => anyhow::anyhow!("the store has ended"),
         }
     }
 
     /// Takes no more requests and ends those that are there.
     pub(crate) async fn stop(mut self) {
-        // The server is gone if nobody listens to this.
+        // The servers are gone if nobody listens to this.
         let _ = self.stop.send(true);
-        match tokio::time::timeout(STOP_LIMIT, &mut self.server).await {
-            Ok(Ok(())) => {}
-            Ok(Err(err)) => error!(error = %err, "store ended badly"),
-            // What is still being sent can be resumed.
-            Err(_late) => self.server.abort(),
-        }
+        let all = async {
+            while let Some(ended) = self.servers.join_next().await {
+                if let Err(err) = ended {
+                    error!(error = %err, "store ended badly");
+                }
+            }
+        };
+        // What is still being sent can be resumed; the rest ends with the set.
+        let _ = tokio::time::timeout(STOP_LIMIT, all).await;
     }
 }

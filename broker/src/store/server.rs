@@ -1,4 +1,4 @@
-//! The store's listening socket: HTTP/1.1 connections, limited in number and in patience.
+//! The store's listening sockets: HTTP/1.1 connections, limited in number and in patience.
 
 use std::{
     io,
@@ -24,12 +24,15 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 use tracing::{debug, warn};
 
 use super::http::Caller;
-use crate::places::Places;
+use crate::{
+    places::Places,
+    tls::{HANDSHAKE_LIMIT, Tls},
+};
 
 /// How long a client may take for the head of a request, and between two requests. Longer than what a client with
 /// many objects to fetch spends on writing one to an SD card.
@@ -39,40 +42,61 @@ const STALL_LIMIT: Duration = Duration::from_mins(1);
 /// When nothing can be accepted (no file descriptors left), trying again at once would only burn the CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` until `stop`, and then until all that has begun is done.
-pub(super) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    places: Arc<Places>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let (alive, mut ended) = mpsc::channel::<()>(1);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Some(place) = Places::take(&places, peer.ip()) else {
-                    debug!(%peer, "too many connections");
-                    continue;
-                };
-                let (router, stop, alive) = (router.clone(), stop.clone(), alive.clone());
-                tokio::spawn(async move {
-                    talk(stream, peer, router, stop).await;
-                    drop((place, alive));
-                });
-            }
-            Err(err) => {
-                warn!(error = %err, "cannot accept connections");
-                sleep(ACCEPT_PAUSE).await;
+/// What serves at a listener.
+#[derive(Clone)]
+pub(super) struct Server {
+    /// What answers.
+    pub(super) router: Router,
+    /// How many connections there are.
+    pub(super) places: Arc<Places>,
+    /// The certificate, where TLS is spoken.
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+impl Server {
+    /// Serves until `stop`, and then until all that has begun is done.
+    pub(super) async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let (alive, mut ended) = mpsc::channel::<()>(1);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopped(&mut stop) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Some(place) = Places::take(&self.places, peer.ip()) else {
+                        debug!(%peer, "too many connections");
+                        continue;
+                    };
+                    let (server, stop, alive) = (self.clone(), stop.clone(), alive.clone());
+                    tokio::spawn(async move {
+                        server.open(stream, peer, stop).await;
+                        drop((place, alive));
+                    });
+                }
+                Err(err) => {
+                    warn!(error = %err, "cannot accept connections");
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
+        drop((listener, alive));
+        // Nothing is ever sent: this ends with the last connection.
+        let _ = ended.recv().await;
     }
-    drop((listener, alive));
-    // Nothing is ever sent: this ends with the last connection.
-    let _ = ended.recv().await;
+
+    async fn open(self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
+        // Without it every small answer waits for the client's delayed acknowledgement.
+        if let Err(err) = stream.set_nodelay(true) {
+            return debug!(%peer, error = %err, "connection lost at once");
+        }
+        let Some(tls) = &self.tls else { return talk(stream, peer, self.router, stop).await };
+        match timeout(HANDSHAKE_LIMIT, Box::pin(tls.accept(stream))).await {
+            Ok(Ok(stream)) => talk(stream, peer, self.router, stop).await,
+            Ok(Err(err)) => debug!(%peer, error = %err, "TLS handshake failed"),
+            Err(_late) => debug!(%peer, "no TLS handshake within {} s", HANDSHAKE_LIMIT.as_secs()),
+        }
+    }
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -80,11 +104,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn talk(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>) {
-    // Without it every small answer waits for the client's delayed acknowledgement.
-    if let Err(err) = stream.set_nodelay(true) {
-        return debug!(%peer, error = %err, "connection lost at once");
-    }
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     let stream = TokioIo::new(Impatient::new(stream, STALL_LIMIT));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -198,7 +223,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let limits = crate::places::ConnectionLimits { total: 9, per_address: 9 };
-        let server = tokio::spawn(serve(listener, Router::new(), Places::new(limits), stopped));
+        let server = Server { router: Router::new(), places: Places::new(limits), tls: None };
+        let server = tokio::spawn(server.serve(listener, stopped));
         for begun in [&b""[..], b"GET / HTTP/1.1\r\nHost: a\r\nX: "] {
             let mut client = TcpStream::connect(address).await.unwrap();
             client.write_all(begun).await.unwrap();

@@ -81,7 +81,11 @@ impl Bus {
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
-        self.service.as_ref().unwrap().http_address()
+        self.service.as_ref().unwrap().store_listeners()[0].1
+    }
+
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.service.as_ref().unwrap().store_listeners()[1].1
     }
 
     /// A client that is connected.

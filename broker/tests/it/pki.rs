@@ -89,7 +89,16 @@ impl Pki {
     /// Settings for a relay with a certificate of this CA.
     pub(crate) fn settings(&self, client_ca: Option<&Self>) -> TlsSettings {
         let Certified { cert, key } = self.of_this_machine();
-        TlsSettings { cert, key, client_ca: client_ca.map(Self::ca) }
+        TlsSettings { cert, key, names: Vec::new(), client_ca: client_ca.map(Self::ca) }
+    }
+
+    /// Settings for a relay that makes its certificates itself, as an issuer of this CA.
+    pub(crate) fn issuing(&self) -> TlsSettings {
+        let Certified { cert, key } = self.sign("issuer", |params| {
+            params.distinguished_name.push(DnType::CommonName, "test issuer");
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        });
+        TlsSettings { cert, key, names: vec!["localhost".into(), "127.0.0.1".into()], client_ca: None }
     }
 
     /// A TLS client that believes this CA.

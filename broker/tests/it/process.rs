@@ -58,7 +58,7 @@ fn a_second_broker_on_the_same_folder_or_port_says_what_is_wrong() {
     let other = TempDir::new().unwrap();
     let taken = first.mqtt().to_string();
     let data = other.path().to_str().unwrap();
-    for (flag, what) in [("--mqtt", "MQTT"), ("--http", "HTTP")] {
+    for (flag, what) in [("--mqtt", "MQTT"), ("--http", "http")] {
         let free = if flag == "--mqtt" { "--http" } else { "--mqtt" };
         let (code, text) = failed(&["--open-loopback", "--data", data, flag, &taken, free, "127.0.0.1:0"]);
         assert_eq!(code, 1);

@@ -1,14 +1,14 @@
 //! TLS: strangers at the port, certificates that come and go, and clients that log in with theirs.
 
-use std::{io::Write as _, net::TcpStream, sync::Arc};
+use std::{io::Write as _, net::TcpStream, sync::Arc, time::Instant};
 
-use broker::Transport;
+use broker::{TlsSettings, Transport};
 use rumqttc::ConnectReturnCode;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::{
     bus::Bus,
-    client::{Client, Hello, unfinished},
+    client::{Client, Hello, PATIENCE, unfinished},
     pki::Pki,
 };
 
@@ -31,6 +31,31 @@ fn what_is_said_over_tls_is_heard_without_it() {
     assert_eq!(plain.message().0.payload.len(), 300_000);
     assert_eq!(secret.message().0.payload.len(), 300_000);
     secret.disconnect();
+}
+
+#[test]
+fn an_issuer_makes_the_certificate_of_relay_and_store() {
+    let (pki, next) = (Pki::new(), Pki::new());
+    let issuer = pki.issuing();
+    let bus = Bus::with(|settings| {
+        settings.mqtts = Some("127.0.0.1:0".parse().unwrap());
+        settings.https = Some("127.0.0.1:0".parse().unwrap());
+        settings.tls = Some(issuer.clone());
+    });
+    let address = bus.address(Transport::Mqtts);
+    pki.client(address, None).say(&Hello::new("a")).unwrap().disconnect();
+    let mut store = pki.client(bus.https(), None);
+    store.send_bytes(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(String::from_utf8(store.rest()).unwrap().ends_with("{\"ok\":true}"));
+
+    // Another issuer is taken without a signal.
+    let TlsSettings { cert, key, .. } = next.issuing();
+    std::fs::copy(cert, &issuer.cert).unwrap();
+    std::fs::copy(key, &issuer.key).unwrap();
+    let limit = Instant::now() + PATIENCE;
+    while next.client(address, None).try_send_bytes(b"x").is_err() {
+        assert!(Instant::now() < limit, "the new issuer is not taken");
+    }
 }
 
 #[test]

@@ -21,9 +21,28 @@ pub enum InvalidStoreUrl {
 /// Where a store is: `http(s)://HOST[:PORT][/PATH]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct StoreUrl(String);
+pub struct StoreUrl {
+    text: String,
+    host: String,
+    port: u16,
+}
 
 impl StoreUrl {
+    /// Whether it is spoken to over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.text.starts_with("https:")
+    }
+
+    /// Name or address of the store's machine; IPv6 in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// TCP port of the store.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address of `path` in this store.
     pub(super) fn join(&self, path: &str) -> String {
         format!("{self}/{path}")
@@ -39,23 +58,25 @@ impl FromStr for StoreUrl {
             return Err(InvalidStoreUrl::Credentials);
         }
         let url = Url::parse(text).map_err(|_| malformed())?;
-        let is_plain = url.query().is_none() && url.fragment().is_none() && url.has_host();
+        let is_plain = url.query().is_none() && url.fragment().is_none();
         if !matches!(url.scheme(), "http" | "https") || !is_plain {
             return Err(malformed());
         }
-        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+        let host = url.host_str().ok_or_else(malformed)?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(malformed)?;
+        Ok(Self { text: url.as_str().trim_end_matches('/').to_owned(), host, port })
     }
 }
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl From<StoreUrl> for String {
     fn from(url: StoreUrl) -> Self {
-        url.0
+        url.text
     }
 }
 

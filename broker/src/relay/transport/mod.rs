@@ -1,19 +1,15 @@
 //! What lies between a client and the MQTT that it speaks: TCP, TLS, WebSockets, TLS and WebSockets.
 
 mod stream;
-mod tls;
 mod websocket;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpStream, time::timeout};
 
 pub(super) use self::stream::Stream;
-pub(crate) use self::tls::{Tls, TlsError};
 use self::websocket::WebSocketRules;
-
-/// A client that has not finished a handshake after this long is cut off.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+use crate::tls::{self, HANDSHAKE_LIMIT, Nameless, Tls, TlsStream};
 
 /// What is spoken at a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +51,8 @@ pub(super) enum NoStream {
     #[error("TLS handshake failed")]
     Tls(#[source] std::io::Error),
     /// A certificate without a name.
-    #[error("client's certificate names nobody")]
-    Nameless,
+    #[error(transparent)]
+    Nameless(#[from] Nameless),
     /// The upgrade to a WebSocket failed.
     #[error("WebSocket handshake failed")]
     WebSocket(#[source] Box<tokio_tungstenite::tungstenite::Error>),
@@ -114,8 +110,11 @@ impl Doorman {
         }
     }
 
-    async fn accept_tls(&self, tcp: TcpStream) -> Result<(tls::TlsStream, Option<Arc<str>>), NoStream> {
-        self.tls.as_ref().ok_or(NoStream::NoCertificate)?.accept(tcp).await
+    async fn accept_tls(&self, tcp: TcpStream) -> Result<(TlsStream, Option<Arc<str>>), NoStream> {
+        let tls = self.tls.as_ref().ok_or(NoStream::NoCertificate)?;
+        let stream = tls.accept(tcp).await.map_err(NoStream::Tls)?;
+        let name = tls::client_name(&stream)?;
+        Ok((stream, name))
     }
 }
 

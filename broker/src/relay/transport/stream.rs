@@ -11,7 +11,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{tls::TlsStream, websocket::WebSocket};
+use super::websocket::WebSocket;
+use crate::tls::TlsStream;
 
 /// A stream of bytes from and to a client.
 #[derive(Debug)]
