@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, with examples that work as printed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bus_client::{bus::BusUrl, store::StoreUrl};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,7 +41,10 @@ pub(crate) enum Command {
     #[command(after_help = "\
 Examples:
   publisher init                                                   everything on this machine, to try it out
-  publisher init --bus mqtt://192.168.1.10:1883 --store http://192.168.1.10:8080
+  publisher init --host 192.168.1.10                               the broker's machine, as nodes reach it
+  publisher init --host bus.lan --name 192.168.1.10                it has two names
+  publisher init --bus mqtts://mqtt.lan --ca ca.pem --store https://192.168.1.10:8443
+                                                                   an MQTT broker that is there already is the bus
   publisher init --home ./fleet --fleet farm")]
     Init(Init),
     /// Add nodes, list them, publish their records
@@ -106,12 +109,44 @@ pub(crate) struct Init {
     /// Name of the fleet: the first level of every topic
     #[arg(long, default_value = "deploybus")]
     pub(crate) fleet: FleetId,
+    /// Name or address of the broker's machine, as nodes reach it: bus and store there, over TLS
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["bus", "store"])]
+    pub(crate) host: Option<Host>,
+    /// Another name or address of that machine; may be repeated
+    #[arg(long = "name", value_name = "HOST")]
+    pub(crate) names: Vec<Host>,
     /// Where the bus is, as nodes see it
     #[arg(long, value_name = "URL", default_value = "mqtt://127.0.0.1:1883")]
     pub(crate) bus: BusUrl,
+    /// PEM file of the CA of an MQTT broker that is there already, which is the bus then
+    #[arg(long, value_name = "FILE", requires = "bus")]
+    pub(crate) ca: Option<PathBuf>,
     /// Where the store is, as nodes see it
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) store: StoreUrl,
+}
+
+/// A DNS name or an IP address.
+#[derive(Debug, Clone)]
+pub(crate) struct Host(pub(crate) String);
+
+impl FromStr for Host {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bare = text.trim_matches(['[', ']']);
+        let is_name = |text: &str| {
+            let is_label = |label: &str| {
+                let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+                (1..=63).contains(&label.len()) && label.chars().all(good)
+            };
+            text.len() <= 253 && text.split('.').all(is_label)
+        };
+        if bare.parse::<IpAddr>().is_ok() || is_name(bare) {
+            return Ok(Self(bare.to_owned()));
+        }
+        Err("say a name like bus.lan or an address like 192.168.1.10, without a port")
+    }
 }
 
 /// What can be done with nodes.

@@ -40,6 +40,8 @@ pub struct World {
     disks: Vec<SmallDisk>,
     mqtt_port: u16,
     http_port: u16,
+    /// Where bus and store listen with TLS, when that is what everybody uses.
+    tls_ports: Option<(u16, u16)>,
     folder: tempfile::TempDir,
 }
 
@@ -60,6 +62,10 @@ impl World {
         let folder = tempfile::Builder::new().prefix("deploybus-").tempdir()?;
         let foreign = ForeignBus::start(bus, folder.path())?;
         let (mqtt_port, http_port) = (free_port()?, free_port()?);
+        let tls_ports = match bus {
+            BusKind::Tls => Some((free_port()?, free_port()?)),
+            _ => None,
+        };
         let mut world = Self {
             nodes: BTreeMap::new(),
             broker: None,
@@ -67,11 +73,18 @@ impl World {
             disks: Vec::new(),
             mqtt_port,
             http_port,
+            tls_ports,
             folder,
         };
-        let bus =
-            world.foreign.as_ref().map_or_else(|| format!("mqtt://127.0.0.1:{mqtt_port}"), ForeignBus::url);
-        let store = format!("http://127.0.0.1:{http_port}");
+        let (bus, store) = match (&world.foreign, tls_ports) {
+            (Some(foreign), _) => (foreign.url(), format!("http://127.0.0.1:{http_port}")),
+            (None, Some((bus, store))) => {
+                (format!("mqtts://127.0.0.1:{bus}"), format!("https://127.0.0.1:{store}"))
+            }
+            (None, None) => {
+                (format!("mqtt://127.0.0.1:{mqtt_port}"), format!("http://127.0.0.1:{http_port}"))
+            }
+        };
         world.publisher(&["init", "--bus", &bus, "--store", &store])?.expect(0)?;
         let (publisher, watcher) = (world.login()?, world.home().join("watcher.password"));
         world.let_in(&publisher.0, &publisher.1)?;
@@ -116,7 +129,7 @@ impl World {
         self.folder().join("broker")
     }
 
-    /// The ports of bus and store.
+    /// The ports of bus and store without TLS.
     pub fn ports(&self) -> (u16, u16) {
         (self.foreign.as_ref().map_or(self.mqtt_port, ForeignBus::port), self.http_port)
     }
@@ -171,7 +184,15 @@ impl World {
         self.publisher(&["announce", folder, "--group", group, "--no-wait"])?.expect(0).map(drop)
     }
 
-    /// Starts the broker on the world's ports.
+    /// Where bus and store listen with TLS.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn tls_ports(&self) -> Result<(u16, u16)> {
+        self.tls_ports.context("nothing listens with TLS")
+    }
+
+    /// Starts the broker on the world's ports. Where bus and store speak TLS, this machine may do without all the same.
     ///
     /// # Errors
     /// When it does not get ready.

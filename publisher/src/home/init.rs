@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
+use bus_client::{bus::BusUrl, store::StoreUrl};
 use schemas::{
     id::FleetId,
     root::{Role, RoleKeys, Root},
@@ -11,7 +12,9 @@ use schemas::{
 };
 
 use super::{
-    Settings, files, keys,
+    CA, Settings,
+    ca::Ca,
+    files, keys,
     users::{self, Secret, User, UserRole},
 };
 use crate::problem::{Advise as _, problem};
@@ -30,8 +33,12 @@ pub(super) const WATCHER: &str = "watcher";
 /// What a new fleet is called and where its broker will be.
 pub(crate) struct NewFleet {
     pub(crate) fleet: FleetId,
-    pub(crate) bus: bus_client::bus::BusUrl,
-    pub(crate) store: bus_client::store::StoreUrl,
+    pub(crate) bus: BusUrl,
+    pub(crate) store: StoreUrl,
+    /// What the broker's machine is called besides.
+    pub(crate) names: Vec<String>,
+    /// CAs of the broker that is there already and is to be the bus, as PEM.
+    pub(crate) ca: Option<String>,
 }
 
 /// Makes a home in `dir`: complete or not at all.
@@ -68,7 +75,7 @@ fn refuse_to_overwrite(dir: &Path) -> Result<()> {
 }
 
 fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
-    for folder in ["", "keys", "broker", "nodes"] {
+    for folder in ["", "keys", "broker", "broker/tls", "nodes"] {
         fs::DirBuilder::new().mode(FOLDER_MODE).create(draft.join(folder))?;
     }
     let secrets = Role::ALL.map(|role| keys::new_key().map(|key| (role, key)));
@@ -83,19 +90,33 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
     let (own, watcher) = (Secret::new_token()?, Secret::new_token()?);
     let users = users::with_user(users::HEADING, &User::new(OWN_USER, UserRole::Publisher, &own))?;
     let users = users::with_user(&users, &User::new(WATCHER, UserRole::Watcher, &watcher))?;
-    files::create(&draft.join("broker/users"), users.as_bytes(), files::PRIVATE)?;
-    files::create(&draft.join("broker/broker.toml"), broker_toml(&new).as_bytes(), files::PUBLIC)?;
-    files::create(
-        &draft.join("watcher.password"),
-        format!("{}\n", watcher.text()).as_bytes(),
-        files::PRIVATE,
-    )?;
-
-    let NewFleet { fleet, bus, store } = new;
-    let settings =
-        Settings { fleet, bus, store, ca: None, user: OWN_USER.to_owned(), password: own.text().to_owned() };
-    files::create(&draft.join("fleet.toml"), toml::to_string(&settings)?.as_bytes(), files::PRIVATE)?;
-    for folder in ["keys", "broker", ""] {
+    let ca = Ca::new(&new.fleet, broker_names(&new), now)?;
+    let certificates = ca.certificate + new.ca.as_deref().unwrap_or_default();
+    let watcher = format!("{}\n", watcher.text());
+    let broker_toml = broker_toml(&new, &ca.names);
+    let is_tls = new.bus.is_tls() || new.store.is_tls();
+    let NewFleet { fleet, bus, store, .. } = new;
+    let settings = Settings {
+        fleet,
+        bus,
+        store,
+        ca: is_tls.then(|| CA.into()),
+        user: OWN_USER.to_owned(),
+        password: own.text().to_owned(),
+    };
+    for (name, text, mode) in [
+        ("keys/ca.key", ca.key, files::PRIVATE),
+        (CA, certificates, files::PUBLIC),
+        ("broker/tls/issuer.key", ca.issuer_key, files::PRIVATE),
+        ("broker/tls/issuer.pem", ca.issuer_certificate, files::PUBLIC),
+        ("broker/users", users, files::PRIVATE),
+        ("broker/broker.toml", broker_toml, files::PUBLIC),
+        ("watcher.password", watcher, files::PRIVATE),
+        ("fleet.toml", toml::to_string(&settings)?, files::PRIVATE),
+    ] {
+        files::create(&draft.join(name), text.as_bytes(), mode)?;
+    }
+    for folder in ["keys", "broker/tls", "broker", ""] {
         files::sync_folder(&draft.join(folder))?;
     }
     Ok(())
@@ -113,27 +134,45 @@ fn root(fleet: FleetId, secrets: &BTreeMap<Role, SecretKey>, now: UnixTime) -> R
     }
 }
 
-/// On a loopback address the broker listens there only; else on all addresses, at the port that nodes will use.
-fn broker_toml(new: &NewFleet) -> String {
-    let store = new.store.to_string();
-    let authority = store.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "8080"));
+/// The names and addresses by which others reach the broker.
+fn broker_names(new: &NewFleet) -> Vec<String> {
+    let of_urls = [new.bus.first().host().to_owned(), new.store.host().to_owned()];
+    let bare = |host: String| host.trim_matches(['[', ']']).to_owned();
+    of_urls.into_iter().map(bare).chain(new.names.iter().cloned()).collect()
+}
+
+/// On a loopback address the broker listens there only; else on all addresses, at the port that nodes will use. Where a
+/// broker of others is the bus, ours has the store alone.
+fn broker_toml(new: &NewFleet, names: &[String]) -> String {
+    let server = new.bus.first();
+    let relay = match &new.ca {
+        Some(_) => format!("bus = \"{}\"\n", new.bus),
+        None => listener(("mqtt", "mqtts"), new.bus.is_tls(), server.host(), server.port()),
+    };
+    let store = listener(("http", "https"), new.store.is_tls(), new.store.host(), new.store.port());
     format!(
         "# The broker of fleet {fleet}. Copy this folder to the machine that is always on, then there:\n\
          #   broker run --config broker.toml --data DIR\n\
          fleet = \"{fleet}\"\n\
-         mqtt = \"{mqtt}:{mqtt_port}\"\n\
-         http = \"{http}:{port}\"\n\
-         users = \"users\"\n",
+         {relay}{store}users = \"users\"\n\
+         \n\
+         # An issuer of the fleet's CA: the broker makes its certificates for these names by itself.\n\
+         [tls]\n\
+         cert = \"tls/issuer.pem\"\n\
+         key = \"tls/issuer.key\"\n\
+         names = {names:?}\n",
         fleet = new.fleet,
-        mqtt = listen_address(new.bus.first().host()),
-        mqtt_port = new.bus.first().port(),
-        http = listen_address(host),
     )
 }
 
-fn listen_address(host: &str) -> &'static str {
-    if is_loopback(host) { "127.0.0.1" } else { "0.0.0.0" }
+/// The lines for one port, of which the setting without TLS is `plain`.
+fn listener((plain, tls): (&str, &str), is_tls: bool, host: &str, port: u16) -> String {
+    let address = if is_loopback(host) { "127.0.0.1" } else { "0.0.0.0" };
+    if is_tls {
+        format!("{plain} = \"off\"\n{tls} = \"{address}:{port}\"\n")
+    } else {
+        format!("{plain} = \"{address}:{port}\"\n")
+    }
 }
 
 /// Whether only this machine reaches `host`.
@@ -153,6 +192,8 @@ mod tests {
             fleet: "deploybus".parse().unwrap(),
             bus: format!("mqtt://{host}:1883").parse().unwrap(),
             store: format!("http://{host}:8080").parse().unwrap(),
+            names: Vec::new(),
+            ca: None,
         }
     }
 
@@ -190,12 +231,32 @@ mod tests {
 
     #[test]
     fn the_broker_listens_where_nodes_can_reach_it() {
-        assert!(
-            broker_toml(&new_fleet("127.0.0.1"))
-                .contains("mqtt = \"127.0.0.1:1883\"\nhttp = \"127.0.0.1:8080\"")
-        );
-        assert!(
-            broker_toml(&new_fleet("bus.lan")).contains("mqtt = \"0.0.0.0:1883\"\nhttp = \"0.0.0.0:8080\"")
-        );
+        let lines = |new: &NewFleet| broker_toml(new, &["bus.lan".to_owned()]);
+        let local = lines(&new_fleet("127.0.0.1"));
+        assert!(local.contains("mqtt = \"127.0.0.1:1883\"\nhttp = \"127.0.0.1:8080\""), "{local}");
+        let open = lines(&new_fleet("bus.lan"));
+        assert!(open.contains("mqtt = \"0.0.0.0:1883\"\nhttp = \"0.0.0.0:8080\""), "{open}");
+        let (bus, store) = ("mqtts://bus.lan".parse().unwrap(), "https://bus.lan:8443".parse().unwrap());
+        let mut secret = NewFleet { bus, store, ..new_fleet("bus.lan") };
+        let text = lines(&secret);
+        let expected = "mqtt = \"off\"\nmqtts = \"0.0.0.0:8883\"\nhttp = \"off\"\nhttps = \"0.0.0.0:8443\"";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.ends_with("names = [\"bus.lan\"]\n"), "{text}");
+        secret.ca = Some(String::new());
+        assert!(lines(&secret).contains("bus = \"mqtts://bus.lan:8883\"\nhttp = \"off\""));
+    }
+
+    #[test]
+    fn the_ca_is_believed_by_who_speaks_tls_and_its_key_stays_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let bus = "mqtts://bus.lan".parse().unwrap();
+        init(&home, NewFleet { bus, ..new_fleet("bus.lan") }, UnixTime(1_800_000_000)).unwrap();
+        assert!(Home::open(&home).unwrap().tls().unwrap().is_some());
+        let mode = |name: &str| fs::metadata(home.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(["keys/ca.key", "broker/tls/issuer.key"].map(mode), [0o600; 2]);
+        let plain = dir.path().join("plain");
+        init(&plain, new_fleet("127.0.0.1"), UnixTime(1_800_000_000)).unwrap();
+        assert!(Home::open(&plain).unwrap().tls().unwrap().is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The publisher's home: the fleet's settings and keys, the nodes that were added, what was announced.
 
+mod ca;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod init;
@@ -31,6 +32,8 @@ use crate::{
 /// What to do when a home takes no files.
 pub(crate) const WRITABLE: &str =
     "a home must be writable and have free space: mend that, or copy it and say where with --home";
+/// The file of those CAs that bus and store are believed by, in the home and in a node's folder.
+const CA: &str = "ca.pem";
 /// Folder of what can be lost.
 const CACHES: &str = "cache";
 

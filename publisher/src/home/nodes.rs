@@ -18,7 +18,7 @@ use schemas::{
 use serde::Serialize;
 
 use super::{
-    Home, files, keys,
+    CA, Home, files, keys,
     users::{self, Secret, User, UserRole},
 };
 use crate::problem::problem;
@@ -49,6 +49,8 @@ struct WorkerSettings<'a> {
     fleet: &'a schemas::id::FleetId,
     bus: String,
     store: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<&'static str>,
     data: &'a Path,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: &'a BTreeMap<String, String>,
@@ -151,6 +153,7 @@ impl Home {
             fleet: &self.settings.fleet,
             bus: self.settings.bus.to_string(),
             store: vec![self.settings.store.to_string()],
+            ca: self.settings.ca.as_ref().map(|_| CA),
             data: &new.data,
             env: &new.env,
         };
@@ -158,6 +161,9 @@ impl Home {
         files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
         files::create(&draft.join("record.cbor"), &record.to_bytes(), files::PUBLIC)?;
         files::create(&draft.join("root.cbor"), &fs::read(self.path("root.cbor"))?, files::PUBLIC)?;
+        if let Some(ca) = &self.settings.ca {
+            files::create(&draft.join(CA), &fs::read(self.path(ca))?, files::PUBLIC)?;
+        }
         files::create(&draft.join("pi-worker.toml"), toml::to_string(&settings)?.as_bytes(), files::PUBLIC)?;
         Ok(files::sync_folder(draft)?)
     }

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub enum BusKind {
     /// Our own, in the broker.
     Relay,
+    /// The same over TLS, as is the store.
+    Tls,
     /// Mosquitto with the configuration of `packaging/mosquitto`.
     Mosquitto,
     /// The same as Home Assistant's add-on runs it.
@@ -30,7 +32,7 @@ impl BusKind {
     /// A program that it needs and that is not here.
     pub fn missing(self) -> Option<&'static str> {
         let programs: &[&str] = match self {
-            Self::Relay => &[],
+            Self::Relay | Self::Tls => &[],
             Self::Mosquitto | Self::Addon => &[mosquitto::PROGRAM, "mosquitto_passwd"],
             Self::Nats => &[nats::PROGRAM],
         };
@@ -54,7 +56,7 @@ impl ForeignBus {
     /// When it does not start.
     pub fn start(kind: BusKind, folder: &Path) -> Result<Option<Self>> {
         match kind {
-            BusKind::Relay => Ok(None),
+            BusKind::Relay | BusKind::Tls => Ok(None),
             BusKind::Mosquitto => Mosquitto::start(folder).map(Self::Mosquitto).map(Some),
             BusKind::Addon => Mosquitto::start_addon(folder).map(Self::Mosquitto).map(Some),
             BusKind::Nats => NatsCluster::start(folder).map(Self::Nats).map(Some),

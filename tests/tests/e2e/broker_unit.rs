@@ -61,6 +61,15 @@ fn the_packaged_broker_serves_tls_and_takes_a_new_certificate_on_reload() {
     wait_until("the client from before", PATIENCE, heard).unwrap();
     assert!(!staying.said().contains("not believed"));
     assert_eq!(site.pid(), pid, "the broker was not started again");
+    // What `publisher init` made, copied as the README says.
+    let home = site.copy_home();
+    site.run(&["systemctl", "restart", UNIT]);
+    let mut watcher = Command::new("mosquitto_sub");
+    watcher.args(["-h", "127.0.0.1", "-p", &site.port.to_string(), "--cafile"]).arg(home.join("ca.pem"));
+    watcher.args(["-u", "watcher", "-P", fs::read_to_string(home.join("watcher.password")).unwrap().trim()]);
+    let read =
+        || Output::of(watcher.args(["-t", "$SYS/broker/uptime", "-C", "1", "-W", "5"])).ok()?.expect(0).ok();
+    wait_until("the broker with its own issuer", PATIENCE, read).unwrap();
     assert!(!site.journal().contains("cannot access"), "{}", site.journal());
 }
 
@@ -116,6 +125,23 @@ impl Site {
 
     fn etc(&self) -> PathBuf {
         self.machine.root().join("etc/deploybus")
+    }
+
+    /// Makes a fleet whose broker is this one, and copies what the broker needs; gives its home.
+    fn copy_home(&self) -> PathBuf {
+        let home = self.home.path().join("fleet");
+        let mut publisher = Command::new(e2e::binary("publisher").unwrap());
+        publisher
+            .arg("--home")
+            .arg(&home)
+            .args(["init", "--bus"])
+            .arg(format!("mqtts://127.0.0.1:{}", self.port));
+        publisher.arg("--store").arg(format!("https://127.0.0.1:{}", self.http));
+        Output::of(&mut publisher).unwrap().expect(0).unwrap();
+        let copy = "rm -r tls; cp -r \"$0\"/broker/{broker.toml,users,tls} .";
+        let mut bash = Command::new("bash");
+        Output::of(bash.current_dir(self.etc()).args(["-ec", copy]).arg(&home)).unwrap().expect(0).unwrap();
+        home
     }
 
     /// Makes a certificate as `docs/listeners.md` says, in a folder of this name.

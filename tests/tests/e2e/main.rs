@@ -11,5 +11,6 @@ mod faults;
 mod readme;
 mod spine;
 mod systemd;
+mod tls;
 mod users;
 mod workspace;

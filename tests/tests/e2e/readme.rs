@@ -107,11 +107,14 @@ impl Machine {
         let text = fs::read_to_string(path).unwrap();
         let begin = text.find("## Deploy your own folder").unwrap();
         let end = text.find("### Keep it running").unwrap();
-        let [mqtt, http, app] = self.ports;
+        let [bus, store, app] = self.ports;
         text[begin..end]
-            .replace("-h 192.168.1.10", &format!("-h 127.0.0.1 -p {mqtt}"))
-            .replace("192.168.1.10:1883", &format!("127.0.0.1:{mqtt}"))
-            .replace("192.168.1.10:8080", &format!("127.0.0.1:{http}"))
+            .replace("\\\n", "")
+            .replace(
+                "--host 192.168.1.10",
+                &format!("--bus mqtts://127.0.0.1:{bus} --store https://127.0.0.1:{store}"),
+            )
+            .replace("-h 192.168.1.10 -p 8883", &format!("-h 127.0.0.1 -p {bus}"))
             .replace("127.0.0.1:8000", &format!("127.0.0.1:{app}"))
     }
 

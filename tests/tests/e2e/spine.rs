@@ -12,10 +12,11 @@ use schemas::{
 const KEPT: Option<i32> = Some(0);
 const NOT_KEPT: Option<i32> = Some(3);
 
-/// Each scenario is a test on each bus: on our own relay, and on the brokers of others.
+/// Each scenario is a test on each bus: on our own relay, also over TLS, and on the brokers of others.
 macro_rules! on_each_bus {
     ($($scenario:ident)*) => {
         on_each_bus! { @ relay Relay $($scenario)* }
+        on_each_bus! { @ tls Tls $($scenario)* }
         on_each_bus! { @ mosquitto Mosquitto $($scenario)* }
         on_each_bus! { @ nats Nats $($scenario)* }
     };
