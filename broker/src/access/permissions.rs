@@ -104,7 +104,7 @@ fn covers(pattern: Pattern, user: &User, target: &str) -> bool {
     for level in pattern {
         let found = target.next();
         let is_covered = match (level, found) {
-            // `a/#` takes `a` too (MQTT-4.7.1-2), so the end of the target is covered as well.
+            // `a/#` takes `a` too (MQTT 5, 4.7.1.2), so the end of the target is covered as well.
             (Rest, _) => return true,
             (_, None | Some("#")) => false,
             (Any, Some(_)) => true,

@@ -117,8 +117,9 @@ async fn refuse<S>(wire: &mut Wire<S>, protocol: Protocol, no_entry: NoEntry) ->
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let why = crate::chain(&no_entry);
-    if let Some(refusal) = no_entry.reason().and_then(|reason| codec::refusal(protocol, reason, &why))
+    let (why, max_bytes) = (crate::chain(&no_entry), wire.out.terms().maximum_packet_bytes);
+    let refusal = no_entry.reason().and_then(|reason| codec::refusal(protocol, reason, &why, max_bytes));
+    if let Some(refusal) = refusal
         && let Err(err) = wire.finish_with(refusal.freeze()).await
     {
         return err.into();

@@ -81,7 +81,7 @@ fn admit(
         debug!(peer = %address, "too many connections");
         if transport == Transport::Mqtt {
             // A courtesy that must not cost anything: whether it arrives is the client's luck.
-            let refusal = codec::refusal(Protocol::V311, Reason::ServerUnavailable, "");
+            let refusal = codec::refusal(Protocol::V311, Reason::ServerUnavailable, "", usize::MAX);
             let _ = stream.try_write(&refusal.unwrap_or_default());
         }
         return;

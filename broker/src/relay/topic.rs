@@ -18,7 +18,7 @@ pub enum InvalidTopic {
     /// MQTT-4.7.3-2.
     #[error("topic contains a null character")]
     Null,
-    /// MQTT-3.3.2-2: a published topic has no wildcards; MQTT-4.7.1-2 and -3: in a filter they stand alone.
+    /// MQTT-3.3.2-2: a published topic has no wildcards; MQTT-4.7.1-1, -2: in a filter they stand alone.
     #[error("topic has a misplaced wildcard")]
     Wildcard,
     /// Beyond our limits.
@@ -86,7 +86,7 @@ impl Filter {
     /// The text that every matching topic starts with; the whole filter when it has no wildcard.
     pub(crate) fn literal_prefix(&self) -> &str {
         let end = self.0.find(['+', '#']).unwrap_or(self.0.len());
-        // `a/#` takes `a` too (MQTT-4.7.1-2), so the separator before `#` is not part of what all share.
+        // `a/#` takes `a` too (MQTT 5, 4.7.1.2), so the separator before `#` is not part of what all share.
         if self.0[end..].starts_with('#') { self.0[..end].trim_end_matches('/') } else { &self.0[..end] }
     }
 

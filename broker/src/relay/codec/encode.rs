@@ -119,9 +119,14 @@ impl Connected {
     }
 }
 
-/// The CONNACK that refuses a client and says why; `None` where MQTT 3.1.1 has no code for that. MQTT-3.2.2-6: it has
-/// no session.
-pub(in crate::relay) fn refusal(protocol: Protocol, reason: Reason, why: &str) -> Option<BytesMut> {
+/// The CONNACK that refuses a client and says why, in at most `max_bytes`; `None` where MQTT 3.1.1 has no code for that.
+/// MQTT-3.2.2-6: it has no session. MQTT-3.2.2-19: without its text, where that would be too long.
+pub(in crate::relay) fn refusal(
+    protocol: Protocol,
+    reason: Reason,
+    why: &str,
+    max_bytes: usize,
+) -> Option<BytesMut> {
     let mut out = BytesMut::new();
     match protocol {
         Protocol::V311 => put_connack(protocol, 0, reason.connect_code_of_v3()?, &[], &mut out),
@@ -129,6 +134,10 @@ pub(in crate::relay) fn refusal(protocol: Protocol, reason: Reason, why: &str) -
             let mut section = BytesMut::new();
             put_text(properties::REASON_STRING, why, &mut section);
             put_connack(protocol, 0, reason.code(), &section, &mut out);
+            if out.len() > max_bytes {
+                out.clear();
+                put_connack(protocol, 0, reason.code(), &[], &mut out);
+            }
         }
     }
     Some(out)

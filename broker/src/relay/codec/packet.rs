@@ -236,7 +236,11 @@ mod tests {
             (&[0x36, 5, 0, 1, b'a', 0, 1][..], malformed),
             (&[0x38, 3, 0, 1, b'a'], malformed),
             (&[0x80, 0], malformed),
+            (&[0x60, 2, 0, 1], malformed),
+            (&[0xa0, 5, 0, 1, 0, 1, b'a'], malformed),
             (&[0xc1, 0], malformed),
+            (&[0xe1, 0], malformed),
+            (&[0xf1, 0], malformed),
             (&[0xc0, 1, 0], malformed),
             (&[0x32, 5, 0, 1, b'a', 0, 0], error),
             (&[0x40, 2, 0, 0], error),
@@ -286,6 +290,9 @@ mod tests {
         {
             let packet = [0x82, 7, 0, 1, 0, 0, 1, b'a', options];
             assert_eq!(read(&packet, Protocol::V5).unwrap_err().reason, reason, "{options:#x}");
+        }
+        for nothing in [[0x82, 3, 0, 1, 0], [0xa2, 3, 0, 1, 0]] {
+            assert_eq!(read(&nothing, Protocol::V5).unwrap_err().reason, Reason::ProtocolError);
         }
     }
 

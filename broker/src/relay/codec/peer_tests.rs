@@ -138,14 +138,14 @@ fn every_answer_is_understood_in_both_versions() {
 
 #[test]
 fn a_refusal_and_a_good_bye_say_why() {
-    let mut wire = refusal(Protocol::V5, Reason::BadUserNameOrPassword, "who?").unwrap();
+    let mut wire = refusal(Protocol::V5, Reason::BadUserNameOrPassword, "who?", usize::MAX).unwrap();
     let five::Packet::ConnAck(ack) = five::Packet::read(&mut wire, None).unwrap() else { panic!() };
     assert_eq!(ack.code, five::ConnectReturnCode::BadUserNamePassword);
     assert_eq!(ack.properties.unwrap().reason_string.as_deref(), Some("who?"));
-    let mut wire = refusal(Protocol::V311, Reason::NotAuthorized, "no").unwrap();
+    let mut wire = refusal(Protocol::V311, Reason::NotAuthorized, "no", usize::MAX).unwrap();
     let rumqttc::Packet::ConnAck(ack) = rumqttc::Packet::read(&mut wire, 99).unwrap() else { panic!() };
     assert_eq!(ack.code, rumqttc::ConnectReturnCode::NotAuthorized);
-    assert_eq!(refusal(Protocol::V311, Reason::MalformedPacket, ""), None);
+    assert_eq!(refusal(Protocol::V311, Reason::MalformedPacket, "", usize::MAX), None);
 
     let mut wire = disconnect(Reason::KeepAliveTimeout, "silent", usize::MAX);
     let five::Packet::Disconnect(good_bye) = five::Packet::read(&mut wire, None).unwrap() else { panic!() };

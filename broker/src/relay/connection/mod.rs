@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// that the client can read it.
     async fn part(&mut self, over: &Over) {
         let Some(reason) = over.reason().filter(|_| self.guest.protocol == Protocol::V5) else {
-            // MQTT-3.1.4-4 (v5: MQTT-3.1.4-5): also who said good-bye in the same breath "MUST" get its CONNACK. It may be gone
+            // MQTT-3.1.4-5 (v3: MQTT-3.1.4-4): also who said good-bye in the same breath "MUST" get its CONNACK. It may be gone
             // by now.
             let _ = self.wire.write_now().await;
             return;

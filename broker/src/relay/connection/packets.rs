@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         if topic.is_internal() || !self.guest.user.may(Action::Publish, topic.as_str()) {
             self.shared.denials.note(format_args!("{} may not publish to `{topic}`", self.guest.id));
-            // MQTT-3.3.5-2 of MQTT 3.1.1: positively acknowledged, or hung up; a client would only come back.
+            // v3 MQTT-3.3.5-2: positively acknowledged, or hung up; a client would only come back.
             self.acknowledge(ack, Reason::NotAuthorized);
             return Ok(());
         }
