@@ -4,6 +4,7 @@
 
 mod bus;
 mod client;
+mod conformance;
 mod floods;
 mod foreign;
 mod hostile;
@@ -20,6 +21,7 @@ mod retained;
 mod rules;
 mod sessions;
 mod soak;
+mod statements;
 mod store;
 mod tls;
 mod websocket;

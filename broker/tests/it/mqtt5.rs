@@ -33,7 +33,7 @@ pub(crate) struct Client5 {
 pub(crate) struct Hello5 {
     connect: Connect,
     properties: ConnectProperties,
-    will: Option<LastWill>,
+    pub(crate) will: Option<LastWill>,
     login: Option<Login>,
 }
 
@@ -177,7 +177,7 @@ impl Client5 {
     }
 
     /// Why the relay ends the connection.
-    fn end(mut self) -> DisconnectReasonCode {
+    pub(crate) fn end(mut self) -> DisconnectReasonCode {
         match self.packet() {
             Packet::Disconnect(good_bye) => {
                 assert!(self.try_packet().is_none());
@@ -195,15 +195,15 @@ impl Client5 {
     }
 }
 
-fn message(topic: &str, payload: &str) -> Publish {
+pub(crate) fn message(topic: &str, payload: &str) -> Publish {
     Publish { pkid: 1, ..Publish::new(topic, QoS::AtLeastOnce, payload.to_owned(), None) }
 }
 
-fn retained(topic: &str, payload: &str) -> Publish {
+pub(crate) fn retained(topic: &str, payload: &str) -> Publish {
     Publish { retain: true, ..message(topic, payload) }
 }
 
-fn filter(path: &str) -> Filter {
+pub(crate) fn filter(path: &str) -> Filter {
     Filter::new(path, QoS::AtLeastOnce)
 }
 
