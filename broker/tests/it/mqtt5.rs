@@ -1,7 +1,7 @@
 //! What MQTT 5 adds, by rumqttc's codec for it.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     thread::{self, JoinHandle},
     time::Duration,
@@ -125,9 +125,11 @@ impl Client5 {
                 Err(err) => panic!("the relay sent nonsense: {err}"),
             }
             let mut buffer = [0; 16384];
-            match self.stream.read(&mut buffer).unwrap() {
-                0 => return None,
-                count => self.input.extend_from_slice(&buffer[..count]),
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                // The relay hung up on something that it had not read.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return None,
+                read => self.input.extend_from_slice(&buffer[..read.unwrap()]),
             }
         }
     }
