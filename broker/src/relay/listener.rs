@@ -6,6 +6,7 @@ use rustix::net::sockopt;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
+    task::{unconstrained, yield_now},
 };
 use tracing::{debug, warn};
 
@@ -19,6 +20,9 @@ use crate::places::Places;
 
 /// How many connections the kernel keeps for us while a whole fleet reconnects.
 const BACKLOG: u32 = 4096;
+/// So many are accepted before others have their turn: while thousands of connections are busy with their handshakes, the
+/// kernel's queue must not run over, since who finds no place there tries again after a second.
+const BATCH: usize = 1024;
 /// When nothing can be accepted (no file descriptors left), trying again at once would only burn the CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A client that may be silent for ever (keep-alive 0) and whose machine lost its power is noticed after this long
@@ -54,11 +58,18 @@ pub(super) async fn accept(
     alive: mpsc::Sender<()>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut in_batch = 0;
     loop {
+        // Tokio itself would interrupt this after 128.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.changed() => return,
+            accepted = unconstrained(listener.accept()) => accepted,
+            _ = unconstrained(stop.changed()) => return,
         };
+        in_batch += 1;
+        if in_batch == BATCH {
+            in_batch = 0;
+            yield_now().await;
+        }
         match accepted {
             Ok((stream, peer)) => admit(stream, peer, transport, &lobby, &alive),
             Err(err) => {
@@ -91,7 +102,8 @@ fn admit(
     }
     let (lobby, alive) = (Arc::clone(lobby), alive.clone());
     tokio::spawn(async move {
-        match lobby.doorman.open(transport, stream, address).await {
+        // Boxed, since handshakes are large and short: what is left then waits for hours.
+        match Box::pin(lobby.doorman.open(transport, stream, address)).await {
             Ok((stream, peer)) => connection::serve(stream, peer, Arc::clone(&lobby.shared)).await,
             Err(reason) => debug!(peer = %address, reason = %crate::chain(&reason), "client not admitted"),
         }

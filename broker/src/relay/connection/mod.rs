@@ -109,7 +109,7 @@ where
     // The hub need not wait for what the client may never take.
     drop(farewell);
     debug!(%peer, client = %connection.guest.id, reason = %crate::chain(&over), "client disconnected");
-    connection.part(&over).await;
+    Box::pin(connection.part(&over)).await;
 }
 
 impl Drop for Farewell<'_> {

@@ -95,7 +95,7 @@ impl Doorman {
         match transport {
             Transport::Mqtt => Ok((Stream::Tcp(tcp), peer)),
             Transport::Ws => {
-                let stream = in_time(websocket::accept(tcp, &self.websocket)).await?;
+                let stream = in_time(Box::pin(websocket::accept(tcp, &self.websocket))).await?;
                 Ok((Stream::Ws(Box::new(stream)), peer))
             }
             Transport::Mqtts => {
@@ -104,7 +104,7 @@ impl Doorman {
             }
             Transport::Wss => {
                 let (stream, certificate) = in_time(self.accept_tls(tcp)).await?;
-                let stream = in_time(websocket::accept(stream, &self.websocket)).await?;
+                let stream = in_time(Box::pin(websocket::accept(stream, &self.websocket))).await?;
                 Ok((Stream::Wss(Box::new(stream)), Peer { certificate, ..peer }))
             }
         }
@@ -118,7 +118,6 @@ impl Doorman {
     }
 }
 
-/// Boxed, since handshakes are large and short.
 async fn in_time<T>(handshake: impl Future<Output = Result<T, NoStream>>) -> Result<T, NoStream> {
-    timeout(HANDSHAKE_LIMIT, Box::pin(handshake)).await.unwrap_or(Err(NoStream::Late))
+    timeout(HANDSHAKE_LIMIT, handshake).await.unwrap_or(Err(NoStream::Late))
 }
