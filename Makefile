@@ -24,10 +24,10 @@ check: fmt
 fmt:
 	cargo fmt --all
 
-# Figures against the field's tools, as JSON lines in target/bench/.
+# Figures beside those of Mosquitto, and as JSON lines in target/bench/. ONLY=fanout,storm measures some of them.
 bench: tools
 	cargo build --release --bin broker --bin publisher --bin pi-worker --bin bench
-	@cargo run --quiet --release --package e2e --bin bench
+	@cargo run --quiet --release --package e2e --bin bench -- $(if $(ONLY),--only $(ONLY))
 
 # The real counterparts that tests talk to, from the distribution. Without root they are left out, and tests say so.
 tools:

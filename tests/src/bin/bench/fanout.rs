@@ -1,136 +1,105 @@
-//! A retained 1 KiB announcement to the last of many subscribers, each publish on the disk before it is acknowledged.
+//! A retained announcement of 1 KiB to the last of many subscribers, each publish on the disk before it is acknowledged.
 
 use std::{
-    fs,
-    path::Path,
-    process::{Child, Command, Stdio},
+    cell::Cell,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use e2e::{Mqtt, Process, binary, free_port, wait_until};
+use anyhow::{Context as _, Result};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, BufReader},
     net::TcpStream,
-    sync::mpsc,
+    sync::Notify,
+    task::{LocalSet, spawn_local},
+    time::timeout,
 };
 
-use crate::figure::{Figures, median, resident_kib};
+use crate::{
+    broker::{Brand, Broker},
+    client::{Client, PATIENCE, runtime},
+    figure::{Aim, Figures, Measured, Samples},
+};
 
-const SUBSCRIBERS: u32 = 1_000;
-const ROUNDS: usize = 20;
 const PAYLOAD: [u8; 1_024] = [b'x'; 1_024];
-const PATIENCE: Duration = Duration::from_secs(20);
+const TOPIC: &str = "f/v1/release/all/web";
+
+/// How long a delivery at QoS 0 is: type, length, topic, payload.
+const MESSAGE_BYTES: usize = 1 + 2 + 2 + TOPIC.len() + PAYLOAD.len();
+/// Each time with brokers and clients anew, of which there are only so many at once.
+const TURNS: usize = 3;
+
+/// Those who wait for the messages of a broker.
+struct Crowd {
+    publisher: Client,
+    heard: Rc<Heard>,
+    size: usize,
+}
+
+#[derive(Default)]
+struct Heard {
+    count: Cell<usize>,
+    all: Notify,
+}
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (port, process) = deploybus(folder.path())?;
-    fanout(figures, port, process.pid(), "deploybus")?;
-    drop(process);
-    let Some((port, mut child)) = mosquitto(folder.path())? else {
-        println!("fanout   mosquitto is not installed: no comparison");
-        return Ok(());
-    };
-    let measured = fanout(figures, port, child.id(), "mosquitto");
-    child.kill()?;
-    child.wait()?;
-    measured
-}
-
-fn fanout(figures: &mut Figures, port: u16, pid: u32, by: &str) -> Result<()> {
-    let before = resident_kib(pid)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (sender, mut receiver) = mpsc::unbounded_channel();
-    let start = Instant::now();
-    runtime.block_on(async {
-        for n in 0..SUBSCRIBERS {
-            let stream = subscribe(port, n).await?;
-            tokio::spawn(count(stream, sender.clone()));
-        }
-        anyhow::Ok(())
-    })?;
-    figures.add("fanout", "1,000 clients connect and subscribe", ms(start), "ms", by)?;
-    let per_connection = (resident_kib(pid)? - before) / f64::from(SUBSCRIBERS);
-    figures.add("fanout", "memory per connection", per_connection, "KiB", by)?;
-
-    let mut took = Vec::new();
-    for _ in 0..ROUNDS {
-        let publisher = std::thread::spawn(move || -> Result<()> {
-            Mqtt::connect(port, None)?.publish("f/v1/release/all/web", &PAYLOAD, true)
-        });
-        let start = Instant::now();
-        runtime.block_on(async {
-            for _ in 0..SUBSCRIBERS {
-                tokio::time::timeout(PATIENCE, receiver.recv()).await.context("a subscriber got nothing")?;
+    for (size, rounds) in [(100, 20), (1_000, 10), (10_000, 3)] {
+        let mut samples: Vec<_> = Brand::all().into_iter().map(|brand| (brand, Samples::default())).collect();
+        for _ in 0..TURNS {
+            for (brand, samples) in &mut samples {
+                let broker = Broker::start(*brand, None)?;
+                let local = LocalSet::new();
+                let took = local.block_on(&runtime()?, announce_all(broker.port, size, rounds))?;
+                for took in took {
+                    samples.push_ms(took);
+                }
             }
-            anyhow::Ok(())
-        })?;
-        took.push(ms(start));
-        publisher.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+        }
+        let what = format!("1 KiB to the last of {size}, durable");
+        let measured = Measured { bench: "fanout", what: &what, unit: "ms" };
+        figures.compare(measured, &samples, Aim::Ratio(0.6))?;
     }
-    figures.add("fanout", "publish to the last of 1,000, durable", median(took), "ms", by)
+    Ok(())
 }
 
-async fn subscribe(port: u16, n: u32) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    let id = format!("node-{n:05}");
-    let mut connect = vec![0x10, 22, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 10];
-    connect.extend(id.as_bytes());
-    stream.write_all(&connect).await?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack).await?;
-    let filter = b"f/v1/release/all/+";
-    let mut subscribe = vec![0x82, 5 + filter.len() as u8, 0, 1, 0, filter.len() as u8];
-    subscribe.extend(filter);
-    subscribe.push(0);
-    stream.write_all(&subscribe).await?;
-    let mut suback = [0; 5];
-    stream.read_exact(&mut suback).await?;
-    if connack[3] != 0 || suback[4] == 0x80 {
-        bail!("client {n} was refused");
+async fn announce_all(port: u16, size: usize, rounds: usize) -> Result<Vec<Duration>> {
+    let mut crowd = gather(port, size).await?;
+    let mut took = Vec::with_capacity(rounds);
+    for _ in 0..rounds {
+        took.push(announce(&mut crowd).await?);
     }
-    Ok(stream)
+    Ok(took)
 }
 
-/// Tells each message that came whole; all have the same size.
-async fn count(mut stream: TcpStream, told: mpsc::UnboundedSender<()>) {
-    const MESSAGE: usize = 3 + 2 + "f/v1/release/all/web".len() + PAYLOAD.len();
-    let mut buffer = vec![0; MESSAGE];
-    while stream.read_exact(&mut buffer).await.is_ok() && told.send(()).is_ok() {}
+async fn gather(port: u16, size: usize) -> Result<Crowd> {
+    let heard = Rc::new(Heard::default());
+    for number in 0..size {
+        let mut client = Client::connect(port, &format!("node-{number}")).await?;
+        client.subscribe("f/v1/release/all/+", 0).await?;
+        spawn_local(count(client.into_reader(), Rc::clone(&heard), size));
+    }
+    Ok(Crowd { publisher: Client::connect(port, "publisher").await?, heard, size })
 }
 
-fn deploybus(folder: &Path) -> Result<(u16, Process)> {
-    let port = free_port()?;
-    let mut broker = Command::new(binary("broker")?);
-    broker.args(["run", "--open-loopback", "--http", "127.0.0.1:0", "--mqtt", &format!("127.0.0.1:{port}")]);
-    broker.arg("--data").arg(folder.join("broker"));
-    Ok((port, Process::start(broker, &folder.join("broker.log"), "broker ready")?))
+/// Only counts bytes: the clients share this machine with the broker.
+async fn count(mut reader: BufReader<TcpStream>, heard: Rc<Heard>, size: usize) -> Result<()> {
+    let mut message = [0; MESSAGE_BYTES];
+    loop {
+        reader.read_exact(&mut message).await?;
+        heard.count.set(heard.count.get() + 1);
+        if heard.count.get() == size {
+            heard.all.notify_one();
+        }
+    }
 }
 
-/// Mosquitto that saves its whole database on every change, the most durable that it can be.
-fn mosquitto(folder: &Path) -> Result<Option<(u16, Child)>> {
-    let program =
-        ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"].into_iter().find(|path| Path::new(path).exists());
-    let Some(program) = program else { return Ok(None) };
-    let port = free_port()?;
-    let data = folder.join("mosquitto");
-    fs::create_dir(&data)?;
-    let settings = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {}/\n\
-         autosave_on_changes true\nautosave_interval 1\nmax_connections -1\nuser root\n",
-        data.display()
-    );
-    let file = folder.join("mosquitto.conf");
-    fs::write(&file, settings)?;
-    let mut command = Command::new(program);
-    command.arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn()?;
-    wait_until("mosquitto", Duration::from_secs(10), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-    })?;
-    Ok(Some((port, child)))
-}
-
-fn ms(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1_000.0
+async fn announce(crowd: &mut Crowd) -> Result<Duration> {
+    crowd.heard.count.set(0);
+    let begin = Instant::now();
+    crowd.publisher.send_retained(TOPIC, &PAYLOAD, 1).await?;
+    let all = timeout(PATIENCE, crowd.heard.all.notified()).await;
+    all.with_context(|| format!("{} of {} got it", crowd.heard.count.get(), crowd.size))?;
+    let took = begin.elapsed();
+    crowd.publisher.acknowledged().await?;
+    Ok(took)
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, thread, time::Duration};
 use anyhow::{Context as _, Result};
 use e2e::World;
 
-use crate::figure::{Figures, median, resident_kib};
+use crate::figure::{Aim, Figures, Measured, Samples, resident_kib};
 
 const FILES: usize = 1_300;
 const TREE_BYTES: usize = 58_000_000;
@@ -18,30 +18,32 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     thread::sleep(Duration::from_secs(2));
     let worker = world.node("pi-1")?.process().context("no worker")?.pid();
     let broker = world.broker().context("no broker")?.pid();
-    figures.add("memory", "broker at idle, one node", resident_kib(broker)?, "KiB", "deploybus")?;
-    figures.add("memory", "worker at idle, no app", resident_kib(worker)?, "KiB", "deploybus")?;
+    let kib = |what| Measured { bench: "memory", what, unit: "KiB" };
+    figures.ours(kib("broker at idle, one node"), &resident_kib(broker)?.into(), Aim::Most(20.0 * 1024.0))?;
+    figures.ours(kib("worker at idle, no app"), &resident_kib(worker)?.into(), Aim::Most(8.0 * 1024.0))?;
 
     let app = world.folder().join("tree");
     write_tree(&app)?;
     announce(&world, &app, "1.0.0")?;
     let first = world.wait_outcome("pi-1", "1.0.0")?;
-    figures.add("install", "58 MB, 1,300 files, first", number(first.took_ms), "ms", "deploybus")?;
+    let of = |what, unit| Measured { bench: "install", what, unit };
+    figures.ours(of("58 MB, 1,300 files, first", "ms"), &number(first.took_ms).into(), Aim::None)?;
 
-    let (mut seen, mut took, mut bytes, mut requests) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let [mut seen, mut took, mut bytes, mut requests] = [(); 4].map(|()| Samples::default());
     for round in 0..ROUNDS {
         fs::write(app.join("main.py"), format!("VERSION = {round}\n"))?;
         let version = format!("1.1.{round}");
-        seen.push(announce(&world, &app, &version)?);
+        seen.0.push(announce(&world, &app, &version)?);
         let outcome = world.wait_outcome("pi-1", &version)?;
-        took.push(number(outcome.took_ms));
-        bytes.push(number(outcome.fetched_bytes));
-        requests.push(f64::from(outcome.requests));
+        took.0.push(number(outcome.took_ms));
+        bytes.0.push(number(outcome.fetched_bytes));
+        requests.0.push(f64::from(outcome.requests));
     }
-    figures.add("install", "58 MB, one changed: announced to kept", median(seen), "ms", "deploybus")?;
-    figures.add("install", "58 MB, one changed: on the node alone", median(took), "ms", "deploybus")?;
-    figures.add("install", "58 MB, one changed: fetched", median(bytes), "bytes", "deploybus")?;
-    figures.add("install", "58 MB, one changed: requests", median(requests), "", "deploybus")?;
-    figures.add("memory", "worker after the installs", resident_kib(worker)?, "KiB", "deploybus")
+    figures.ours(of("58 MB, one changed: announced to kept", "ms"), &seen, Aim::Most(300.0))?;
+    figures.ours(of("58 MB, one changed: on the node alone", "ms"), &took, Aim::None)?;
+    figures.ours(of("58 MB, one changed: fetched", "bytes"), &bytes, Aim::None)?;
+    figures.ours(of("58 MB, one changed: requests", ""), &requests, Aim::None)?;
+    figures.ours(kib("worker after the installs"), &resident_kib(worker)?.into(), Aim::None)
 }
 
 /// Announces, and gives how long the publisher saw it take from publishing to the node's verdict.
