@@ -50,6 +50,9 @@ Examples:
     /// Add nodes, list them, publish their records
     #[command(subcommand)]
     Node(NodeCommand),
+    /// See and change the keys that sign
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Say who else may log in to the broker: people, dashboards, other devices
     #[command(subcommand)]
     User(UserCommand),
@@ -198,6 +201,44 @@ pub(crate) struct NodeAdd {
     /// Make it anew when it was added before
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Show which keys the root names for what, and which of them are here
+    #[command(after_help = "\
+Examples:
+  publisher keys list
+  publisher keys list --json")]
+    List,
+    /// Make a new key, and the root that names it in the place of the one that is here
+    #[command(after_help = "\
+Examples:
+  publisher keys rotate release               what was released stays installable
+  publisher keys rotate ops --lost            somebody else may have it: only what is ordered from now on counts
+
+Nodes take the new root from the bus, also after a long absence. With --lost, announcements that the old key signed are taken off the
+bus, and nodes forget the numbers that it may have used up: announce again what is to run.")]
+    Rotate {
+        /// root, release or ops
+        #[arg(value_enum)]
+        role: KeyRole,
+        /// The old key is not to be trusted any more, not even for what it signed before
+        #[arg(long)]
+        lost: bool,
+    },
+}
+
+/// What keys are for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum KeyRole {
+    /// Signs the next root
+    Root,
+    /// Signs releases
+    Release,
+    /// Signs orders and node records
+    Ops,
 }
 
 /// What can be done with those who log in.

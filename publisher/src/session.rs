@@ -8,10 +8,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bus_client::bus::{Bus, ClientId, Event, Events, Lost, Message, Options};
+use bytes::Bytes;
 use rollout::{Change, Fleet};
 use schemas::{
     id::Digest,
-    topic::{Filter, NodeTopic, Topic},
+    root::RootChain,
+    topic::{Filter, Kind, NodeTopic, Topic},
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -126,15 +128,19 @@ impl Session {
         let id = &home.settings.fleet;
         let of_nodes = [NodeTopic::Record, NodeTopic::Report, NodeTopic::Availability];
         let mut awaited: Vec<Filter> = of_nodes.iter().map(|topic| Filter::all_nodes(id, topic)).collect();
-        awaited.push(Filter::all_releases(id));
+        let trust = Kind::Trust.of(id);
+        awaited.extend([Filter::all_releases(id), Filter::from(&trust)]);
         self.subscribe(awaited.clone());
         let mut fleet = Fleet::new(home.trust.clone());
         let limit = Instant::now() + self.patience(READ_LIMIT);
-        let (mut quiet_at, mut denied) = (limit, None);
+        let (mut quiet_at, mut denied, mut chain) = (limit, None, None);
         loop {
             let event = match timeout_at(quiet_at.min(limit), self.events.next()).await {
                 Ok(event) => event.context("bus connection was closed")?,
-                Err(_) if awaited.is_empty() => return Ok(fleet),
+                Err(_) if awaited.is_empty() => {
+                    self.settle_trust(home, chain).await?;
+                    return Ok(fleet);
+                }
                 Err(_) => match denied {
                     Some(filter) => return Err(self.denied(&format!("read {filter}"))),
                     None => return Err(self.unanswered("did not answer a subscription")),
@@ -144,6 +150,7 @@ impl Session {
                 Event::Subscribed(filter) => awaited.retain(|other| *other != filter),
                 Event::Denied(filter) if self.is_cluster() => denied = Some(filter),
                 Event::Denied(filter) => return Err(self.denied(&format!("read {filter}"))),
+                Event::Message(message) if message.topic == trust => chain = Some(message.payload),
                 Event::Message(message) => {
                     fleet.take(&message.topic, &message.payload);
                 }
@@ -153,6 +160,28 @@ impl Session {
                 quiet_at = Instant::now() + QUIET;
             }
         }
+    }
+
+    /// Sees that bus and home have the same root documents. `there` is what the bus has.
+    async fn settle_trust(&mut self, home: &Home, there: Option<Bytes>) -> Result<()> {
+        let ours = home.chain()?;
+        let theirs = there.as_ref().and_then(|bytes| RootChain::from_bytes(bytes).ok());
+        if let Some(theirs) = theirs.filter(|theirs| theirs.last() > home.trust.version()) {
+            match home.follow(&theirs) {
+                Ok(_) => {
+                    return Err(problem(
+                        "the fleet's keys were changed by another home",
+                        "this one knows it now: run the command again",
+                    ));
+                }
+                Err(error) => tracing::warn!("The bus had root documents that are not believed: {error:#}"),
+            }
+        }
+        let (payload, is_first) = (ours.to_bytes(), home.trust.version() == 1);
+        if there.is_some_and(|there| there == payload) || is_first {
+            return Ok(());
+        }
+        self.publish(Kind::Trust.of(&home.settings.fleet), payload).await
     }
 
     fn subscribe(&mut self, filters: Vec<Filter>) {

@@ -258,6 +258,18 @@ impl Trust {
         Ok(Some((self.next(next)?, next.clone())))
     }
 
+    /// What the root that is trusted says, from the envelope that it came in.
+    ///
+    /// # Errors
+    /// When `signed` is another document.
+    pub fn document(&self, signed: &Signed<Root>) -> Result<Root, RootError> {
+        let root = signed.open()?;
+        if signed.digest() != self.digest {
+            return Err(RootError::Fork { version: root.version });
+        }
+        Ok(root)
+    }
+
     fn of(root: &Root, digest: Digest) -> Result<Self, RootError> {
         for key in &root.keys {
             verifying_key(key)?;

@@ -3,6 +3,7 @@
 mod announce;
 mod decode;
 mod init;
+mod keys;
 mod node;
 mod order;
 mod pack;
@@ -32,6 +33,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Pack(pack) => pack::run(&dir, pack, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
+        Command::Keys(keys) => keys::run(&dir, &keys, screen),
         Command::User(user) => user::run(&dir, user, screen),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),

@@ -104,6 +104,19 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     files::replace(path, bytes, files::PUBLIC).with_context(what)
 }
 
+/// All documents below a folder.
+pub(super) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in list(folder)? {
+        if path.is_dir() {
+            found.extend(files_below(&path)?);
+        } else if path.extension().is_some_and(|end| end == "cbor") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
 /// The entries of a folder in the order of their names; none when there is no such folder.
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("cannot read {}", folder.display());

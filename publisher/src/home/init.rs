@@ -21,7 +21,7 @@ use crate::problem::{Advise as _, problem};
 
 /// A root that expires stops new installs for good when nobody is left who can sign the next one, so a small fleet's
 /// root outlives the hardware: 10 years. A stolen key is answered by the next root, not by waiting.
-const ROOT_LIFETIME_SECS: u64 = 10 * 365 * 86_400;
+pub(super) const ROOT_LIFETIME_SECS: u64 = 10 * 365 * 86_400;
 /// Everything in a home is for its owner: it holds keys and passwords.
 const FOLDER_MODE: u32 = 0o700;
 

@@ -1,9 +1,16 @@
 //! Key files, passwords, and where their randomness comes from.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use schemas::{id::Digest, seal::SecretKey};
+use schemas::{
+    id::{Digest, PublicKey},
+    seal::SecretKey,
+};
 
 use super::files;
 use crate::problem::Advise as _;
@@ -33,6 +40,41 @@ pub(super) fn store(path: &Path, key: &SecretKey) -> Result<()> {
     let text = hex(&key.seed()) + "\n";
     files::create(path, text.as_bytes(), files::PRIVATE)
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Stores a key that a root is about to name, beside the present one.
+pub(super) fn store_next(path: &Path, key: &SecretKey) -> Result<()> {
+    let (next, text) = (next_of(path), hex(&key.seed()) + "\n");
+    files::replace(&next, text.as_bytes(), files::PRIVATE)
+        .with_context(|| format!("cannot write {}", next.display()))
+}
+
+/// Puts it in the place of the present one.
+pub(super) fn adopt_next(path: &Path) -> Result<()> {
+    let what = || format!("cannot replace {}", path.display());
+    fs::rename(next_of(path), path).with_context(what)?;
+    files::sync_folder(path.parent().unwrap_or(Path::new("."))).with_context(what)
+}
+
+/// Reads the key that the root names: the one beside it, where a change was cut short after that.
+pub(super) fn load_named(path: &Path, is_named: impl Fn(&PublicKey) -> bool) -> Result<SecretKey> {
+    let present = load(path);
+    if present.as_ref().is_ok_and(|key| is_named(&key.public())) {
+        return present;
+    }
+    let next = next_of(path);
+    if next.exists()
+        && let Ok(key) = load(&next)
+        && is_named(&key.public())
+    {
+        adopt_next(path)?;
+        return Ok(key);
+    }
+    present
+}
+
+fn next_of(path: &Path) -> PathBuf {
+    path.with_extension("key.next")
 }
 
 /// Reads a key.

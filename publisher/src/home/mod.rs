@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod init;
 mod keys;
 pub(crate) mod nodes;
+mod roots;
 pub(crate) mod users;
 
 use std::{
@@ -136,7 +137,8 @@ impl Home {
 
     /// The secret key of a role.
     pub(crate) fn key(&self, role: Role) -> Result<SecretKey> {
-        keys::load(&self.dir.join(format!("keys/{}.key", role.name())))
+        let named = self.trust.keys(role).keys();
+        keys::load_named(&self.dir.join(format!("keys/{}.key", role.name())), |key| named.contains(key))
     }
 
     /// The time to sign with: by what the clock says, nothing may be signed that nodes could not accept.
@@ -145,7 +147,7 @@ impl Home {
         if now >= end {
             return Err(problem(
                 format!("the root of fleet {} expired at {end}, and it is {now} now", self.settings.fleet),
-                "if the clock of this machine is wrong, set it; else make a new fleet with `publisher init`",
+                "if the clock of this machine is wrong, set it; else make the next root with `publisher keys rotate root`",
             ));
         }
         Ok(now)

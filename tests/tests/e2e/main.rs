@@ -8,6 +8,7 @@ mod broker_unit;
 mod clusters;
 mod crashes;
 mod faults;
+mod keys;
 mod readme;
 mod spine;
 mod systemd;
