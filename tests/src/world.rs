@@ -169,7 +169,7 @@ impl World {
     /// When it prints no JSON.
     pub fn announce(&self, app: &App, group: &str) -> Result<(Option<i32>, Value)> {
         let folder = app.folder().to_str().context("a folder that is no text")?;
-        let output = self.publisher(&["announce", folder, "--group", group, "--json", "--timeout", "60s"])?;
+        let output = self.publisher(&["announce", folder, "--group", group, "--json", "--timeout", "2m"])?;
         let json = serde_json::from_str(&output.stdout)
             .with_context(|| format!("announce said\n{}{}", output.stdout, output.stderr))?;
         Ok((output.code, json))
