@@ -31,7 +31,14 @@ pub(crate) enum FolderError {
 
 /// Holds the folder until it is dropped, or the process ends in any way.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the open file")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that another thread is just starting has it open too.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 /// Makes the folder at `path` if it is not there, and locks it.
 pub(crate) fn lock(path: &Path) -> Result<Lock, FolderError> {
@@ -63,6 +70,7 @@ mod tests {
         let first = lock(&path).unwrap();
         let err = lock(&path).unwrap_err();
         assert!(err.to_string().ends_with(&format!("(process {})", std::process::id())), "{err}");
+        let _child_that_starts = first.0.try_clone().unwrap();
         drop(first);
         assert!(lock(&path).is_ok());
     }
