@@ -1,11 +1,14 @@
 //! The command line: what can be asked for, with examples that work as printed.
 
+mod keys;
+
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bus_client::{bus::BusUrl, store::StoreUrl};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::id::{AppId, FleetId, GroupId, NodeId};
 
+pub(crate) use self::keys::{KeyFiles, KeyRole, KeysChange, KeysCommand};
 use crate::{
     app_file::Version,
     exit::Exit,
@@ -45,7 +48,8 @@ Examples:
   publisher init --host bus.lan --name 192.168.1.10                it has two names
   publisher init --bus mqtts://mqtt.lan --ca ca.pem --store https://192.168.1.10:8443
                                                                    an MQTT broker that is there already is the bus
-  publisher init --home ./fleet --fleet farm")]
+  publisher init --home ./fleet --fleet farm
+  publisher init --passphrase                                      keys that nobody uses who copied the disk")]
     Init(Init),
     /// Add nodes, list them, publish their records
     #[command(subcommand)]
@@ -77,6 +81,24 @@ took_ms, fetched_bytes, requests, reason, text, advice, log_tail.
 
 {}", Exit::table()))]
     Announce(Announce),
+    /// Make releases without ordering them
+    #[command(subcommand)]
+    Release(ReleaseCommand),
+    /// Show a document that others made, and sign it: a release, an order, a root, a node's record
+    #[command(after_help = "\
+Examples:
+  publisher sign web-1.2.0.release
+  publisher sign root-2.cbor --key /media/stick/root.key      needs no home, so it works on a machine without a network
+  publisher sign web-1.2.0.release --yes                      for scripts: nobody is asked")]
+    Sign(Sign),
+    /// Order a release that is signed already
+    #[command(after_help = format!("\
+Examples:
+  publisher order web-1.2.0.release --group canary
+  publisher order web-1.2.0.canary.order               an order that several people had to sign
+
+{}", Exit::table()))]
+    Order(Order),
     /// Order the release again that was ordered before the present one
     #[command(after_help = format!("\
 Examples:
@@ -127,6 +149,9 @@ pub(crate) struct Init {
     /// Where the store is, as nodes see it
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) store: StoreUrl,
+    /// Encrypt the keys: every command that signs asks for the passphrase
+    #[arg(long)]
+    pub(crate) passphrase: bool,
 }
 
 /// A DNS name or an IP address.
@@ -201,44 +226,6 @@ pub(crate) struct NodeAdd {
     /// Make it anew when it was added before
     #[arg(long)]
     pub(crate) force: bool,
-}
-
-/// What can be done with keys.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeysCommand {
-    /// Show which keys the root names for what, and which of them are here
-    #[command(after_help = "\
-Examples:
-  publisher keys list
-  publisher keys list --json")]
-    List,
-    /// Make a new key, and the root that names it in the place of the one that is here
-    #[command(after_help = "\
-Examples:
-  publisher keys rotate release               what was released stays installable
-  publisher keys rotate ops --lost            somebody else may have it: only what is ordered from now on counts
-
-Nodes take the new root from the bus, also after a long absence. With --lost, announcements that the old key signed are taken off the
-bus, and nodes forget the numbers that it may have used up: announce again what is to run.")]
-    Rotate {
-        /// root, release or ops
-        #[arg(value_enum)]
-        role: KeyRole,
-        /// The old key is not to be trusted any more, not even for what it signed before
-        #[arg(long)]
-        lost: bool,
-    },
-}
-
-/// What keys are for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum KeyRole {
-    /// Signs the next root
-    Root,
-    /// Signs releases
-    Release,
-    /// Signs orders and node records
-    Ops,
 }
 
 /// What can be done with those who log in.
@@ -393,6 +380,51 @@ pub(crate) struct Announce {
     /// What changed, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) notes: String,
+    #[command(flatten)]
+    pub(crate) following: Following,
+}
+
+/// What can be done with releases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Pack and upload a folder, and write its release into a file that can be signed elsewhere
+    #[command(after_help = "\
+Examples:
+  publisher release build ./app
+  publisher release build ./app --version 1.2.0 --out web.release")]
+    Build(ReleaseBuild),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseBuild {
+    #[command(flatten)]
+    pub(crate) folder: Folder,
+    /// What changed, for people
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) notes: String,
+    /// File to write [default: APP-VERSION.release]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// File with the document; it gets the signature
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) keys: KeyFiles,
+    /// Do not ask whether it is to be signed
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Order {
+    /// File with a release, or with an order that others have signed
+    pub(crate) file: PathBuf,
+    /// Group of nodes that is to run the release
+    #[arg(long)]
+    pub(crate) group: Option<GroupId>,
     #[command(flatten)]
     pub(crate) following: Following,
 }

@@ -24,9 +24,9 @@ impl Sample {
             fleet: "deploybus".parse().unwrap(),
             bus: "mqtt://127.0.0.1:1883".parse().unwrap(),
             store: "http://127.0.0.1:8080".parse().unwrap(),
-
             names: Vec::new(),
             ca: None,
+            passphrase: None,
         };
         init(&dir.path().join("home"), new, NOW).unwrap();
         let home = Home::open(&dir.path().join("home")).unwrap();

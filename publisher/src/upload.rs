@@ -1,6 +1,7 @@
 //! Uploading: what the store lacks of a packed folder, several objects at a time, the manifest last.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -16,6 +17,7 @@ use crate::{
     pack::Packed,
     problem::Problem,
     screen::Screen,
+    show::amount,
     stored::{self, Stored},
 };
 
@@ -29,6 +31,12 @@ const INSUFFICIENT_STORAGE: u16 = 507;
 pub(crate) struct Uploaded {
     pub(crate) objects: usize,
     pub(crate) bytes: u64,
+}
+
+impl fmt::Display for Uploaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uploaded {}, {}", amount::count(self.objects, "object"), amount::bytes(self.bytes))
+    }
 }
 
 /// Uploads what the store lacks. Nothing is announced before this is done.

@@ -38,7 +38,8 @@ pub(super) fn run(dir: &Path, arguments: &Decode, screen: &Screen) -> Result<Exi
     Ok(if matches!(decoded.signatures, Signatures::Wrong(_)) { Exit::Failed } else { Exit::Done })
 }
 
-fn judge(home: Option<&Home>) -> Option<Judge> {
+/// The keys that a home knows.
+pub(super) fn judge(home: Option<&Home>) -> Option<Judge> {
     let home = home?;
     let nodes = home.nodes().unwrap_or_default();
     let keys = nodes.into_iter().map(|known| (known.record.node.clone(), known.record.key)).collect();

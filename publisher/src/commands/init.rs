@@ -17,6 +17,7 @@ use crate::{
     home::{
         Home,
         init::{NewFleet, init, is_loopback},
+        keys::Passphrase,
     },
     problem::Advise as _,
     screen::Screen,
@@ -50,7 +51,7 @@ pub(super) fn run(dir: &Path, is_found: bool, arguments: Init, screen: &Screen) 
 }
 
 fn new_fleet(arguments: Init) -> Result<NewFleet> {
-    let Init { fleet, host, names, bus, ca, store } = arguments;
+    let Init { fleet, host, names, bus, ca, store, passphrase } = arguments;
     let (bus, store) = match host {
         Some(Host(host)) => at(&host)?,
         None => (bus, store),
@@ -71,7 +72,8 @@ fn new_fleet(arguments: Init) -> Result<NewFleet> {
         anyhow::Ok(pem)
     };
     let names = names.into_iter().map(|Host(name)| name).collect();
-    Ok(NewFleet { fleet, bus, store, names, ca: ca.map(read).transpose()? })
+    let passphrase = if passphrase { Some(Passphrase::choose()?) } else { None };
+    Ok(NewFleet { fleet, bus, store, names, ca: ca.map(read).transpose()?, passphrase })
 }
 
 /// Bus and store on the machine `host`.

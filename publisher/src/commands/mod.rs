@@ -6,8 +6,11 @@ mod init;
 mod keys;
 mod node;
 mod order;
+mod ordering;
 mod pack;
+mod release;
 mod rollback;
+mod sign;
 mod status;
 mod user;
 mod watch;
@@ -17,7 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, ReleaseCommand},
     exit::Exit,
     home::Home,
     problem::problem,
@@ -35,6 +38,11 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
         Command::Keys(keys) => keys::run(&dir, &keys, screen),
         Command::User(user) => user::run(&dir, user, screen),
+        Command::Release(ReleaseCommand::Build(build)) => {
+            block_on(release::build(&Home::open(&dir)?, build, screen))
+        }
+        Command::Sign(arguments) => sign::run(&dir, &arguments, screen),
+        Command::Order(arguments) => block_on(order::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),

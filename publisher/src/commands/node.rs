@@ -4,7 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use rollout::{Fleet, Node};
-use schemas::topic::{Kind, NodeTopic};
+use schemas::{
+    root::Role,
+    topic::{Kind, NodeTopic},
+};
 use serde::Serialize;
 
 use super::block_on;
@@ -57,7 +60,14 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
             home.settings.bus
         ));
     }
-    if let Err(error) = publish_all(home).await {
+    let needed = home.trust.keys(Role::Ops).threshold();
+    if needed > 1 {
+        let record = home.path("nodes").join(new.name.as_str()).join("record.cbor");
+        screen.warn(&format!(
+            "its record needs {needed} signatures: let others `publisher sign {}`, then `publisher node sync`",
+            record.display()
+        ));
+    } else if let Err(error) = publish_all(home).await {
         screen.note(&format!("its record is not on the bus yet ({error:#}): the next `publisher announce` or `publisher node sync` publishes it"));
     }
     show_added(&new, &folder, home, screen)

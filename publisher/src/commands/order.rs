@@ -1,221 +1,142 @@
-//! Ordering a release: sign, publish, read back, and follow every node to its verdict.
+//! `publisher order`: a release that is signed already, for a group.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
-use indicatif::ProgressBar;
-use rollout::{Fleet, Follow};
+use anyhow::Result;
+use rollout::Fleet;
 use schemas::{
-    announcement::{Announced, Announcement},
-    id::{GroupId, NodeId},
-    order::{Audience, Order, OrderState, Policy},
+    announcement::Announcement,
+    id::Revision,
+    order,
     release::Release,
-    root::Role,
-    seal::{Head, Signed, Verified},
-    time::UnixTime,
-    topic::Kind,
+    seal::{SealError, Signed, Verified},
 };
-use tokio::{
-    signal,
-    time::{Duration, Instant, interval},
-};
+use serde_json::json;
 
+use super::{
+    node,
+    ordering::{Ordering, learn},
+};
 use crate::{
-    cli::Following,
-    clock,
+    cli::Order,
     exit::Exit,
-    home::{Home, history::Kept},
+    home::{Home, files, history::Kept},
     problem::{Advise as _, problem},
     screen::Screen,
-    session::{News, Session, until},
-    show::follow as show,
+    session::Session,
     upload::Uploaded,
 };
 
-/// How often it is looked whether waiting for nodes that are offline is over.
-const TICK: Duration = Duration::from_millis(250);
-
-/// A release that is to be ordered for a group.
-pub(super) struct Ordering<'a> {
-    pub(super) group: &'a GroupId,
-    pub(super) release: &'a Kept<Release>,
-    pub(super) following: &'a Following,
-    pub(super) uploaded: Uploaded,
+/// What a file has.
+struct Given {
+    release: Kept<Release>,
+    /// An order for it that others have signed.
+    order: Option<Signed<order::Order>>,
 }
 
-impl Ordering<'_> {
-    /// Publishes the order and follows it.
-    pub(super) async fn run(
-        &self,
-        home: &Home,
-        session: &mut Session,
-        fleet: &mut Fleet,
-        screen: &Screen,
-    ) -> Result<Exit> {
-        let (announcement, announced) = self.sign(home, fleet)?;
-        let topic = Kind::Release(self.group.clone(), announced.order.app.clone()).of(&home.settings.fleet);
-        let mut follow = Follow::new(&announced.order, fleet);
-        let started = Instant::now();
-        let bytes = announcement.to_bytes();
-        session.publish(topic.clone(), bytes.clone()).await?;
-        session.read_back(fleet, &topic, &bytes).await?;
-        home.remember(&announcement, &announced.order, &announced.release)?;
-        screen.say(&format!("announced to {}, revision {}", self.group, announced.order.revision));
-        let exit = if self.following.is_wanted() {
-            let mut live = Live { follow: &mut follow, fleet, screen, started, lines: BTreeMap::new() };
-            live.run(session, self.following).await
-        } else {
-            Exit::Done
+/// Signs an order for the release of a file, or takes one that others have signed, publishes it and follows.
+pub(super) async fn run(home: &Home, arguments: &Order, screen: &Screen) -> Result<Exit> {
+    let Given { release, order } = read(home, &arguments.file)?;
+    Session::with(home, async |session| {
+        let mut fleet = session.read_fleet(home).await?;
+        learn(home, &fleet)?;
+        node::sync(home, session, &mut fleet).await?;
+        let verified = order.as_ref().map(|order| ready(home, &fleet, order, arguments)).transpose()?;
+        let group = verified.as_ref().map(|order| &order.group).or(arguments.group.as_ref());
+        let group = group.ok_or_else(|| problem("the group is not said", "say it with --group NAME"))?;
+        let ordering = Ordering {
+            group,
+            release: &release,
+            following: &arguments.following,
+            uploaded: Uploaded::default(),
         };
-        self.show(&follow, &announced, exit, screen)?;
-        Ok(exit)
-    }
-
-    /// The announcement, verified as nodes will: better to hear here than from them what is wrong with it.
-    fn sign(&self, home: &Home, fleet: &Fleet) -> Result<(Announcement, Announced)> {
-        let (key, now) = (home.key(Role::Ops)?, home.signing_time()?);
-        let _lock = home.lock()?;
-        let seen = fleet.highest_revision().max(home.highest_revision()?);
-        let release = &self.release.document;
-        let order = Order {
-            head: Head::new(home.settings.fleet.clone(), now),
-            app: release.app.clone(),
-            group: self.group.clone(),
-            revision: seen.next(clock::now_ms()),
-            release: release.digest(),
-            audience: Audience::All,
-            state: OrderState::Active,
-            policy: Policy::default(),
-            not_before: UnixTime(0),
-            expires: now.plus_secs(self.following.expires.as_secs()),
+        let announcement = match order {
+            Some(order) => Announcement { order, release: release.signed.clone() },
+            None => ordering.sign(home, &fleet)?,
         };
-        let announcement =
-            Announcement { order: Signed::seal(&order, &[key]), release: self.release.signed.clone() };
-        let bytes = announcement.to_bytes();
-        if bytes.len() > Announcement::MAX_BYTES {
-            return Err(problem(
-                format!(
-                    "the announcement has {} bytes, {} are allowed",
-                    bytes.len(),
-                    Announcement::MAX_BYTES
-                ),
-                "shorten --notes, or [env] and the commands in deploybus.toml",
-            ));
+        match announcement.order.verify(&home.trust) {
+            Err(SealError::Signatures { valid, threshold, .. }) if valid > 0 => wait_for_signatures(
+                &arguments.file,
+                &announcement,
+                group.as_str(),
+                (valid, threshold),
+                screen,
+            ),
+            _ => ordering.publish(home, session, &mut fleet, &announcement, screen).await,
         }
-        let announced = announcement.verify(&home.trust, self.group, &release.app).advise(
-            "what was signed here would not be believed",
-            "the files in the folder `keys` are not those of root.cbor: bring them back from a backup",
-        )?;
-        Ok((announcement, announced))
-    }
-
-    fn show(&self, follow: &Follow, announced: &Announced, exit: Exit, screen: &Screen) -> Result<()> {
-        let Announced { order, release } = announced;
-        if screen.is_json() {
-            return screen.json(&show::Outcomes {
-                app: order.app.clone(),
-                group: order.group.clone(),
-                version: release.version.clone(),
-                counter: release.counter,
-                revision: order.revision,
-                release: release.digest(),
-                tree_hash: tree_hash(release),
-                uploaded_objects: self.uploaded.objects,
-                uploaded_bytes: self.uploaded.bytes,
-                exit_code: exit.code(),
-                exit_meaning: exit.meaning(),
-                nodes: show::outcomes(follow),
-            });
-        }
-        if follow.nodes().is_empty() {
-            screen.warn(&format!("group {} has no nodes yet; those that are added take it", self.group));
-        } else if self.following.is_wanted() {
-            screen.say(&show::summary(follow, &order.app, &release.version, exit));
-        }
-        Ok(())
-    }
+    })
+    .await
 }
 
-fn tree_hash(release: &Verified<Release>) -> Option<schemas::id::Digest> {
-    release.parts.first().map(|part| part.tree_hash)
+/// An order that others have signed, when nodes will take it.
+fn ready(
+    home: &Home,
+    fleet: &Fleet,
+    order: &Signed<order::Order>,
+    arguments: &Order,
+) -> Result<Verified<order::Order>> {
+    let file = arguments.file.display();
+    let order = order
+        .verify(&home.trust)
+        .advise(format!("{file} cannot be ordered yet"), "let others sign it with `publisher sign`")?;
+    if arguments.group.as_ref().is_some_and(|group| *group != order.group) {
+        return Err(problem(
+            format!("{file} is an order for group {}", order.group),
+            "leave --group away, or make another order from the release",
+        ));
+    }
+    is_newest(fleet, order.revision)?;
+    Ok(order)
 }
 
-/// Following on the screen: lines that change in place for a person, one line for each change otherwise.
-struct Live<'a> {
-    follow: &'a mut Follow,
-    fleet: &'a mut Fleet,
-    screen: &'a Screen,
-    started: Instant,
-    lines: BTreeMap<NodeId, ProgressBar>,
+fn is_newest(fleet: &Fleet, revision: Revision) -> Result<()> {
+    let highest = fleet.highest_revision();
+    if revision > highest {
+        return Ok(());
+    }
+    Err(problem(
+        format!("something was ordered after this order was made: {revision} is not above {highest}"),
+        "nodes would refuse it as a replay: make the order again from the release",
+    ))
 }
 
-impl Live<'_> {
-    async fn run(&mut self, session: &mut Session, following: &Following) -> Exit {
-        let limit = self.started.checked_add(following.timeout);
-        let mut tick = interval(TICK);
-        // Made once: a Ctrl-C between two rounds is not lost.
-        let mut interrupted = pin!(signal::ctrl_c());
-        for name in self.follow.nodes().keys().cloned().collect::<Vec<_>>() {
-            self.show(&name);
-        }
-        let exit = loop {
-            let now_ms = self.update();
-            if self.follow.is_over(now_ms) {
-                break self.follow.ending(following.ignore_offline).into();
-            }
-            tokio::select! {
-                news = session.next(self.fleet) => match news {
-                    Some(News::Changed(_)) => {}
-                    Some(News::Lost(lost)) => self.screen.note(&format!("bus: {lost}; connecting again")),
-                    Some(News::Back) => self.screen.note("bus: connected again"),
-                    None => break Exit::Failed,
-                },
-                _ = tick.tick() => {}
-                () = until(limit) => break self.follow.ending(following.ignore_offline).into(),
-                _ = &mut interrupted => break Exit::Interrupted,
-            }
-        };
-        self.settle();
-        exit
-    }
-
-    fn update(&mut self) -> u64 {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for name in self.follow.update(self.fleet, now_ms) {
-            self.show(&name);
-        }
-        now_ms
-    }
-
-    /// The last state of each node as a line that stays.
-    fn settle(&mut self) {
-        for (name, line) in std::mem::take(&mut self.lines) {
-            line.finish_and_clear();
-            self.screen.say(&self.line(&name).unwrap_or_default());
-        }
-    }
-
-    fn line(&self, name: &NodeId) -> Option<String> {
-        let progress = self.follow.nodes().get(name)?;
-        Some(show::line(name, show::width(self.follow), progress))
-    }
-
-    fn show(&mut self, name: &NodeId) {
-        let Some(text) = self.line(name) else { return };
-        if self.screen.is_live() {
-            let line = self.lines.entry(name.clone()).or_insert_with(|| self.screen.live_line());
-            line.set_message(text);
-        } else {
-            self.screen.say(&text);
-        }
-    }
+fn read(home: &Home, file: &Path) -> Result<Given> {
+    let what = || format!("cannot use {}", file.display());
+    let advice = "name a file that `publisher release build` or this command has written";
+    let bytes = fs::read(file).advise(what(), advice)?;
+    let (signed, order) = match Announcement::from_bytes(&bytes) {
+        Ok(announcement) => (announcement.release, Some(announcement.order)),
+        Err(_) => (Signed::from_bytes(&bytes).advise(what(), advice)?, None),
+    };
+    let document = signed.verify(&home.trust).advise(
+        format!("the release in {} is not believed", file.display()),
+        "see it with `publisher decode`, and let others sign it with `publisher sign`",
+    )?;
+    Ok(Given { release: Kept { signed, document }, order })
 }
 
-/// Keeps what others announced, so that a rollback from here knows it.
-pub(super) fn learn(home: &Home, fleet: &Fleet) -> Result<()> {
-    for ordered in fleet.believed_orders() {
-        let Announced { order, release } = &ordered.announced;
-        home.remember(&ordered.announcement, order, release).context("cannot keep what is on the bus")?;
+fn wait_for_signatures(
+    file: &Path,
+    announcement: &Announcement,
+    group: &str,
+    (signatures, threshold): (usize, usize),
+    screen: &Screen,
+) -> Result<Exit> {
+    let out = file.with_extension(format!("{group}.order"));
+    let what = format!("cannot write {}", out.display());
+    files::replace(&out, &announcement.to_bytes(), files::PUBLIC).advise(what, "make its folder writable")?;
+    if screen.is_json() {
+        screen.json(&json!({ "file": out, "signatures": signatures, "threshold": threshold }))?;
+        return Ok(Exit::Done);
     }
-    Ok(())
+    screen.say(&format!(
+        "nothing is ordered yet: {out} has {signatures} of {threshold} signatures of ops keys\n\
+         \n\
+         next:\n  \
+           where another ops key is: publisher sign {name}\n  \
+           with it, here again: publisher order {out}",
+        out = out.display(),
+        name = out.file_name().unwrap_or_default().display(),
+    ));
+    Ok(Exit::Done)
 }

@@ -8,10 +8,11 @@ use schemas::{
     id::{AppId, Counter, Digest, Revision},
     release::Release,
     report::{AppReport, Verdict},
+    root::Role,
     seal::Verified,
 };
 
-use super::order::{Ordering, learn};
+use super::ordering::{Ordering, learn};
 use crate::{
     cli::Rollback,
     exit::Exit,
@@ -30,6 +31,10 @@ pub(super) async fn run(home: &Home, arguments: &Rollback, screen: &Screen) -> R
 }
 
 async fn go_back(home: &Home, session: &mut Session, arguments: &Rollback, screen: &Screen) -> Result<Exit> {
+    home.sole_key(
+        Role::Ops,
+        "order the older release with `publisher order`: it is below `releases` in the home",
+    )?;
     let mut fleet = session.read_fleet(home).await?;
     learn(home, &fleet)?;
     let app = app(home, arguments)?;

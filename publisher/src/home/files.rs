@@ -48,3 +48,20 @@ pub(crate) fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
+
+/// A version that came over the bus may be any text; a file name may not.
+pub(crate) fn name_of(version: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "._+~-".contains(c) { c } else { '_' };
+    version.chars().take(64).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_never_leaves_its_folder() {
+        assert_eq!(name_of("../../etc/passwd"), ".._.._etc_passwd");
+        assert_eq!(name_of("ä b"), "__b");
+    }
+}

@@ -14,7 +14,8 @@ use schemas::{
 use super::{
     CA, Settings,
     ca::Ca,
-    files, keys,
+    files,
+    keys::{self, Passphrase},
     users::{self, Secret, User, UserRole},
 };
 use crate::problem::{Advise as _, problem};
@@ -39,6 +40,8 @@ pub(crate) struct NewFleet {
     pub(crate) names: Vec<String>,
     /// CAs of the broker that is there already and is to be the bus, as PEM.
     pub(crate) ca: Option<String>,
+    /// What the keys are encrypted with.
+    pub(crate) passphrase: Option<Passphrase>,
 }
 
 /// Makes a home in `dir`: complete or not at all.
@@ -81,7 +84,7 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
     let secrets = Role::ALL.map(|role| keys::new_key().map(|key| (role, key)));
     let secrets: BTreeMap<Role, SecretKey> = secrets.into_iter().collect::<Result<_>>()?;
     for (role, key) in &secrets {
-        keys::store(&draft.join(format!("keys/{}.key", role.name())), key)?;
+        keys::store(&draft.join(format!("keys/{}.key", role.name())), key, new.passphrase.as_ref())?;
     }
     let root = root(new.fleet.clone(), &secrets, now);
     let signed = Signed::seal(&root, &[secrets[&Role::Root].clone()]);
@@ -194,6 +197,7 @@ mod tests {
             store: format!("http://{host}:8080").parse().unwrap(),
             names: Vec::new(),
             ca: None,
+            passphrase: None,
         }
     }
 

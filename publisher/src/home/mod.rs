@@ -4,9 +4,9 @@ mod ca;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod init;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod nodes;
-mod roots;
+pub(crate) mod roots;
 pub(crate) mod users;
 
 use std::{
@@ -17,14 +17,17 @@ use std::{
 use anyhow::Result;
 use bus_client::{Credentials, Tls, bus::BusUrl, store::StoreUrl};
 use schemas::{
-    id::FleetId,
+    id::{FleetId, PublicKey},
     root::{Role, Root, Trust},
     seal::{SecretKey, Signed},
     time::UnixTime,
 };
 use serde::{Deserialize, Serialize};
 
-use self::users::{Secret, UsersFile};
+use self::{
+    keys::{Asker, Unlocked},
+    users::{Secret, UsersFile},
+};
 use crate::{
     clock,
     problem::{Advise as _, problem},
@@ -66,6 +69,8 @@ pub(crate) struct Home {
     dir: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) trust: Trust,
+    /// Opens key files that have a passphrase.
+    pub(crate) asker: Asker,
 }
 
 impl Home {
@@ -93,7 +98,7 @@ impl Home {
                 "set `fleet` back: another fleet is made with `publisher init --home DIR --fleet NAME`",
             ));
         }
-        Ok(Self { dir: dir.to_owned(), settings, trust })
+        Ok(Self { dir: dir.to_owned(), settings, trust, asker: Asker::default() })
     }
 
     /// Where digests are kept between packings.
@@ -135,10 +140,47 @@ impl Home {
             .advise(format!("cannot write {}", path.display()), WRITABLE)
     }
 
-    /// The secret key of a role.
+    /// The secret key of a role: what the environment gives, else the file.
     pub(crate) fn key(&self, role: Role) -> Result<SecretKey> {
+        self.unlocked(role).map(|unlocked| unlocked.key)
+    }
+
+    /// The secret key of a role whose signature alone is believed.
+    pub(crate) fn sole_key(&self, role: Role, instead: &str) -> Result<SecretKey> {
+        let (named, name) = (self.trust.keys(role), role.name());
+        if named.threshold() > 1 {
+            return Err(problem(
+                format!(
+                    "{} keys have to sign what the {name} key of this home would sign alone",
+                    named.threshold()
+                ),
+                instead,
+            ));
+        }
+        self.key(role)
+    }
+
+    fn unlocked(&self, role: Role) -> Result<Unlocked> {
+        match keys::from_environment(role, &self.asker)? {
+            Some(given) => Ok(given),
+            None => keys::load_named(&self.key_file(role), self.is_named(role), &self.asker),
+        }
+    }
+
+    /// The public half of the key of a role that lies here, when the root names it. Asks for no passphrase.
+    pub(crate) fn holds(&self, role: Role) -> Option<PublicKey> {
+        let given = keys::peek_environment(role).filter(self.is_named(role));
+        given.or_else(|| keys::peek_named(&self.key_file(role), self.is_named(role)))
+    }
+
+    fn is_named(&self, role: Role) -> impl Fn(&PublicKey) -> bool {
         let named = self.trust.keys(role).keys();
-        keys::load_named(&self.dir.join(format!("keys/{}.key", role.name())), |key| named.contains(key))
+        move |key| named.contains(key)
+    }
+
+    /// The file of the key that this home has of a role.
+    pub(crate) fn key_file(&self, role: Role) -> PathBuf {
+        self.dir.join(format!("keys/{}.key", role.name()))
     }
 
     /// The time to sign with: by what the clock says, nothing may be signed that nodes could not accept.

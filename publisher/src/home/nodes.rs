@@ -157,7 +157,7 @@ impl Home {
             data: &new.data,
             env: &new.env,
         };
-        keys::store(&draft.join("node.key"), key)?;
+        keys::store(&draft.join("node.key"), key, None)?;
         files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
         files::create(&draft.join("record.cbor"), &record.to_bytes(), files::PUBLIC)?;
         files::create(&draft.join("root.cbor"), &fs::read(self.path("root.cbor"))?, files::PUBLIC)?;

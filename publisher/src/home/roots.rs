@@ -9,10 +9,15 @@
 //! A change is made when `root.cbor` is replaced: what is written before it changes nothing, and what is to be done after it is
 //! done whenever it is found undone.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use schemas::{
+    id::PublicKey,
     order::Order,
     record::Record,
     release::Release,
@@ -22,16 +27,37 @@ use schemas::{
 };
 
 use super::{Home, files, history, init::ROOT_LIFETIME_SECS, keys};
-use crate::problem::Advise as _;
 
-/// A key that is to take the place of another; until it has, nothing is changed.
-pub(crate) struct Rotation {
-    /// The new one, to sign what the old one signed.
-    pub(crate) key: SecretKey,
+/// What the next root is to say about a role.
+pub(crate) struct Wish {
+    pub(crate) role: Role,
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) threshold: usize,
+    /// Others may have a key that is not named any more: nodes forget the numbers that it may have used up.
+    pub(crate) lost: bool,
+}
+
+/// A root that is to follow the present one; until it is adopted, nothing is changed.
+pub(crate) struct Change {
     /// What will count.
     pub(crate) trust: Trust,
-    role: Role,
     root: Signed<Root>,
+    /// Those roles whose keys change, with keys that are here to sign again what is believed now.
+    keys: BTreeMap<Role, Vec<SecretKey>>,
+}
+
+impl Change {
+    /// The keys that are here to sign again what those of `role` signed; `None` when what they signed is not to be believed
+    /// any more, or nothing of it changes.
+    pub(crate) fn signs_again(&self, role: Role) -> Option<&[SecretKey]> {
+        let keys = self.keys.get(&role)?;
+        (!self.trust.reset().contains(&role)).then_some(keys)
+    }
+
+    /// The roles whose keys change.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = Role> {
+        self.keys.keys().copied()
+    }
 }
 
 impl Home {
@@ -57,35 +83,60 @@ impl Home {
         Ok(trust != self.trust)
     }
 
-    /// Prepares a new key for `role`, and the root document that names it instead of the one that is here.
-    ///
-    /// What the old key signed and this home keeps is signed by the new one as well. When the old one is `lost`, which others
-    /// may have, only the records of nodes are, which lie here; and nodes forget the numbers that it may have used up.
-    pub(crate) fn prepare_rotation(&self, role: Role, lost: bool, now: UnixTime) -> Result<Rotation> {
-        let _lock = self.lock()?;
+    /// Makes a key that is to take the place of the one of `role` that is here, and keeps it beside that one.
+    pub(crate) fn make_next_key(&self, role: Role) -> Result<SecretKey> {
         let key = keys::new_key()?;
-        let mut signers = vec![self.key(Role::Root)?];
-        if role == Role::Root {
-            signers.push(key.clone());
+        let present = if self.key_file(role).exists() { Some(self.unlocked(role)?) } else { None };
+        keys::store_next(&self.key_file(role), &key, present.as_ref())?;
+        Ok(key)
+    }
+
+    /// The root that follows, signed by the root key that is here, if one is, and by `signers`. It may lack signatures.
+    pub(crate) fn next_root(
+        &self,
+        wish: &Wish,
+        signers: &[SecretKey],
+        now: UnixTime,
+    ) -> Result<Signed<Root>> {
+        let mut root = Signed::seal(&successor(&self.trust.document(&self.root()?)?, wish, now), signers);
+        if self.holds(Role::Root).is_some() {
+            root.sign(&[self.key(Role::Root)?]);
         }
-        let present = self.trust.document(&self.root()?)?;
-        let old = self.key(role).ok();
-        let root = Signed::seal(&successor(&present, role, old.as_ref(), &key, lost, now), &signers);
-        let trust = self.trust.next(&root).advise(
-            "what was signed here would not be believed",
-            "a root whose threshold is above 1 needs more keys than this home has",
-        )?;
-        self.sign_again(role, &key, lost)?;
-        Ok(Rotation { key, trust, role, root })
+        Ok(root)
+    }
+
+    /// Prepares the change to `root`, which needs all its signatures by now. The records of nodes, which lie here, are signed
+    /// again, and so is what this home keeps of releases and orders, unless the keys were lost. `keys` are those that do not
+    /// lie here.
+    pub(crate) fn prepare(&self, root: Signed<Root>, keys: &[SecretKey]) -> Result<Change> {
+        let _lock = self.lock()?;
+        let trust = self.trust.next(&root)?;
+        let changed = Role::ALL.into_iter().filter(|role| self.trust.keys(*role) != trust.keys(*role));
+        let keys = changed.map(|role| Ok((role, self.keys_named_by(&trust, role, keys)?)));
+        let change = Change { keys: keys.collect::<Result<_>>()?, trust, root };
+        self.sign_again(&change)?;
+        Ok(change)
+    }
+
+    fn keys_named_by(&self, trust: &Trust, role: Role, others: &[SecretKey]) -> Result<Vec<SecretKey>> {
+        let is_named = |key: &PublicKey| trust.keys(role).keys().contains(key);
+        let mut keys: Vec<_> = others.iter().filter(|key| is_named(&key.public())).cloned().collect();
+        if let Some(own) = keys::find(&self.key_file(role), role, is_named, &self.asker)? {
+            keys.push(own);
+        }
+        Ok(keys)
     }
 
     /// Makes the change.
-    pub(crate) fn rotate(&self, rotation: &Rotation) -> Result<()> {
+    pub(crate) fn adopt(&self, change: &Change) -> Result<()> {
         let _lock = self.lock()?;
-        let path = self.path(format!("keys/{}.key", rotation.role.name()));
-        keys::store_next(&path, &rotation.key)?;
-        self.keep_root(&rotation.root, rotation.trust.version())?;
-        keys::adopt_next(&path)
+        self.keep_root(&change.root, change.trust.version())?;
+        for role in change.roles() {
+            // Puts the key that waits in the place of the one before.
+            let named = change.trust.keys(role).keys();
+            keys::settle(&self.key_file(role), |key| named.contains(key))?;
+        }
+        Ok(())
     }
 
     fn root(&self) -> Result<Signed<Root>> {
@@ -115,31 +166,23 @@ impl Home {
         Ok(())
     }
 
-    fn sign_again(&self, role: Role, key: &SecretKey, lost: bool) -> Result<()> {
+    fn sign_again(&self, change: &Change) -> Result<()> {
         let all = |folder: &str| history::files_below(&self.path(folder));
-        match role {
-            Role::Root => {}
-            Role::Release if lost => {}
-            Role::Release => {
-                for path in all("releases")? {
-                    self.sign_file::<Release>(&path, key)?;
-                }
-            }
-            Role::Ops => {
-                let records = all("nodes")?.into_iter().filter(|path| path.ends_with("record.cbor"));
-                for path in records {
-                    self.sign_file::<Record>(&path, key)?;
-                }
-                for path in all("orders")?.into_iter().filter(|_| !lost) {
-                    self.sign_file::<Order>(&path, key)?;
-                }
-            }
+        if let Some(keys) = change.signs_again(Role::Release) {
+            all("releases")?.iter().try_for_each(|path| self.sign_file::<Release>(path, keys))?;
+        }
+        if let Some(keys) = change.signs_again(Role::Ops) {
+            all("orders")?.iter().try_for_each(|path| self.sign_file::<Order>(path, keys))?;
+        }
+        if let Some(keys) = change.keys.get(&Role::Ops) {
+            let records = all("nodes")?.into_iter().filter(|path| path.ends_with("record.cbor"));
+            records.into_iter().try_for_each(|path| self.sign_file::<Record>(&path, keys))?;
         }
         Ok(())
     }
 
-    /// Adds a signature to a document that is believed now, and takes away those of keys that count no more.
-    fn sign_file<T: RoleDocument>(&self, path: &std::path::Path, key: &SecretKey) -> Result<()> {
+    /// Adds signatures to a document that is believed now, and takes away those of keys that count no more.
+    fn sign_file<T: RoleDocument>(&self, path: &Path, keys: &[SecretKey]) -> Result<()> {
         let what = || format!("cannot sign {} again", path.display());
         let mut signed: Signed<T> =
             Signed::from_bytes(&fs::read(path).with_context(what)?).with_context(what)?;
@@ -149,39 +192,26 @@ impl Home {
         }
         let present = self.trust.keys(T::ROLE).keys();
         signed.retain_signatures(|id| present.iter().any(|key| key.id() == id));
-        signed.sign(std::slice::from_ref(key));
+        signed.sign(keys);
         files::replace(path, &signed.to_bytes(), files::PUBLIC).with_context(what)
     }
 }
 
-/// The root after `present`, in which `key` does what `old` did for `role`.
-fn successor(
-    present: &Root,
-    role: Role,
-    old: Option<&SecretKey>,
-    key: &SecretKey,
-    lost: bool,
-    now: UnixTime,
-) -> Root {
+/// The root after `present` that fulfils `wish`.
+fn successor(present: &Root, wish: &Wish, now: UnixTime) -> Root {
     let mut roles = present.roles.clone();
-    let of_role = roles.entry(role).or_insert(RoleKeys { keys: Vec::new(), threshold: 1 });
-    match old.map(|old| old.public().id()) {
-        Some(old) => of_role.keys.retain(|id| *id != old),
-        // Of one key it is known which one it was.
-        None if of_role.keys.len() == 1 => of_role.keys.clear(),
-        None => {}
-    }
-    of_role.keys.push(key.public().id());
+    let ids = wish.keys.iter().map(PublicKey::id).collect();
+    let threshold = u32::try_from(wish.threshold).unwrap_or(u32::MAX);
+    roles.insert(wish.role, RoleKeys { keys: ids, threshold });
     let is_named = |id| roles.values().any(|role| role.keys.contains(&id));
-    let mut keys = present.keys.clone();
-    keys.push(key.public());
-    keys.retain(|key| is_named(key.id()));
+    let known = present.keys.iter().chain(&wish.keys).copied().collect::<BTreeSet<_>>();
     Root {
         head: Head::new(present.head.fleet.clone(), now),
         version: present.version + 1,
-        keys,
+        keys: known.into_iter().filter(|key| is_named(key.id())).collect(),
         roles,
-        reset: if lost && role != Role::Root { vec![role] } else { Vec::new() },
+        // Root has no numbers to forget but its own, which goes on.
+        reset: if wish.lost && wish.role != Role::Root { vec![wish.role] } else { Vec::new() },
         expires: now.plus_secs(ROOT_LIFETIME_SECS),
     }
 }
@@ -195,10 +225,14 @@ mod tests {
         Home::open(&home.path("")).unwrap()
     }
 
-    fn rotate(home: &Home, role: Role, lost: bool) -> Rotation {
-        let rotation = home.prepare_rotation(role, lost, NOW).unwrap();
-        home.rotate(&rotation).unwrap();
-        rotation
+    /// Changes the only key of a role.
+    fn rotate(home: &Home, role: Role, lost: bool) -> (Trust, SecretKey) {
+        let key = home.make_next_key(role).unwrap();
+        let wish = Wish { role, keys: vec![key.public()], threshold: 1, lost };
+        let root = home.next_root(&wish, std::slice::from_ref(&key), NOW).unwrap();
+        let change = home.prepare(root, &[]).unwrap();
+        home.adopt(&change).unwrap();
+        (change.trust, key)
     }
 
     #[test]
@@ -207,10 +241,10 @@ mod tests {
         let (first, mut home) = (sample.home.trust.clone(), reopened(&sample.home));
         for role in [Role::Release, Role::Root, Role::Ops, Role::Root] {
             let old = home.key(role).unwrap().public();
-            let rotated = rotate(&home, role, false);
+            let (trust, key) = rotate(&home, role, false);
             home = reopened(&home);
-            assert_eq!(home.trust, rotated.trust);
-            assert_eq!(home.trust.keys(role).keys(), [rotated.key.public()]);
+            assert_eq!(home.trust, trust);
+            assert_eq!(home.trust.keys(role).keys(), [key.public()]);
             assert_ne!(home.key(role).unwrap().public(), old);
         }
         let chain = home.chain().unwrap();
@@ -244,14 +278,14 @@ mod tests {
         let path = home.path("keys/ops.key");
         let (old, unused) = (home.key(Role::Ops).unwrap(), keys::new_key().unwrap());
         // The key was written, and no root names it.
-        keys::store_next(&path, &unused).unwrap();
+        keys::store_next(&path, &unused, None).unwrap();
         assert_eq!(home.key(Role::Ops).unwrap().public(), old.public());
-        let rotated = rotate(home, Role::Ops, false);
+        let (_, key) = rotate(home, Role::Ops, false);
         // The root was written, and the key is not yet in its place.
-        keys::store_next(&path, &rotated.key).unwrap();
+        keys::store_next(&path, &key, None).unwrap();
         fs::write(&path, fs::read_to_string(home.path("keys/root.key")).unwrap()).unwrap();
         let home = reopened(home);
-        assert_eq!(home.key(Role::Ops).unwrap().public(), rotated.key.public());
+        assert_eq!(home.key(Role::Ops).unwrap().public(), key.public());
         assert!(!home.path("keys/ops.key.next").exists());
     }
 

@@ -10,6 +10,7 @@ mod crashes;
 mod faults;
 mod keys;
 mod readme;
+mod signers;
 mod spine;
 mod systemd;
 mod tls;
