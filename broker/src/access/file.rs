@@ -37,9 +37,9 @@ pub(crate) enum UsersError {
     /// Nobody is in the file: an editor or a copy has only begun to write it.
     #[error("users file {0} names nobody")]
     Nobody(PathBuf),
-    /// The system gives no random numbers.
-    #[error("cannot get random numbers from the system")]
-    Random(#[source] getrandom::Error),
+    /// The system gives no random numbers or no thread.
+    #[error("cannot prepare to check passwords")]
+    Start(#[source] io::Error),
 }
 
 /// A file of users.

@@ -63,7 +63,7 @@ impl Access {
     /// Lets the users of the file at `path` do what their roles allow.
     pub(crate) fn users(path: PathBuf, fleet: FleetId) -> Result<Self, UsersError> {
         let file = UsersFile::open(path, fleet)?;
-        let passwords = Passwords::new().map_err(UsersError::Random)?;
+        let passwords = Passwords::new().map_err(UsersError::Start)?;
         Ok(Self::Users(Box::new(Gate { file, passwords, penalties: Penalties::default() })))
     }
 
@@ -130,10 +130,9 @@ impl Gate {
         {
             return Ok(Arc::clone(user));
         }
-        if self.penalties.is_busy(from) {
-            return Err(Denied::Busy);
-        }
+        let attempt = self.penalties.attempt(from).ok_or(Denied::Busy)?;
         let is_right = self.passwords.check(&phc, password).await;
+        drop(attempt);
         match user.filter(|_| is_right) {
             Some(user) => Ok(user),
             None => self.deny(from).await,

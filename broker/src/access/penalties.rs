@@ -12,6 +12,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+use crate::places::network;
+
 /// So many mistakes cost nothing: people mistype.
 const FREE: u32 = 3;
 /// What the next one costs; each after it twice as much.
@@ -36,16 +38,30 @@ struct Failures {
     waiting: u32,
 }
 
+impl Failures {
+    fn none() -> Self {
+        Self { count: 0, last: Instant::now(), waiting: 0 }
+    }
+}
+
 impl Penalties {
-    /// Whether so many failures wait for their answers that no more passwords are checked for this place.
-    pub(super) fn is_busy(&self, from: IpAddr) -> bool {
-        self.lock().get(&place(from)).is_some_and(|failures| failures.waiting >= MAX_WAITING)
+    /// A password that takes time is to be checked; `None` when so many wait from this place, for that or for the answer
+    /// to a failure, that no more are.
+    pub(super) fn attempt(&self, from: IpAddr) -> Option<Waiting<'_>> {
+        let place = network(from);
+        let mut places = self.lock();
+        let failures = places.entry(place).or_insert(Failures::none());
+        if failures.waiting >= MAX_WAITING {
+            return None;
+        }
+        failures.waiting += 1;
+        Some(Waiting { penalties: self, place })
     }
 
     /// Counts a failure, and waits for what it costs. Beyond the number that may wait, the answer comes at once: their
     /// passwords were tokens, which nobody guesses.
     pub(super) async fn fail(&self, from: IpAddr) {
-        let place = place(from);
+        let place = network(from);
         let delay = self.count(place);
         if delay.is_zero() {
             return;
@@ -66,7 +82,7 @@ impl Penalties {
                 return MAX_DELAY / 2;
             }
         }
-        let failures = places.entry(place).or_insert(Failures { count: 0, last: now, waiting: 0 });
+        let failures = places.entry(place).or_insert(Failures::none());
         if failures.last + MEMORY <= now {
             failures.count = 0;
         }
@@ -86,25 +102,20 @@ impl Penalties {
 }
 
 /// One that waits, until it does not, however that comes.
-struct Waiting<'a> {
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
     penalties: &'a Penalties,
     place: IpAddr,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(failures) = self.penalties.lock().get_mut(&self.place) {
-            failures.waiting = failures.waiting.saturating_sub(1);
+        let mut places = self.penalties.lock();
+        let Some(failures) = places.get_mut(&self.place) else { return };
+        failures.waiting = failures.waiting.saturating_sub(1);
+        if failures.waiting == 0 && failures.count == 0 {
+            places.remove(&self.place);
         }
-    }
-}
-
-/// An IPv6 network counts as one place: everybody there has more addresses than there are to count.
-fn place(address: IpAddr) -> IpAddr {
-    const NETWORK: u128 = !0 << 64;
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & NETWORK).into()),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -143,19 +154,14 @@ mod tests {
             })
             .collect();
         tokio::task::yield_now().await;
-        assert!(penalties.is_busy(address) && !penalties.is_busy(IpAddr::from([10, 0, 0, 2])));
+        let other = IpAddr::from([10, 0, 0, 2]);
+        assert!(penalties.attempt(address).is_none() && penalties.attempt(other).is_some());
         for task in tasks {
             task.await.unwrap();
         }
-        assert!(!penalties.is_busy(address));
-    }
-
-    #[test]
-    fn a_network_is_one_place() {
-        let of = |text: &str| place(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
+        let attempts: Vec<_> = std::iter::from_fn(|| penalties.attempt(address)).collect();
+        assert_eq!(attempts.len(), MAX_WAITING as usize);
+        drop(attempts);
+        assert!(penalties.attempt(address).is_some() && !penalties.lock().contains_key(&other));
     }
 }

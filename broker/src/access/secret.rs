@@ -2,21 +2,24 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
 };
 
-use argon2::{Argon2, PasswordHash, PasswordVerifier};
+use argon2::{
+    Algorithm, Argon2, Block, Params, PasswordHash, Version,
+    password_hash::{self, Output, Salt},
+};
 use schemas::id::Digest;
 use subtle::ConstantTimeEq;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::oneshot;
 use tracing::error;
 
 /// What a hash may cost in memory (KiB) and rounds: far above what is recommended (19 MiB, 2), far below what would
 /// stop a Pi.
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ROUNDS: u32 = 16;
-/// How many hashes are computed at a time: each takes the memory that it says.
-const AT_A_TIME: usize = 2;
 /// How many right passwords are remembered.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -46,7 +49,7 @@ impl Secret {
         }
         let phc = text.strip_prefix("argon2:").ok_or(InvalidSecret::Malformed)?;
         let hash = PasswordHash::new(phc).map_err(|_| InvalidSecret::Malformed)?;
-        let params = argon2::Params::try_from(&hash).map_err(|_| InvalidSecret::Malformed)?;
+        let params = Params::try_from(&hash).map_err(|_| InvalidSecret::Malformed)?;
         if hash.hash.is_none() || !hash.algorithm.as_str().starts_with("argon2") {
             return Err(InvalidSecret::Malformed);
         }
@@ -62,21 +65,36 @@ pub(super) fn is_token(digest: &Digest, token: &[u8]) -> bool {
     digest.0.ct_eq(&Digest::of(token).0).into()
 }
 
-/// Checks chosen passwords, off the threads that serve clients. A right one is remembered, so that reconnects are cheap:
-/// not itself, but a digest with a key that nobody knows and that ends with the process.
+/// Checks chosen passwords, on a thread of their own: a hash takes its time, and memory of which there is one piece for all. A
+/// right one is remembered, so that reconnects are cheap: not itself, but a digest with a key that nobody knows and that
+/// ends with the process.
 #[derive(Debug)]
 pub(super) struct Passwords {
-    places: Semaphore,
+    jobs: mpsc::Sender<Job>,
     key: Digest,
     remembered: Mutex<HashSet<Digest>>,
 }
 
+/// A password to be checked.
+#[derive(Debug)]
+struct Job {
+    phc: Arc<str>,
+    password: Vec<u8>,
+    is_right: oneshot::Sender<bool>,
+}
+
 impl Passwords {
     /// Nothing is remembered.
-    pub(super) fn new() -> Result<Self, getrandom::Error> {
+    pub(super) fn new() -> io::Result<Self> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self { places: Semaphore::new(AT_A_TIME), key: Digest(key), remembered: Mutex::default() })
+        getrandom::fill(&mut key).map_err(io::Error::other)?;
+        let (jobs, queue) = mpsc::channel();
+        thread::Builder::new().name("passwords".into()).spawn(move || {
+            // Allocated anew for each hash, it would not be given back: glibc leaves gaps between aligned pieces.
+            let mut memory = Vec::new();
+            queue.into_iter().for_each(|job: Job| job.run(&mut memory));
+        })?;
+        Ok(Self { jobs, key: Digest(key), remembered: Mutex::default() })
     }
 
     /// Whether this password was right before.
@@ -87,17 +105,12 @@ impl Passwords {
 
     /// Whether this is the password of the hash `phc`. Takes its time.
     pub(super) async fn check(&self, phc: &Arc<str>, password: &[u8]) -> bool {
-        let Ok(_place) = self.places.acquire().await else { return false };
-        let (hash, given) = (Arc::clone(phc), password.to_vec());
-        let checked = spawn_blocking(move || {
-            let hash = PasswordHash::new(&hash).map_err(|err| err.to_string())?;
-            Ok::<_, String>(Argon2::default().verify_password(&given, &hash).is_ok())
-        });
-        let is_right = match checked.await {
-            Ok(Ok(is_right)) => is_right,
-            Ok(Err(err)) => return broken(&err),
-            Err(err) => return broken(&err.to_string()),
-        };
+        let (answer, is_right) = oneshot::channel();
+        let job = Job { phc: Arc::clone(phc), password: password.to_vec(), is_right: answer };
+        if self.jobs.send(job).is_err() {
+            error!("the thread of the passwords is gone");
+        }
+        let is_right = is_right.await.unwrap_or(false);
         if is_right {
             let mark = self.mark(phc, password);
             let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,9 +127,38 @@ impl Passwords {
     }
 }
 
-fn broken(what: &str) -> bool {
-    error!(error = what, "a password could not be checked");
-    false
+impl Job {
+    /// Checks the password, unless nobody waits for that any more.
+    fn run(self, memory: &mut Vec<Block>) {
+        if self.is_right.is_closed() {
+            return;
+        }
+        let is_right = verify(&self.phc, &self.password, memory).unwrap_or_else(|err| {
+            error!(error = %err, "a password could not be checked");
+            false
+        });
+        // Who asked may have gone meanwhile.
+        let _ = self.is_right.send(is_right);
+    }
+}
+
+/// Whether `phc` is the hash of `password`; in constant time. `memory` grows to what the costliest hash needs.
+fn verify(phc: &str, password: &[u8], memory: &mut Vec<Block>) -> Result<bool, password_hash::Error> {
+    let hash = PasswordHash::new(phc)?;
+    let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let (algorithm, params) = (Algorithm::try_from(hash.algorithm)?, Params::try_from(&hash)?);
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
+        return Err(password_hash::Error::PhcStringField);
+    };
+    let (mut salt_bytes, mut computed) = ([0; Salt::MAX_LENGTH], [0; Output::MAX_LENGTH]);
+    let (salt, computed) = (salt.decode_b64(&mut salt_bytes)?, &mut computed[..expected.len()]);
+    if memory.len() < params.block_count() {
+        memory.resize(params.block_count(), Block::default());
+    }
+    let memory = &mut memory[..params.block_count()];
+    Argon2::new(algorithm, version, params)
+        .hash_password_into_with_memory(password, salt, computed, memory)?;
+    Ok(expected.as_bytes().ct_eq(computed).into())
 }
 
 /// `correct horse`, at the lowest cost that there is.
@@ -152,5 +194,7 @@ mod tests {
         assert!(passwords.check(&phc, b"correct horse").await);
         assert!(passwords.is_remembered(&phc, b"correct horse"));
         assert!(!passwords.is_remembered("another hash", b"correct horse"));
+        // What an earlier hash left in memory changes nothing.
+        assert!(!passwords.check(&phc, b"other").await && passwords.check(&phc, b"correct horse").await);
     }
 }
