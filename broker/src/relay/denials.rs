@@ -42,6 +42,8 @@ impl Denials {
         let unsaid = std::mem::take(&mut last.unsaid);
         last.logged = Some(Instant::now());
         drop(last);
+        // Topics and ids are the client's: none makes a line of its own.
+        let what = what.to_string().replace(char::is_control, "?");
         warn!(unsaid, "denied: {what}");
     }
 }

@@ -166,6 +166,7 @@ async fn enter(connect: Connect, peer: &Peer, shared: &Shared) -> Result<(Guest,
         clean_start: connect.clean_start,
         expiry_secs: expiry.granted_secs,
         will: will.map(Box::new),
+        events: shared.events.clone(),
         reply,
     };
     shared.events.send(Event::Attach(attach)).map_err(|_| NoEntry::Stopped)?;

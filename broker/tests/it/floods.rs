@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write as _,
+    net::TcpStream,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -9,7 +11,7 @@ use std::{
 
 use rumqttc::v5::mqttbytes::{
     QoS,
-    v5::{Filter, Packet, PubAckReason, Publish, Subscribe},
+    v5::{DisconnectReasonCode, Filter, Packet, PubAckReason, Publish, Subscribe},
 };
 use tempfile::TempDir;
 
@@ -99,6 +101,43 @@ fn filters_of_many_levels_are_bounded() {
         assert!(matches!(intruder.packet(), Packet::SubAck(_)));
     }
     site.assert_serves_within(100);
+}
+
+#[test]
+fn packets_of_nothing_but_short_filters_are_refused_before_they_take_memory() {
+    let site = Site::start("");
+    for n in 0..30 {
+        let mut intruder = site.client5(n);
+        // Filters of one byte, as many as a packet of 1 MB has.
+        let mut packet = vec![0x82, 0xc3, 0x84, 0x3d, 0, 1, 0];
+        packet.extend([0, 1, b'a', 0].repeat(250_000));
+        intruder.send_bytes(&packet);
+        assert_eq!(intruder.end(), DisconnectReasonCode::QuotaExceeded);
+    }
+    assert!(site.broker.peak_mib() < 60, "{} MiB", site.broker.peak_mib());
+}
+
+#[test]
+fn log_ins_that_are_given_up_take_no_more_memory_than_those_that_wait() {
+    let site = Site::start("");
+    // What a slow password costs is paid by who asks for it, one at a time.
+    let slow = "slow admin argon2:$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$x59UGLuAwBDnzRfVUBQJ7zA6GJrOY5gZkOVPda70TuA\n";
+    let users = site.folder.path().join("users");
+    fs::write(&users, fs::read_to_string(&users).unwrap() + slow).unwrap();
+    for _ in 0..200 {
+        let mut store = TcpStream::connect(site.broker.http()).unwrap();
+        let digest = "0".repeat(64);
+        // slow:guess
+        let head = "Host: x\r\nAuthorization: Basic c2xvdzpndWVzcw==\r\nContent-Length: 0";
+        write!(store, "PUT /v1/manifests/{digest} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+        // So long that the hash has begun, and not so long that it is done.
+        thread::sleep(Duration::from_millis(3));
+    }
+    let is_wrong =
+        |name: &str| Client::connect(site.broker.mqtt(), &Hello::new("x").password(name, "guess")).is_err();
+    assert!(is_wrong("slow"), "the last of the queue");
+    site.assert_serves_within(120);
+    assert!(site.broker.peak_mib() < 70, "{} MiB", site.broker.peak_mib());
 }
 
 #[test]

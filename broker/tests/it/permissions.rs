@@ -81,11 +81,15 @@ fn a_session_belongs_to_its_user() {
 fn a_user_that_is_taken_out_is_cut_off_and_leaves_no_session() {
     let bus = Bus::with_users(&["anna admin", "pi-1 node groups=all"]);
     let mut staying = bus.user("anna", "staying");
+    staying.subscribe("#", 0);
     drop(Client::connect(bus.mqtt(), &Hello::new("pi-1.kept").user("pi-1").keep()).unwrap());
-    let mut gone = Client::connect(bus.mqtt(), &Hello::new("pi-1").user("pi-1").keep()).unwrap();
+    let hello =
+        Hello::new("pi-1").user("pi-1").keep().will("deploybus/v1/node/pi-1/state", "a last word", true);
+    let mut gone = Client::connect(bus.mqtt(), &hello).unwrap();
     std::fs::write(bus.folder().join("users"), user_line("anna admin")).unwrap();
     gone.wait_for_end();
     staying.publish("still/there", "x", 1, false);
+    assert_eq!(staying.message().text(), "still/there=x", "there is no last word of who is out");
 
     std::fs::write(bus.folder().join("users"), user_line("anna admin") + &user_line("pi-1 node")).unwrap();
     for id in ["pi-1", "pi-1.kept"] {

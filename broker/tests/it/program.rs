@@ -71,8 +71,17 @@ impl Broker {
 
     /// What it has in memory now.
     pub(crate) fn resident_mib(&self) -> u64 {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most that it had in memory so far.
+    pub(crate) fn peak_mib(&self) -> u64 {
+        self.status_mib("VmHWM:")
+    }
+
+    fn status_mib(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
     }
 

@@ -199,6 +199,11 @@ fn what_is_no_mqtt_ends_the_connection() {
     // A frame of 16 MiB is announced; nothing of it comes.
     huge.get_mut().write_all(&[0x82, 0xff, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2, 3, 4]).unwrap();
     ends(huge);
+    let mut long = connect();
+    // A frame of 1 MiB, which is allowed when one is let in, and much of it comes.
+    long.get_mut().write_all(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x0f, 0xff, 0xff, 1, 2, 3, 4]).unwrap();
+    long.get_mut().write_all(&vec![0; 200_000]).unwrap();
+    ends(long);
     let mut unmasked = connect();
     unmasked.get_mut().write_all(&[0x82, 1, 0x10]).unwrap();
     ends(unmasked);

@@ -19,7 +19,7 @@ pub(super) use self::{
     connect::{Connect, Opening, Will},
     encode::{Connected, PublishHeader, Reply, disconnect, refusal},
     frame::Frame,
-    packet::{Packet, Publish, SubscribeOptions, Wanted},
+    packet::{MAX_FILTERS, Packet, Publish, SubscribeOptions, Wanted},
     reason::Reason,
 };
 

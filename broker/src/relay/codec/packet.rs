@@ -13,6 +13,9 @@ use super::{
 };
 use crate::relay::topic::{Filter, InvalidTopic, TopicName};
 
+/// Most filters of one session; far above what a dashboard needs, and a bound for the filter tree.
+pub(in crate::relay) const MAX_FILTERS: usize = 2000;
+
 /// A packet, whatever version it came in.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::relay) enum Packet {
@@ -159,6 +162,7 @@ fn subscribe(mut reader: Reader, protocol: Protocol) -> Result<Packet, BadPacket
     let properties = properties_of(&mut reader, protocol, properties::OF_SUBSCRIBE)?;
     let mut filters = Vec::new();
     while !reader.is_empty() {
+        not_too_many(&filters)?;
         let filter = reader.text(Filter::parse)?;
         let options = SubscribeOptions::read(reader.u8()?, protocol)?;
         filters.push(Wanted { filter, options });
@@ -172,10 +176,17 @@ fn unsubscribe(mut reader: Reader, protocol: Protocol) -> Result<Packet, BadPack
     properties_of(&mut reader, protocol, properties::OF_UNSUBSCRIBE)?;
     let mut filters = Vec::new();
     while !reader.is_empty() {
+        not_too_many(&filters)?;
         filters.push(reader.text(Filter::parse)?);
     }
     at_least_one(&filters)?;
     Ok(Packet::Unsubscribe { id, filters })
+}
+
+/// A short filter takes many times its bytes when it is read, so no packet has more than a session may.
+fn not_too_many<T>(filters: &[T]) -> Result<(), BadPacket> {
+    let what = "more filters than a session may have";
+    if filters.len() < MAX_FILTERS { Ok(()) } else { Err(BadPacket { reason: Reason::QuotaExceeded, what }) }
 }
 
 /// MQTT-3.8.3-2, MQTT-3.10.3-2 (v3: MQTT-3.8.3-3): "at least one".

@@ -64,12 +64,6 @@ struct Connection<'a, S> {
     expiry_secs: Option<u32>,
 }
 
-/// Tells the hub that a connection is over, however it came to that.
-struct Farewell<'a> {
-    shared: &'a Shared,
-    event: Option<Event>,
-}
-
 /// Serves one client until its connection is over.
 pub(super) async fn serve<S>(stream: S, peer: Peer, shared: Arc<Shared>)
 where
@@ -78,7 +72,7 @@ where
     let mut wire = Wire::new(stream);
     // Boxed, so that its memory is given back when it is done.
     let entry = timeout(CONNECT_LIMIT, Box::pin(handshake::welcome(&mut wire, &peer, &shared))).await;
-    let guest = match entry {
+    let mut guest = match entry {
         Ok(Ok(guest)) => guest,
         Ok(Err(no_entry)) => {
             if no_entry.is_denial() {
@@ -90,9 +84,8 @@ where
         Err(_late) => return debug!(%peer, "client did not connect in time"),
     };
     debug!(%peer, client = %guest.id, user = guest.user.name(), "client connected");
-    let from = guest.attached.from;
-    let detach = |in_peace, expiry_secs| Event::Detach { from, in_peace, expiry_secs };
-    let mut farewell = Farewell { shared: &shared, event: Some(detach(false, None)) };
+    guest.attached.farewell.begin();
+    peer.admission.grant();
     let mut connection = Connection {
         wire,
         guest,
@@ -105,20 +98,13 @@ where
     // The users may have changed since this one logged in; the hub hears of changes after this.
     let is_current = shared.access.is_current(&connection.guest.user);
     let over = if is_current { connection.run().await } else { Over::Ended(End::NotAuthorized) };
-    farewell.event = Some(detach(matches!(over, Over::InPeace), connection.expiry_secs));
+    // Who was taken out leaves nothing behind: no session, and no will.
+    let is_out = matches!(over, Over::Ended(End::NotAuthorized));
+    let expiry_secs = if is_out { Some(0) } else { connection.expiry_secs };
     // The hub need not wait for what the client may never take.
-    drop(farewell);
+    connection.guest.attached.farewell.say(is_out || matches!(over, Over::InPeace), expiry_secs);
     debug!(%peer, client = %connection.guest.id, reason = %crate::chain(&over), "client disconnected");
     Box::pin(connection.part(&over)).await;
-}
-
-impl Drop for Farewell<'_> {
-    fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            // When the hub is gone, so are all sessions.
-            let _ = self.shared.events.send(event);
-        }
-    }
 }
 
 impl Over {

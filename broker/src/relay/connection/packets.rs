@@ -17,6 +17,7 @@ use crate::{
         handshake::TOPIC_ALIAS_MAXIMUM,
         hub::{Ack, Asked, Event, Origin, Publish, ReplayWhen, Subscribe},
         message::Message,
+        session::Once,
         subscriptions::Subscription,
         topic::{Filter, InvalidTopic, TopicName},
     },
@@ -73,8 +74,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Err(bad(Reason::ReceiveMaximumExceeded, "more unacknowledged messages than allowed"));
             }
             Ack::ReceivedOnce(id) => match session.receive_once(id) {
-                Some(true) => {}
-                Some(false) => {
+                Some(Once::New) => {}
+                // v3 MQTT-4.3.3-2: it is not published again. The answer comes when it is safe.
+                Some(Once::Pending) => return Ok(()),
+                Some(Once::Received) => {
                     self.acknowledge(ack, Reason::Success);
                     return Ok(());
                 }

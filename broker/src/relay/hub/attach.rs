@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::{Attach, Attached, From, Hub, Refused};
+use super::{Attach, Attached, Farewell, From, Hub, Refused};
 use crate::relay::{
     registry::{Away, Client, ClientKey, Presence},
     router::{Router, RouterError},
@@ -107,11 +107,9 @@ impl<R: Router> Hub<R> {
         let session = Arc::clone(&client.session);
         self.stats.connected.add(1);
         let from = From { key, attachment };
-        let attached = Attached { from, session, session_present: kept.is_some() };
-        if attach.reply.send(Ok(attached)).is_err() {
-            // The connection ended while it waited; it never was there, so there is no will.
-            self.detach(from, true, None)?;
-        }
+        let farewell = Farewell::new(attach.events, from);
+        // When the connection ended while it waited, the farewell comes back by itself.
+        let _ = attach.reply.send(Ok(Attached { from, session, session_present: kept.is_some(), farewell }));
         Ok(())
     }
 

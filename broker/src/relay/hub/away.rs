@@ -56,6 +56,8 @@ impl<R: Router> Hub<R> {
         for key in keys {
             let Some(client) = self.registry.get_mut(key) else { continue };
             client.expiry_secs = 0;
+            // Its will was permitted when it connected, and is not any more.
+            client.will = None;
             match client.presence {
                 Presence::Connected(attachment) => client.session.end(attachment, End::NotAuthorized),
                 Presence::Away(_) => self.forget(key)?,
@@ -125,7 +127,7 @@ fn publish_of(key: ClientKey, client: &Client, will: Will) -> Publish {
 mod tests {
     use bytes::Bytes;
     use tempfile::TempDir;
-    use tokio::sync::oneshot;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
     use crate::relay::{
@@ -180,6 +182,7 @@ mod tests {
             clean_start: true,
             expiry_secs: 60,
             will: None,
+            events: mpsc::unbounded_channel().0,
             reply,
         };
         hub.attach(attach).unwrap();

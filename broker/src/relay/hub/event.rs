@@ -77,6 +77,8 @@ pub(in crate::relay) struct Attach {
     pub(in crate::relay) expiry_secs: u32,
     /// What is published when the connection is lost.
     pub(in crate::relay) will: Option<Box<Will>>,
+    /// Where the connection will say that it is over.
+    pub(in crate::relay) events: Events,
     /// Where to tell that it is attached.
     pub(in crate::relay) reply: oneshot::Sender<Result<Attached, Refused>>,
 }
@@ -90,6 +92,51 @@ pub(in crate::relay) struct Attached {
     pub(in crate::relay) session: SharedSession,
     /// Whether the session was kept from an earlier connection (MQTT-3.2.2-3, v3: MQTT-3.2.2-2).
     pub(in crate::relay) session_present: bool,
+    /// How to leave it.
+    pub(in crate::relay) farewell: Farewell,
+}
+
+/// Tells the hub that a connection is over, however it came to that; also when the place in the hub never reached it.
+#[derive(Debug)]
+pub(in crate::relay) struct Farewell {
+    events: Events,
+    /// What is left to say.
+    event: Option<Event>,
+}
+
+impl Farewell {
+    /// Of a connection that has not begun: nobody was there, so there is no will.
+    pub(super) fn new(events: Events, from: From) -> Self {
+        Self { events, event: Some(Event::Detach { from, in_peace: true, expiry_secs: None }) }
+    }
+
+    /// The connection has begun: from now on, its end is a loss.
+    pub(in crate::relay) fn begin(&mut self) {
+        if let Some(Event::Detach { in_peace, .. }) = &mut self.event {
+            *in_peace = false;
+        }
+    }
+
+    /// Says it now.
+    pub(in crate::relay) fn say(&mut self, is_in_peace: bool, expires_after_secs: Option<u32>) {
+        if let Some(Event::Detach { in_peace, expiry_secs, .. }) = &mut self.event {
+            (*in_peace, *expiry_secs) = (is_in_peace, expires_after_secs);
+        }
+        self.send();
+    }
+
+    fn send(&mut self) {
+        if let Some(event) = self.event.take() {
+            // When the hub is gone, so are all sessions.
+            let _ = self.events.send(event);
+        }
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.send();
+    }
 }
 
 /// Why a client is not attached.

@@ -25,7 +25,8 @@ use tokio::{
 use tracing::error;
 
 pub(super) use self::event::{
-    Ack, Asked, Attach, Attached, Event, Events, From, Origin, Publish, Refused, ReplayWhen, Subscribe,
+    Ack, Asked, Attach, Attached, Event, Events, Farewell, From, Origin, Publish, Refused, ReplayWhen,
+    Subscribe,
 };
 use self::publish::{Accepted, InRouter};
 use super::{

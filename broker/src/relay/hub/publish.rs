@@ -22,7 +22,7 @@ use crate::relay::{
 pub(super) struct Accepted {
     message: Arc<Message>,
     origin: Origin,
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
 }
 
 /// What is known of a message while the router has it.
@@ -32,8 +32,8 @@ pub(super) struct InRouter {
     weight: usize,
     expires: Option<Instant>,
     origin: Origin,
-    /// Given back when the message is out.
-    _permit: Option<Permit>,
+    /// Given back when the message is out, and with the retained log if that stores it.
+    _permit: Option<Arc<Permit>>,
 }
 
 impl<R: Router> Hub<R> {
@@ -51,12 +51,13 @@ impl<R: Router> Hub<R> {
             return Ok(());
         }
         let is_lazy = self.settings.lazy.iter().any(|filter| filter.takes(message.topic.as_str()));
-        let accepted = Accepted { message: Arc::clone(&message), origin, permit };
+        let permit = permit.map(Arc::new);
+        let accepted = Accepted { message: Arc::clone(&message), origin, permit: permit.clone() };
         if message.retain && !is_lazy {
             writer.store(Record::new(message, user));
         } else {
             if message.retain {
-                writer.store_lazily(Record::new(message, user));
+                writer.store_lazily(Record::new(message, user), permit);
             }
             // MQTT-4.6.0-6: it must not overtake an earlier message on its topic.
             if !is_awaited {
@@ -119,7 +120,7 @@ impl<R: Router> Hub<R> {
     pub(super) fn drop_expired(&mut self) {
         let Some(writer) = &self.writer else { return };
         for (cleared, owner) in self.retained.drop_expired() {
-            writer.store_lazily(Record::new(Arc::new(cleared), owner));
+            writer.store_lazily(Record::new(Arc::new(cleared), owner), None);
         }
     }
 
@@ -162,12 +163,13 @@ impl<R: Router> Hub<R> {
 }
 
 fn acknowledge(origin: &Origin) {
-    let reply = match origin.ack {
-        Ack::None => return,
-        Ack::Received(id, _) => Reply::PubAck(id, Reason::Success),
-        Ack::ReceivedOnce(id) => Reply::PubRec(id, Reason::Success),
-    };
-    origin.session.reply(origin.from.attachment, reply);
+    match origin.ack {
+        Ack::None => {}
+        Ack::Received(id, _) => {
+            origin.session.reply(origin.from.attachment, Reply::PubAck(id, Reason::Success));
+        }
+        Ack::ReceivedOnce(id) => origin.session.received_once(id),
+    }
 }
 
 /// The client must not believe that the message is safe. MQTT 5 has a code for that; MQTT 3.1.1 has no way to say no but
@@ -176,7 +178,7 @@ fn fail(origin: &Origin, reason: Reason) {
     let to = origin.from.attachment;
     match origin.ack {
         Ack::Received(id, Protocol::V5) => return origin.session.reply(to, Reply::PubAck(id, reason)),
-        Ack::ReceivedOnce(id) => drop(origin.session.release(id)),
+        Ack::ReceivedOnce(id) => return origin.session.failed_once(id, End::NotStored),
         Ack::Received(_, Protocol::V311) => {}
         // Published at most once: it may be lost.
         Ack::None => return,

@@ -2,16 +2,13 @@
 
 use super::{Asked, From, Hub, ReplayWhen, Subscribe, replay::replay};
 use crate::relay::{
-    codec::{PacketId, Reason, Reply},
+    codec::{MAX_FILTERS, PacketId, Reason, Reply},
     message::Grant,
     registry::{Client, ClientKey},
     router::Router,
     subscriptions::Subscriptions,
     topic::Filter,
 };
-
-/// Most filters of one session; far above what a dashboard needs, and a bound for the filter tree.
-const MAX_FILTERS: usize = 2000;
 
 /// How many levels the filters of one user have, of how many that they may have.
 struct Levels {

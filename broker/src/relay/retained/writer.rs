@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -14,12 +17,14 @@ use super::{
     format::Record,
     log::{LogError, RetainedLog},
 };
-use crate::relay::topic::TopicName;
+use crate::relay::{budget::Permit, topic::TopicName};
 
 /// How long a value of the lazy class may be lost for: a write to an SD card every minute does not wear it out.
 const LAZY_PERIOD: Duration = Duration::from_mins(1);
 /// Most that is written before a sync, so that the first of a long queue does not wait for the last.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How many values of the lazy class may wait; more are written at once.
+const MAX_LAZY: usize = 10_000;
 
 /// Whether a message is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +40,9 @@ enum Job {
     Store(Record),
     /// Nothing to store: takes its turn behind what is.
     Pass,
-    /// To be stored some time.
-    Lazy(Record),
+    /// To be stored some time. The memory of its message is given back when the thread has it, where a newer value of its
+    /// topic takes its place.
+    Lazy(Record, Option<Arc<Permit>>),
     Stop,
 }
 
@@ -71,8 +77,8 @@ impl Writer {
     }
 
     /// Stores `record` within a minute, without a report.
-    pub(in crate::relay) fn store_lazily(&self, record: Record) {
-        self.send(Job::Lazy(record));
+    pub(in crate::relay) fn store_lazily(&self, record: Record, permit: Option<Arc<Permit>>) {
+        self.send(Job::Lazy(record, permit));
     }
 
     /// Stores everything and ends the thread.
@@ -114,6 +120,12 @@ impl<F: Fn(Vec<Outcome>)> Work<F> {
             if self.batch(first, queue) {
                 break;
             }
+            // Also when there is always something else to do.
+            if self.lazy.len() >= MAX_LAZY
+                || self.lazy_since.is_some_and(|since| since.elapsed() >= LAZY_PERIOD)
+            {
+                self.flush_lazy();
+            }
             self.log.tidy();
         }
         self.flush_lazy();
@@ -143,7 +155,7 @@ impl<F: Fn(Vec<Outcome>)> Work<F> {
                     stored.push(true);
                 }
                 Job::Pass => stored.push(false),
-                Job::Lazy(record) => {
+                Job::Lazy(record, _permit) => {
                     self.lazy.insert(record.message.topic.clone(), record);
                     self.lazy_since.get_or_insert_with(Instant::now);
                 }
@@ -193,8 +205,6 @@ impl<F: Fn(Vec<Outcome>)> Work<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use tempfile::TempDir;
 
@@ -231,8 +241,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let (log, _) = RetainedLog::open(folder.path().join("retained.log")).unwrap();
         let writer = Writer::start(log, |_| {}).unwrap();
-        writer.store_lazily(record("lazy"));
-        writer.store_lazily(record("cleared"));
+        writer.store_lazily(record("lazy"), None);
+        writer.store_lazily(record("cleared"), None);
         let cleared = record("cleared").message;
         let empty = Message::clearing(cleared.topic.clone());
         writer.store(Record::new(Arc::new(empty), "anna".into()));

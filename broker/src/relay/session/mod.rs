@@ -6,7 +6,7 @@
 mod queue;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     num::NonZeroU16,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use self::queue::Queue;
 pub(super) use self::queue::{Missed, QueueLimits};
 use super::{
-    codec::{PacketId, Reply},
+    codec::{PacketId, Reason, Reply},
     message::{Delivery, Grant},
     outgoing::Outgoing,
     topic::TopicName,
@@ -71,7 +71,8 @@ struct State {
     told: bool,
     /// Publishes of this connection that wait for their PUBACK.
     unanswered: u16,
-    unreleased: BTreeSet<PacketId>,
+    /// Whether what was published with the id is safe.
+    unreleased: BTreeMap<PacketId, bool>,
 }
 
 #[derive(Debug)]
@@ -93,6 +94,17 @@ pub(super) enum Taken {
     Congested,
     /// The connection must end.
     Ended(End),
+}
+
+/// What a QoS 2 publish is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Once {
+    /// The first with its id.
+    New,
+    /// Sent again before the first one was safe.
+    Pending,
+    /// Sent again after that.
+    Received,
 }
 
 impl Session {
@@ -204,19 +216,47 @@ impl Session {
         has_room
     }
 
-    /// Notes a QoS 2 publish. `Some(true)` when it is new, `Some(false)` when it was noted before (v3: MQTT-4.3.3-2),
-    /// `None` when the client leaves too many unreleased.
-    pub(super) fn receive_once(&self, id: PacketId) -> Option<bool> {
+    /// Notes a QoS 2 publish; `None` when the client leaves too many unreleased.
+    pub(super) fn receive_once(&self, id: PacketId) -> Option<Once> {
         let mut state = self.lock();
-        if state.unreleased.len() >= MAX_UNRELEASED && !state.unreleased.contains(&id) {
-            return None;
+        match state.unreleased.get(&id) {
+            Some(true) => Some(Once::Received),
+            Some(false) => Some(Once::Pending),
+            None if state.unreleased.len() >= MAX_UNRELEASED => None,
+            None => {
+                state.unreleased.insert(id, false);
+                Some(Once::New)
+            }
         }
-        Some(state.unreleased.insert(id))
     }
 
-    /// The client releases `id`, or its publish failed: the next one with that id is new. False when there was none.
+    /// What was published with `id` is safe: whichever connection the client has now is told.
+    pub(super) fn received_once(&self, id: PacketId) {
+        let mut state = self.lock();
+        let Some(is_safe) = state.unreleased.get_mut(&id) else { return };
+        *is_safe = true;
+        if state.attached.is_some() {
+            state.replies.push_back(Reply::PubRec(id, Reason::Success));
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// What was published with `id` is lost: the next one with that id is new, and whichever connection the client has now
+    /// ends, since it may have published it again.
+    pub(super) fn failed_once(&self, id: PacketId, end: End) {
+        let mut state = self.lock();
+        state.unreleased.remove(&id);
+        if state.attached.is_some() {
+            state.end.get_or_insert(end);
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The client releases `id`: the next publish with that id is new. False when there was none.
     pub(super) fn release(&self, id: PacketId) -> bool {
-        self.lock().unreleased.remove(&id)
+        self.lock().unreleased.remove(&id).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

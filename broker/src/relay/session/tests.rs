@@ -133,12 +133,30 @@ fn answers_reach_only_the_connection_that_asked() {
 #[test]
 fn a_publish_at_qos_2_is_new_once_until_it_is_released() {
     let session = attached();
-    assert_eq!(session.receive_once(id(1)), Some(true));
-    assert_eq!(session.receive_once(id(1)), Some(false));
+    assert_eq!(session.receive_once(id(1)), Some(Once::New));
+    assert_eq!(session.receive_once(id(1)), Some(Once::Pending));
+    session.received_once(id(1));
+    assert_eq!(session.receive_once(id(1)), Some(Once::Received));
     session.release(id(1));
-    assert_eq!(session.receive_once(id(1)), Some(true));
-    assert!((2..=MAX_UNRELEASED as u16).all(|n| session.receive_once(id(n)) == Some(true)));
+    assert_eq!(session.receive_once(id(1)), Some(Once::New));
+    assert!((2..=MAX_UNRELEASED as u16).all(|n| session.receive_once(id(n)) == Some(Once::New)));
     assert_eq!(session.receive_once(id(9999)), None);
+}
+
+#[test]
+fn a_publish_at_qos_2_is_answered_when_it_is_safe_whichever_connection_there_is_then() {
+    let session = attached();
+    session.receive_once(id(1));
+    session.receive_once(id(2));
+    session.detach();
+    session.attach(Attachment(2));
+    let mut out = out();
+    assert_eq!((session.take(&mut out), out.is_empty()), (Taken::All, true));
+    session.received_once(id(1));
+    session.take(&mut out);
+    assert!(!out.is_empty());
+    session.failed_once(id(2), End::NotStored);
+    assert_eq!(session.take(&mut out), Taken::Ended(End::NotStored));
 }
 
 fn attached() -> Session {

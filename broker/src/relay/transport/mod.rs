@@ -1,5 +1,6 @@
 //! What lies between a client and the MQTT that it speaks: TCP, TLS, WebSockets, TLS and WebSockets.
 
+mod admission;
 mod stream;
 mod websocket;
 
@@ -8,7 +9,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use tokio::{net::TcpStream, time::timeout};
 
 pub(super) use self::stream::Stream;
-use self::websocket::WebSocketRules;
+use self::{admission::Admission, websocket::WebSocketRules};
 use crate::tls::{self, HANDSHAKE_LIMIT, Nameless, Tls, TlsStream};
 
 /// What is spoken at a listener.
@@ -31,6 +32,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// Whom its certificate names, if it has one of a CA that counts.
     pub(super) certificate: Option<Arc<str>>,
+    /// To be granted when it has logged in.
+    pub(super) admission: Admission,
 }
 
 /// Makes streams of connections.
@@ -91,11 +94,12 @@ impl Doorman {
         tcp: TcpStream,
         address: SocketAddr,
     ) -> Result<(Stream, Peer), NoStream> {
-        let peer = Peer { address, certificate: None };
+        let admission = Admission::default();
+        let peer = Peer { address, certificate: None, admission: admission.clone() };
         match transport {
             Transport::Mqtt => Ok((Stream::Tcp(tcp), peer)),
             Transport::Ws => {
-                let stream = in_time(Box::pin(websocket::accept(tcp, &self.websocket))).await?;
+                let stream = in_time(Box::pin(websocket::accept(tcp, &self.websocket, admission))).await?;
                 Ok((Stream::Ws(Box::new(stream)), peer))
             }
             Transport::Mqtts => {
@@ -104,7 +108,7 @@ impl Doorman {
             }
             Transport::Wss => {
                 let (stream, certificate) = in_time(self.accept_tls(tcp)).await?;
-                let stream = in_time(Box::pin(websocket::accept(stream, &self.websocket))).await?;
+                let stream = in_time(Box::pin(websocket::accept(stream, &self.websocket, admission))).await?;
                 Ok((Stream::Wss(Box::new(stream)), Peer { certificate, ..peer }))
             }
         }

@@ -20,7 +20,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::NoStream;
+use super::{
+    NoStream,
+    admission::{Admission, Gated},
+};
 
 /// The subprotocol.
 const MQTT: &str = "mqtt";
@@ -43,13 +46,17 @@ pub(super) struct WebSocketRules {
 /// boundaries".
 #[derive(Debug)]
 pub(in crate::relay) struct WebSocket<S> {
-    inner: WebSocketStream<S>,
+    inner: WebSocketStream<Gated<S>>,
     /// Of the last frame, not yet read.
     rest: Bytes,
 }
 
 /// Upgrades a connection.
-pub(super) async fn accept<S>(stream: S, rules: &WebSocketRules) -> Result<WebSocket<S>, NoStream>
+pub(super) async fn accept<S>(
+    stream: S,
+    rules: &WebSocketRules,
+    admission: Admission,
+) -> Result<WebSocket<S>, NoStream>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -60,7 +67,7 @@ where
         .max_frame_size(Some(rules.max_frame_bytes));
     #[expect(clippy::result_large_err, reason = "the library's type")]
     let callback = |request: &Request, response: Response| agree(request, response, *rules);
-    let inner = accept_hdr_async_with_config(stream, callback, Some(config)).await;
+    let inner = accept_hdr_async_with_config(Gated::new(stream, admission), callback, Some(config)).await;
     let inner = inner.map_err(|err| NoStream::WebSocket(Box::new(err)))?;
     Ok(WebSocket { inner, rest: Bytes::new() })
 }
