@@ -88,11 +88,13 @@ impl Passwords {
     pub(super) fn new() -> io::Result<Self> {
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new().name("passwords".into()).spawn(move || {
             // Allocated anew for each hash, it would not be given back: glibc leaves gaps between aligned pieces.
             let mut memory = Vec::new();
-            queue.into_iter().for_each(|job: Job| job.run(&mut memory));
+            for job in queue {
+                job.run(&mut memory);
+            }
         })?;
         Ok(Self { jobs, key: Digest(key), remembered: Mutex::default() })
     }
