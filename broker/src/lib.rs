@@ -5,6 +5,7 @@
 mod access;
 mod cli;
 mod folder;
+mod nodes;
 mod places;
 mod relay;
 mod service;

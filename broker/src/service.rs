@@ -13,9 +13,10 @@ use tracing::{info, warn};
 use crate::{
     access::Access,
     folder::{self, Lock},
+    nodes::Nodes,
     relay::{Relay, RelayError, Transport},
     settings::{Limits, Settings},
-    store::{Scheme, Store},
+    store::{Door, Scheme, Store},
     tls::Tls,
 };
 
@@ -45,7 +46,8 @@ impl Service {
         settings.check()?;
         let lock = folder::lock(&settings.data)?;
         fit(&mut settings.limits, open_files());
-        let access = Arc::new(access(&settings)?);
+        let nodes = nodes(&settings)?;
+        let access = Arc::new(access(&settings, nodes.clone())?);
         let tls = settings.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         if let Some(tls) = &tls {
             tokio::spawn(watch_certificates(Arc::downgrade(tls)));
@@ -55,9 +57,10 @@ impl Service {
                 info!(%bus, "relay is off, another broker is the bus");
                 None
             }
-            None => Some(start_relay(&settings, Arc::clone(&access), tls.clone())?),
+            None => Some(start_relay(&settings, Arc::clone(&access), tls.clone(), nodes.as_ref())?),
         };
-        let store = Store::start(&settings, access, tls.clone()).await?;
+        let door = relay.as_ref().zip(nodes).map(|(relay, nodes)| Door { nodes, inside: relay.inside() });
+        let store = Store::start(&settings, access, tls.clone(), door).await?;
         Ok(Self { relay, store, tls, _lock: lock })
     }
 
@@ -121,19 +124,31 @@ async fn watch_certificates(tls: Weak<Tls>) {
     }
 }
 
-fn access(settings: &Settings) -> anyhow::Result<Access> {
+/// Where the settings name a root: without one, nodes log in by the users file alone. An open broker asks nobody.
+fn nodes(settings: &Settings) -> anyhow::Result<Option<Arc<Nodes>>> {
+    let root = settings.root.as_ref().filter(|_| !settings.open_loopback);
+    Ok(root.map(|root| Nodes::open(root, &settings.fleet)).transpose()?.map(Arc::new))
+}
+
+fn access(settings: &Settings, nodes: Option<Arc<Nodes>>) -> anyhow::Result<Access> {
     match &settings.users {
         _ if settings.open_loopback => {
             warn!("everybody on this machine may do everything here (--open-loopback): only for trying out");
             Ok(Access::open(&settings.fleet))
         }
-        Some(users) => Ok(Access::users(users.clone(), settings.fleet.clone())?),
+        Some(users) => Ok(Access::users(users.clone(), settings.fleet.clone(), nodes)?),
         None => Err(crate::SettingsError::NoUsers.into()),
     }
 }
 
-fn start_relay(settings: &Settings, access: Arc<Access>, tls: Option<Arc<Tls>>) -> anyhow::Result<Relay> {
-    let relay: Result<Relay, RelayError> = Relay::start(settings, settings.lazy_filters()?, access, tls);
+fn start_relay(
+    settings: &Settings,
+    access: Arc<Access>,
+    tls: Option<Arc<Tls>>,
+    nodes: Option<&Arc<Nodes>>,
+) -> anyhow::Result<Relay> {
+    let relay: Result<Relay, RelayError> =
+        Relay::start(settings, settings.lazy_filters()?, access, tls, nodes);
     relay.context("cannot start the relay")
 }
 

@@ -52,6 +52,9 @@ pub struct Settings {
     pub https: Option<SocketAddr>,
     /// The file of users; a relative path starts at the settings file.
     pub users: Option<PathBuf>,
+    /// The root document of the fleet; a relative path starts at the settings file. With it, nodes log in by their signed
+    /// records, without a line in the users file.
+    pub root: Option<PathBuf>,
     /// Lets everybody on this machine do everything; for trying out.
     pub open_loopback: bool,
     /// Another broker to use; then no relay runs here.
@@ -213,6 +216,7 @@ impl Settings {
             http: Some(any_port),
             https: None,
             users: None,
+            root: None,
             open_loopback: true,
             bus: None,
             limits: Limits::default(),
@@ -294,7 +298,7 @@ impl Settings {
             .tls
             .iter_mut()
             .flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(&mut tls.client_ca));
-        self.users.iter_mut().chain(tls)
+        self.users.iter_mut().chain(&mut self.root).chain(tls)
     }
 
     /// The filters of `lazy`.

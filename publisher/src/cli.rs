@@ -1,14 +1,18 @@
 //! The command line: what can be asked for, with examples that work as printed.
 
 mod keys;
+mod node;
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use bus_client::{bus::BusUrl, store::StoreUrl};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use schemas::id::{AppId, FleetId, GroupId, NodeId};
+use schemas::id::{AppId, FleetId, GroupId};
 
-pub(crate) use self::keys::{KeyFiles, KeyRole, KeysChange, KeysCommand};
+pub(crate) use self::{
+    keys::{KeyFiles, KeyRole, KeysChange, KeysCommand},
+    node::{Membership, NodeAdd, NodeApprove, NodeCommand},
+};
 use crate::{
     app_file::Version,
     exit::Exit,
@@ -51,7 +55,7 @@ Examples:
   publisher init --home ./fleet --fleet farm
   publisher init --passphrase                                      keys that nobody uses who copied the disk")]
     Init(Init),
-    /// Add nodes, list them, publish their records
+    /// Add nodes, let them in, retire them
     #[command(subcommand)]
     Node(NodeCommand),
     /// See and change the keys that sign
@@ -175,57 +179,6 @@ impl FromStr for Host {
         }
         Err("say a name like bus.lan or an address like 192.168.1.10, without a port")
     }
-}
-
-/// What can be done with nodes.
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodeCommand {
-    /// Make a node: its key, password, settings and signed record, in a folder to copy over
-    #[command(after_help = "\
-Examples:
-  publisher node add pi-kitchen --group canary
-  publisher node add pi-barn --group barn --label site=farm --out /media/sd/deploybus
-  publisher node add pi-hall --group canary --env PORT=8080
-  publisher node add pi-kitchen --group canary --force          a new key, the old one is no longer believed")]
-    Add(NodeAdd),
-    /// List the nodes that were added from here
-    #[command(after_help = "\
-Examples:
-  publisher node list
-  publisher node list --json")]
-    List,
-    /// Publish the records that the bus lacks
-    #[command(after_help = "\
-Examples:
-  publisher node sync")]
-    Sync,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeAdd {
-    /// Name of the node
-    pub(crate) name: NodeId,
-    /// Group whose orders it obeys; may be given several times
-    #[arg(long = "group", value_name = "GROUP")]
-    pub(crate) groups: Vec<GroupId>,
-    /// Leave it out of the group `all`, to which every node belongs
-    #[arg(long)]
-    pub(crate) no_all: bool,
-    /// Something to say about it, as KEY=VALUE; may be given several times
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub(crate) labels: Vec<(String, String)>,
-    /// Environment variable of its apps, above what a release says; may be given several times
-    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_pair)]
-    pub(crate) env: Vec<(String, String)>,
-    /// Folder where the worker keeps its data, on the node
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/deploybus")]
-    pub(crate) data: PathBuf,
-    /// Copy the node's folder there as well
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Make it anew when it was added before
-    #[arg(long)]
-    pub(crate) force: bool,
 }
 
 /// What can be done with those who log in.

@@ -129,7 +129,7 @@ impl Session {
         let of_nodes = [NodeTopic::Record, NodeTopic::Report, NodeTopic::Availability];
         let mut awaited: Vec<Filter> = of_nodes.iter().map(|topic| Filter::all_nodes(id, topic)).collect();
         let trust = Kind::Trust.of(id);
-        awaited.extend([Filter::all_releases(id), Filter::from(&trust)]);
+        awaited.extend([Filter::all_releases(id), Filter::enrollments(id), Filter::from(&trust)]);
         self.subscribe(awaited.clone());
         let mut fleet = Fleet::new(home.trust.clone());
         let limit = Instant::now() + self.patience(READ_LIMIT);

@@ -4,6 +4,7 @@
 
 pub mod announcement;
 pub mod codec;
+pub mod enroll;
 pub mod id;
 pub mod manifest;
 pub mod order;

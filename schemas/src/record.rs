@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{GroupId, NodeId, PublicKey, Seq},
+    id::{Digest, GroupId, NodeId, PublicKey, Seq},
     root::Role,
     seal::{Document, Head, RoleDocument},
 };
@@ -28,6 +28,9 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     /// Whether it still belongs to the fleet.
     pub status: RecordStatus,
+    /// SHA-256 of the token by which it logs in to the relay; a token has 256 random bits, so this gives nothing away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Digest>,
 }
 
 /// Whether a node belongs to the fleet.

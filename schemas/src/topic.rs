@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::id::{AppId, FleetId, GroupId, InvalidId, NodeId, shown};
+use crate::id::{AppId, FleetId, GroupId, InvalidId, KeyId, NodeId, shown};
 
 /// The wire major: the second level of every topic.
 pub const MAJOR: &str = "v1";
@@ -29,6 +29,8 @@ pub enum Kind {
     Rollout(GroupId, AppId),
     /// A node, to it or from it.
     Node(NodeId, NodeTopic),
+    /// A node that has this key asks to be let in.
+    Enroll(KeyId),
 }
 
 /// What the bus service says about itself.
@@ -101,7 +103,7 @@ impl Topic {
     /// Whether messages of this topic stay with the broker.
     pub fn is_retained(&self) -> bool {
         match &self.kind {
-            Kind::Trust | Kind::Release(..) | Kind::Bus(_) | Kind::Rollout(..) => true,
+            Kind::Trust | Kind::Release(..) | Kind::Bus(_) | Kind::Rollout(..) | Kind::Enroll(_) => true,
             Kind::Node(_, topic) => {
                 !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
             }
@@ -119,6 +121,7 @@ impl fmt::Display for Topic {
             Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
             Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
             Kind::Node(node, topic) => write!(f, "node/{node}/{topic}"),
+            Kind::Enroll(key) => write!(f, "enroll/request/{key}"),
         }
     }
 }
@@ -159,6 +162,7 @@ impl FromStr for Topic {
             ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
             ["bus", "info"] => Kind::Bus(BusTopic::Info),
             ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
+            ["enroll", "request", key] => Kind::Enroll(key.parse().map_err(|_| unknown())?),
             ["node", node, rest @ ..] => {
                 Kind::Node(node.parse()?, parse_node_topic(rest)?.ok_or_else(unknown)?)
             }
@@ -206,6 +210,16 @@ impl Filter {
         Self(format!("{fleet}/{MAJOR}/node/+/{topic}"))
     }
 
+    /// Everything that is said to a node or by it.
+    pub fn of_node(fleet: &FleetId, node: &NodeId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/node/{node}/#"))
+    }
+
+    /// All nodes that ask to be let in.
+    pub fn enrollments(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/enroll/request/+"))
+    }
+
     /// Everything of a fleet.
     pub fn everything(fleet: &FleetId) -> Self {
         Self(format!("{fleet}/{MAJOR}/#"))
@@ -241,6 +255,7 @@ mod tests {
             "deploybus/v1/bus/availability",
             "deploybus/v1/bus/info",
             "deploybus/v1/rollout/all/web",
+            "deploybus/v1/enroll/request/0123456789abcdef",
             "deploybus/v1/node/pi-1/command",
             "deploybus/v1/node/pi-1/report",
             "deploybus/v1/node/pi-1/record",
@@ -272,6 +287,7 @@ mod tests {
             "A/v1/trust",
             "a/v1/node/x/app/y",
             "a/v1/trust/x",
+            "a/v1/enroll/request/pi-1",
         ] {
             assert!(text.parse::<Topic>().is_err(), "{text}");
         }

@@ -39,6 +39,19 @@ impl Mqtt {
     /// # Errors
     /// When nobody listens or the log-in is refused.
     pub fn connect(port: u16, login: Option<(&str, &str)>) -> Result<Self> {
+        Self::connect_as(&format!("intruder-{}", CONNECTIONS.fetch_add(1, Ordering::Relaxed)), port, login)
+    }
+
+    /// The same with the password of a node, whose client ids begin with its name.
+    ///
+    /// # Errors
+    /// When nobody listens or the log-in is refused.
+    pub fn connect_as_node(node: &str, port: u16, password: &str) -> Result<Self> {
+        let id = format!("{node}.intruder-{}", CONNECTIONS.fetch_add(1, Ordering::Relaxed));
+        Self::connect_as(&id, port, Some((node, password)))
+    }
+
+    fn connect_as(id: &str, port: u16, login: Option<(&str, &str)>) -> Result<Self> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
@@ -46,7 +59,7 @@ impl Mqtt {
         let mut body = [text("MQTT"), vec![4]].concat();
         body.push(if login.is_some() { 0xc2 } else { 0x02 });
         body.extend([0, 0]);
-        body.extend(text(&format!("intruder-{}", CONNECTIONS.fetch_add(1, Ordering::Relaxed))));
+        body.extend(text(id));
         for part in login.into_iter().flat_map(|(user, password)| [user, password]) {
             body.extend(text(part));
         }

@@ -258,6 +258,16 @@ impl World {
         self.node(name)
     }
 
+    /// A node of which nothing was made yet: what is in `folder` comes from elsewhere.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn stranger(&mut self, name: &str) -> Result<&mut Node> {
+        let (folder, data) = (self.folder().join(name), self.folder().join(format!("{name}-data")));
+        self.nodes.insert(name.to_owned(), Node::new(name, folder, data, free_port()?));
+        self.node(name)
+    }
+
     /// Gives a node that was not started yet a disk of its own, of `size` as in `4m`; false where that is not allowed.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use schemas::{
     announcement::{Announced, Announcement},
-    id::{AppId, GroupId, NodeId, PublicKey, Revision},
+    enroll::Request,
+    id::{AppId, GroupId, KeyId, NodeId, PublicKey, Revision},
     record::{Record, RecordStatus},
     report::{AppReport, Report},
     root::Trust,
@@ -22,6 +23,7 @@ pub struct Fleet {
     trust: Trust,
     orders: BTreeMap<(GroupId, AppId), Belief<Ordered>>,
     nodes: BTreeMap<NodeId, Node>,
+    requests: BTreeMap<KeyId, Verified<Request>>,
 }
 
 /// A document, or why it is not believed.
@@ -67,6 +69,8 @@ pub struct Node {
 pub enum Change {
     /// The order of an app for a group.
     Order(GroupId, AppId),
+    /// A node that asks to be let in.
+    Request(KeyId),
     /// A node's record.
     Record(NodeId),
     /// A node's report.
@@ -102,6 +106,11 @@ impl Node {
         record.or_else(|| self.report.as_ref().and_then(reason))
     }
 
+    /// Whether it was retired.
+    pub fn is_retired(&self) -> bool {
+        self.record().is_some_and(|record| record.status == RecordStatus::Revoked)
+    }
+
     /// Whether it is an active member of `group`.
     pub fn is_in(&self, group: &GroupId) -> bool {
         self.record()
@@ -134,7 +143,12 @@ fn reason<T>(belief: &Belief<T>) -> Option<&str> {
 impl Fleet {
     /// A fleet of which nothing was heard yet.
     pub fn new(trust: Trust) -> Self {
-        Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new() }
+        Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new(), requests: BTreeMap::new() }
+    }
+
+    /// The keys that count.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Takes a message and says what it was about; nothing when this view has no place for it.
@@ -146,6 +160,15 @@ impl Fleet {
             Kind::Release(group, app) => {
                 self.take_order(group, app, payload);
                 Some(Change::Order(group.clone(), app.clone()))
+            }
+            Kind::Enroll(key) => {
+                let request = Signed::<Request>::from_bytes(payload)
+                    .and_then(|signed| signed.verify_own(self.trust.fleet()));
+                match request {
+                    Ok(request) if request.key.id() == *key => self.requests.insert(*key, request),
+                    _ => self.requests.remove(key),
+                };
+                Some(Change::Request(*key))
             }
             Kind::Node(name, NodeTopic::Record) => {
                 self.take_record(name, payload);
@@ -169,6 +192,11 @@ impl Fleet {
     /// All nodes that were heard of, by name.
     pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
         &self.nodes
+    }
+
+    /// The nodes that ask to be let in, by their keys. Each has its key; the name is its wish.
+    pub fn requests(&self) -> &BTreeMap<KeyId, Verified<Request>> {
+        &self.requests
     }
 
     /// The present orders, by group and app.

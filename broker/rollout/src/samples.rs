@@ -90,6 +90,7 @@ impl Sample {
             groups: groups.iter().map(|group| group.parse().expect("samples use valid names")).collect(),
             labels: [].into(),
             status: RecordStatus::Active,
+            login: None,
         };
         Signed::seal(&record, std::slice::from_ref(&self.ops_key)).to_bytes()
     }

@@ -16,6 +16,7 @@ pub(crate) use self::{
     users::{Role, User},
 };
 use self::{file::UsersFile, penalties::Penalties, secret::Passwords, users::Checked};
+use crate::nodes::Nodes;
 
 /// Why a log-in is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,7 @@ pub(crate) enum Access {
 #[derive(Debug)]
 pub(crate) struct Gate {
     file: UsersFile,
+    nodes: Option<Arc<Nodes>>,
     passwords: Passwords,
     penalties: Penalties,
 }
@@ -60,11 +62,15 @@ impl Access {
         Self::Open(Arc::new(User::anybody(fleet)))
     }
 
-    /// Lets the users of the file at `path` do what their roles allow.
-    pub(crate) fn users(path: PathBuf, fleet: FleetId) -> Result<Self, UsersError> {
+    /// Lets the users of the file at `path` do what their roles allow, and `nodes` by their records.
+    pub(crate) fn users(
+        path: PathBuf,
+        fleet: FleetId,
+        nodes: Option<Arc<Nodes>>,
+    ) -> Result<Self, UsersError> {
         let file = UsersFile::open(path, fleet)?;
         let passwords = Passwords::new().map_err(UsersError::Start)?;
-        Ok(Self::Users(Box::new(Gate { file, passwords, penalties: Penalties::default() })))
+        Ok(Self::Users(Box::new(Gate { file, nodes, passwords, penalties: Penalties::default() })))
     }
 
     /// The user with this name and password. The answer to wrong ones takes its time.
@@ -84,7 +90,7 @@ impl Access {
         match self {
             Self::Open(anybody) => Ok(Arc::clone(anybody)),
             Self::Users(gate) => {
-                let user = gate.file.current().get(certified).ok_or(Denied::Certificate)?;
+                let user = gate.get(certified).ok_or(Denied::Certificate)?;
                 let is_same = name.is_none_or(|name| name == certified);
                 if is_same { Ok(user) } else { Err(Denied::Certificate) }
             }
@@ -94,16 +100,18 @@ impl Access {
     /// Whether `user` may call itself `client_id` on the bus. A node's sessions are its own; nobody takes them over.
     pub(crate) fn check_client_id(&self, user: &User, client_id: &str) -> Result<(), Denied> {
         let Self::Users(gate) = self else { return Ok(()) };
-        let is_allowed = user.owns(client_id)
-            || (user.role() != Role::Node && !gate.file.current().has_node(users::owner(client_id)));
+        let is_allowed =
+            user.owns(client_id) || (user.role() != Role::Node && !gate.has_node(users::owner(client_id)));
         if is_allowed { Ok(()) } else { Err(Denied::ClientId) }
     }
 
-    /// Whether the file, as it was read last, still has this user unchanged.
+    /// Whether the file, as it was read last, or the node's record still has this user unchanged.
     pub(crate) fn is_current(&self, user: &User) -> bool {
         match self {
             Self::Open(_) => true,
-            Self::Users(gate) => gate.file.has(user),
+            Self::Users(gate) => {
+                gate.file.has(user) || gate.node(user.name()).is_some_and(|node| *node == *user)
+            }
         }
     }
 
@@ -118,8 +126,26 @@ impl Access {
 }
 
 impl Gate {
+    fn node(&self, name: &str) -> Option<Arc<User>> {
+        self.nodes.as_ref()?.user(name)
+    }
+
+    /// Who has this name: the file comes first.
+    fn get(&self, name: &str) -> Option<Arc<User>> {
+        self.file.current().get(name).or_else(|| self.node(name))
+    }
+
+    fn has_node(&self, name: &str) -> bool {
+        self.file.current().has_node(name) || self.node(name).is_some()
+    }
+
     async fn log_in(&self, (name, password): (&str, &[u8]), from: IpAddr) -> Result<Arc<User>, Denied> {
         let users = self.file.current();
+        if users.get(name).is_none()
+            && let Some(node) = self.node(name)
+        {
+            return if node.has_token(password) { Ok(node) } else { self.deny(from).await };
+        }
         let (phc, user) = match users.check(name, password) {
             Checked::Right(user) => return Ok(user),
             Checked::Wrong => return self.deny(from).await,
@@ -160,7 +186,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("users");
         fs::write(&path, text).unwrap();
-        let access = Access::users(path.clone(), "home".parse().unwrap()).unwrap();
+        let access = Access::users(path.clone(), "home".parse().unwrap(), None).unwrap();
         (folder, path, access)
     }
 

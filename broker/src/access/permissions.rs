@@ -41,6 +41,7 @@ const TRUST: Pattern = &[Fleet, Major, Is("trust")];
 const RECORDS: Pattern = &[Fleet, Major, Is("node"), Any, Is("record")];
 const COMMANDS: Pattern = &[Fleet, Major, Is("node"), Any, Is("command")];
 const REQUESTS: Pattern = &[Fleet, Major, Is("node"), Any, Is("request")];
+const ENROLLMENTS: Pattern = &[Fleet, Major, Is("enroll"), Is("request"), Any];
 const ROLLOUTS: Pattern = &[Fleet, Major, Is("rollout"), Rest];
 const BUS: Pattern = &[Fleet, Major, Is("bus"), Rest];
 const ALL_OF_THE_FLEET: Pattern = &[Fleet, Major, Rest];
@@ -84,9 +85,11 @@ fn rule(role: Role, action: Action) -> Rule {
             Rule { allowed: &[OWN], excepted: &[OWN_COMMAND, OWN_RECORD, OWN_REQUEST] }
         }
         (Role::Node, Action::Subscribe) => only(&[TRUST, OWN_RELEASES, OWN]),
-        (Role::Publisher, Action::Publish) => only(&[RELEASES, TRUST, RECORDS, COMMANDS, REQUESTS]),
+        (Role::Publisher, Action::Publish) => {
+            only(&[RELEASES, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS])
+        }
         (Role::Controller, Action::Publish) => {
-            only(&[RELEASES, TRUST, RECORDS, COMMANDS, REQUESTS, ROLLOUTS, BUS])
+            only(&[RELEASES, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS, ROLLOUTS, BUS])
         }
         (Role::Watcher | Role::Guest, Action::Publish) | (Role::Guest, Action::Subscribe) => only(&[]),
         (Role::HomeAssistant, Action::Publish) => only(&[REQUESTS, DISCOVERY]),

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, str::FromStr, sync::Arc};
 
-use schemas::id::{Digest, FleetId, GroupId, InvalidId, NodeId};
+use schemas::{
+    id::{Digest, FleetId, GroupId, InvalidId, NodeId},
+    record::{Record, RecordStatus},
+};
 
 use super::{
     permissions::Action,
@@ -105,6 +108,27 @@ impl User {
             subscribe: Box::default(),
             fleet: fleet.clone(),
         }
+    }
+
+    /// The node that a record lets in; none when it has no token, or was retired.
+    pub(crate) fn of_record(record: &Record) -> Option<Self> {
+        if record.status != RecordStatus::Active {
+            return None;
+        }
+        Some(Self {
+            name: record.node.as_str().into(),
+            role: Role::Node,
+            secret: Secret::Token(record.login?),
+            groups: record.groups.iter().cloned().collect(),
+            publish: Box::default(),
+            subscribe: Box::default(),
+            fleet: record.head.fleet.clone(),
+        })
+    }
+
+    /// Whether `token` is what this user logs in with; false where that takes computing.
+    pub(super) fn has_token(&self, token: &[u8]) -> bool {
+        matches!(&self.secret, Secret::Token(digest) if secret::is_token(digest, token))
     }
 
     /// The name.

@@ -8,6 +8,7 @@ mod connection;
 mod denials;
 mod handshake;
 mod hub;
+mod inside;
 mod listener;
 mod message;
 mod outgoing;
@@ -41,10 +42,11 @@ use self::{
     stats::Stats,
     transport::Doorman,
 };
-pub(crate) use self::{retained::LogError, router::RouterError, topic::Filter};
+pub(crate) use self::{inside::Inside, retained::LogError, router::RouterError, topic::Filter};
 pub use self::{topic::InvalidTopic, transport::Transport};
 use crate::{
     access::Access,
+    nodes::Nodes,
     places::{ConnectionLimits, Places},
     settings::{Limits, Settings},
     tls::Tls,
@@ -106,6 +108,7 @@ impl Relay {
         lazy: Vec<Filter>,
         access: Arc<Access>,
         tls: Option<Arc<Tls>>,
+        nodes: Option<&Arc<Nodes>>,
     ) -> Result<Self, RelayError> {
         let limits = &settings.limits;
         let bound = bind(settings)?;
@@ -119,13 +122,21 @@ impl Relay {
                 filter_levels: limits.filter_levels_per_user,
             },
         };
+        let (observer, seen) = nodes.map(|_| inside::observer(&settings.fleet)).unzip();
         let hub_settings = HubSettings {
+            observer,
             queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
             sessions: limits.sessions,
             of_user,
             lazy,
         };
         let hub = new_hub(&settings.data, limits, hub_settings, &stats, &events)?;
+        if let Some((nodes, seen)) = nodes.zip(seen) {
+            let inside = Inside(events.clone());
+            // Before anybody logs in.
+            hub.observed().iter().for_each(|message| inside.observe(nodes, message));
+            tokio::spawn(inside.watch(Arc::clone(nodes), seen));
+        }
         let shared = Arc::new(Shared {
             access,
             events: events.clone(),
@@ -157,6 +168,11 @@ impl Relay {
     /// Where it listens.
     pub(crate) fn listeners(&self) -> &[(Transport, SocketAddr)] {
         &self.listeners
+    }
+
+    /// Where the service itself may have things done.
+    pub(crate) fn inside(&self) -> Inside {
+        Inside(self.events.clone())
     }
 
     /// Sends something through hub and router; ends when it is back, or never.

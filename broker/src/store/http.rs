@@ -17,7 +17,7 @@ use axum::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::stream;
-use schemas::id::Digest;
+use schemas::{enroll, id::Digest, seal::Signed};
 use serde::{Deserialize, Serialize};
 use tokio::{
     fs::File,
@@ -27,6 +27,7 @@ use tokio::{
 use tracing::{debug, error, info};
 
 use super::{
+    door::Door,
     layout::{Layout, Name},
     range::{Span, Wanted},
     upload::{Announced, UploadError, UploadLimits, Uploaded, Uploads, partial_bytes},
@@ -43,6 +44,8 @@ const MAX_NAMES: usize = 200_000;
 const MAX_QUESTION_BYTES: usize = 16 * 1024 * 1024;
 /// How long such a question may take to arrive.
 const QUESTION_LIMIT: Duration = Duration::from_mins(5);
+/// How long a request to be let in may take to arrive.
+const ENROLL_LIMIT: Duration = Duration::from_secs(10);
 /// What is in memory of one download.
 const CHUNK_BYTES: usize = 128 * 1024;
 
@@ -52,6 +55,7 @@ pub(super) struct Site {
     layout: Layout,
     access: Arc<Access>,
     uploads: Uploads,
+    door: Option<Door>,
 }
 
 /// Names of things that somebody wants to upload, and those of them that are not there.
@@ -66,8 +70,8 @@ struct Names {
 
 impl Site {
     /// A store in `layout`.
-    pub(super) fn new(layout: Layout, access: Arc<Access>, limits: UploadLimits) -> Self {
-        Self { layout, access, uploads: Uploads::new(limits) }
+    pub(super) fn new(layout: Layout, access: Arc<Access>, limits: UploadLimits, door: Option<Door>) -> Self {
+        Self { layout, access, uploads: Uploads::new(limits), door }
     }
 }
 
@@ -78,6 +82,7 @@ pub(super) fn router(site: Site) -> Router {
         .route("/v1/objects/:shelf/:digest", get(object).put(object).layer(unlimited))
         .route("/v1/manifests/:digest", get(manifest).put(manifest).layer(unlimited))
         .route("/v1/missing", post(missing))
+        .route("/v1/enroll", post(enroll))
         .route("/healthz", get(|| async { ([(header::CONTENT_TYPE, "application/json")], r#"{"ok":true}"#) }))
         .with_state(Arc::new(site))
 }
@@ -239,6 +244,19 @@ async fn missing(State(site): State<Arc<Site>>, request: Request) -> Response {
     match body {
         Ok(Ok(body)) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn enroll(State(site): State<Arc<Site>>, request: Request) -> Response {
+    let Some(door) = &site.door else {
+        let why = "nodes are let in by the users file alone here: `root` is not set, or another broker is the bus\n";
+        return (StatusCode::NOT_FOUND, why).into_response();
+    };
+    let from = caller(&request);
+    match timeout(ENROLL_LIMIT, to_bytes(request.into_body(), Signed::<enroll::Request>::MAX_BYTES)).await {
+        Ok(Ok(body)) => door.answer(&body, from),
+        Ok(Err(err)) => (StatusCode::PAYLOAD_TOO_LARGE, format!("{err}\n")).into_response(),
+        Err(_late) => StatusCode::REQUEST_TIMEOUT.into_response(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything lies in `<data>/store/v1/…` as it is requested, so that any static HTTP server could serve it too.
 
+mod door;
 mod http;
 mod layout;
 mod range;
@@ -13,6 +14,7 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::error;
 
+pub(crate) use self::door::Door;
 use self::{http::Site, layout::Layout, server::Server, upload::UploadLimits};
 use crate::{
     access::Access,
@@ -79,6 +81,7 @@ impl Store {
         settings: &Settings,
         access: Arc<Access>,
         tls: Option<Arc<Tls>>,
+        door: Option<Door>,
     ) -> Result<Self, StoreError> {
         let (root, limits) = (settings.data.join("store"), &settings.limits);
         let layout =
@@ -93,7 +96,7 @@ impl Store {
             ConnectionLimits { total: limits.http_connections, per_address: limits.connections_per_address };
         let places = Places::new(connections);
         let uploads = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
-        let router = http::router(Site::new(layout, access, uploads));
+        let router = http::router(Site::new(layout, access, uploads, door));
         let (stop, stopped) = watch::channel(false);
         let (mut listeners, mut servers) = (Vec::new(), JoinSet::new());
         for (scheme, address, listener) in bound {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// 2026-11-01 00:00:00 UTC. No node ran this version before that, so a clock that says so was never set: Pis have no
 /// battery. A date in the source, moved at each release, keeps builds reproducible.
-const BUILD_DATE: UnixTime = UnixTime(1_793_491_200);
+pub(crate) const BUILD_DATE: UnixTime = UnixTime(1_793_491_200);
 
 /// A document that is signed further ahead of a clock that was set says nothing about the time: more than a day is
 /// more than any time zone that somebody took for UTC.

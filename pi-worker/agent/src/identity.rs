@@ -41,7 +41,7 @@ pub(crate) struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read.
-    #[error("cannot read {what} file {path}; `publisher node add` writes it")]
+    #[error("cannot read {what} file {path}; `publisher node add` or `pi-worker enroll` writes it")]
     Unreadable {
         /// What should be in it.
         what: &'static str,
@@ -214,7 +214,7 @@ pub(crate) fn open_tls(settings: &Settings, earliest: UnixTime) -> Result<Option
     Tls::pinned(&pem, earliest).map(Some).map_err(invalid)
 }
 
-fn open_root(path: &Path, fleet: &FleetId) -> Result<Trust, IdentityError> {
+pub(crate) fn open_root(path: &Path, fleet: &FleetId) -> Result<Trust, IdentityError> {
     let bytes = read_file("root", path, Signed::<Root>::MAX_BYTES)?;
     let refused = |error| IdentityError::Root { path: path.to_owned(), source: Box::new(error) };
     let signed = Signed::from_bytes(&bytes).map_err(|error| refused(error.into()))?;
@@ -238,7 +238,7 @@ fn open_record(
     Ok((record, root))
 }
 
-fn open_key(path: &Path) -> Result<SecretKey, IdentityError> {
+pub(crate) fn open_key(path: &Path) -> Result<SecretKey, IdentityError> {
     /// Others may not even read it.
     const PRIVATE: u32 = 0o077;
     if fs::metadata(path).is_ok_and(|found| found.permissions().mode() & PRIVATE != 0) {
@@ -253,7 +253,7 @@ fn open_key(path: &Path) -> Result<SecretKey, IdentityError> {
     Ok(SecretKey::from_seed(&seed.0))
 }
 
-fn open_password(path: &Path) -> Result<String, IdentityError> {
+pub(crate) fn open_password(path: &Path) -> Result<String, IdentityError> {
     let text = read_text("password", path)?;
     let password = text.trim();
     if password.is_empty() {
@@ -262,7 +262,7 @@ fn open_password(path: &Path) -> Result<String, IdentityError> {
     Ok(password.to_owned())
 }
 
-fn read_text(what: &'static str, path: &Path) -> Result<String, IdentityError> {
+pub(crate) fn read_text(what: &'static str, path: &Path) -> Result<String, IdentityError> {
     String::from_utf8(read_file(what, path, MAX_SECRET_BYTES)?)
         .map_err(|_| IdentityError::NotOne { what, path: path.to_owned() })
 }

@@ -7,6 +7,7 @@ mod cancel;
 mod chain;
 mod clock;
 mod durable;
+pub mod enroll;
 mod facts;
 mod fault;
 mod fetch;

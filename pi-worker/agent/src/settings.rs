@@ -59,6 +59,9 @@ pub struct Settings {
     /// The file with the node's password on the bus.
     #[serde(default = "beside::password")]
     pub password: PathBuf,
+    /// The file with the one-time token of an invitation, until the node has come.
+    #[serde(default = "beside::invitation")]
+    pub invitation: PathBuf,
     /// The only CA that bus and store are believed by, as PEM; those that browsers believe when there is none.
     pub ca: Option<PathBuf>,
     /// How objects are fetched.
@@ -105,6 +108,10 @@ mod beside {
 
     pub(super) fn password() -> PathBuf {
         "password".into()
+    }
+
+    pub(super) fn invitation() -> PathBuf {
+        "invitation".into()
     }
 }
 
@@ -217,8 +224,8 @@ impl Settings {
             return Err(SettingsError::NoStore { path: path() });
         }
         let folder = file.parent().unwrap_or(Path::new(""));
-        let Self { data, root, record, key, password, ca, .. } = &mut settings;
-        for relative in [data, root, record, key, password].into_iter().chain(ca) {
+        let Self { data, root, record, key, password, invitation, ca, .. } = &mut settings;
+        for relative in [data, root, record, key, password, invitation].into_iter().chain(ca) {
             *relative = folder.join(&*relative);
         }
         Ok(settings)

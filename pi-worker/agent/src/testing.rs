@@ -78,6 +78,7 @@ fn record(key: &SecretKey, seq: u64, groups: &[&str], status: RecordStatus) -> V
         groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
         labels: BTreeMap::new(),
         status,
+        login: None,
     };
     Signed::seal(&record, std::slice::from_ref(key)).to_bytes()
 }

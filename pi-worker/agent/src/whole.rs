@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -18,6 +19,18 @@ const DRAFT: &str = ".atomicwrite";
 pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     AtomicFile::new(path, OverwriteBehavior::AllowOverwrite)
         .write(|file| file.write_all(bytes))
+        .map_err(io::Error::from)
+}
+
+/// As [`replace_file`], for its owner alone.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    AtomicFile::new(path, OverwriteBehavior::AllowOverwrite)
+        .write_with_options(|file| file.write_all(bytes), options)
         .map_err(io::Error::from)
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod enroll;
 mod guard;
 mod run;
 mod status;
@@ -13,6 +14,7 @@ use std::{
 
 use agent::SettingsError;
 use clap::{Args, Parser, Subcommand};
+use schemas::id::{FleetId, NodeId};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -22,11 +24,13 @@ const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   pi-worker run --config /etc/deploybus/pi-worker.toml      be a node of the fleet
+  pi-worker enroll --node pi-shed --bus mqtts://bus.lan --store https://bus.lan:8443 --ca ca.pem
+                                                            make a key, and ask to be let in
   pi-worker status --config /etc/deploybus/pi-worker.toml   what runs here, also while the worker is down
   pi-worker verify --config /etc/deploybus/pi-worker.toml   read every installed file back and compare
   RUST_LOG=debug pi-worker run --config pi-worker.toml      say more
 
-`publisher node add` writes the settings file.
+`publisher node add` writes the settings file, or `enroll` does.
 
 Exit codes: 0 all is well, 1 something failed or differs, 2 wrong usage or settings.";
 
@@ -48,6 +52,13 @@ enum Command {
         #[arg(long)]
         stop_apps: bool,
     },
+    /// Make this node's own key and ask to be let into the fleet; people compare six words
+    Enroll {
+        #[command(flatten)]
+        config: Config,
+        #[command(flatten)]
+        arguments: EnrollArgs,
+    },
     /// Before apps start: count the try of a release on trial, or go back when none is left; needs no network
     Guard(Config),
     /// Show what runs here and what was reported last
@@ -60,6 +71,35 @@ enum Command {
     },
     /// Read every installed file back from the disk and list what is not as it was signed
     Verify(Config),
+}
+
+/// What the settings file says, where there is none yet.
+#[derive(Debug, Args)]
+struct EnrollArgs {
+    /// Name of the node
+    #[arg(long)]
+    node: Option<NodeId>,
+    /// Name of the fleet
+    #[arg(long, default_value = "deploybus")]
+    fleet: FleetId,
+    /// Where the bus is
+    #[arg(long, value_name = "URL")]
+    bus: Option<String>,
+    /// Where the store is
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// PEM file of the only CA that bus and store are believed by
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Folder of everything that the node writes
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/deploybus")]
+    data: PathBuf,
+    /// Make the key and print a line for `publisher node approve --list`; needs no network
+    #[arg(long, conflicts_with = "renew")]
+    offline: bool,
+    /// Ask for another token for the relay, with the key that is here
+    #[arg(long)]
+    renew: bool,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +122,7 @@ pub fn main() -> ExitCode {
     log_to_stderr();
     let done = match cli.command {
         Command::Run { config, stop_apps } => run::run(&config.config, stop_apps),
+        Command::Enroll { config, arguments } => enroll::run(&config.config, &arguments),
         Command::Guard(config) => guard::guard(&config.config),
         Command::Status { config, json } => status::status(&config.config, json),
         Command::Verify(config) => verify::verify(&config.config),
@@ -121,8 +162,7 @@ mod tests {
     #[test]
     fn every_example_is_a_command_that_is_understood() {
         Cli::command().debug_assert();
-        let lines =
-            EXAMPLES.lines().filter(|line| line.contains("pi-worker run") || line.starts_with("  pi-"));
+        let lines = EXAMPLES.lines().filter(|line| line.starts_with("  pi-"));
         for line in lines {
             let words =
                 line.split("   ").next().unwrap().split_whitespace().filter(|word| !word.contains('='));

@@ -1,6 +1,12 @@
 //! `pi-worker run`: the node itself.
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    pin::{Pin, pin},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use agent::Pulse;
 use anyhow::Context as _;
@@ -11,11 +17,13 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::say;
+use super::{enroll, say};
 use crate::{data, installer::TreeInstaller};
 
 /// How long work on the disk that cannot be ended early holds up the end of the worker.
 const LAST_WORK: Duration = Duration::from_secs(2);
+/// How often systemd is told that a node is well that waits to be let in; the unit asks for twice in 30 s.
+const WAITING_PULSE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(config: &Path, stop_apps: bool) -> anyhow::Result<ExitCode> {
     let (settings, _lock) = data::open(config)?;
@@ -38,6 +46,10 @@ async fn serve(settings: agent::Settings, stop_apps: bool) -> anyhow::Result<()>
         info!("stopping");
         notify(NotifyState::Stopping);
     };
+    let mut shutdown = pin!(shutdown);
+    if !come_in(&settings, shutdown.as_mut()).await? {
+        return Ok(());
+    }
     let node = settings.node.clone();
     let pulse = |pulse| match pulse {
         Pulse::Ready => {
@@ -54,6 +66,24 @@ async fn serve(settings: agent::Settings, stop_apps: bool) -> anyhow::Result<()>
         installer.stop_apps().await;
     }
     Ok(())
+}
+
+/// A node that was invited asks until it is let in; false when it is to stop before.
+async fn come_in(settings: &agent::Settings, mut shutdown: Pin<&mut impl Future>) -> anyhow::Result<bool> {
+    let mut first = pin!(enroll::first(settings));
+    let mut pulse = tokio::time::interval(WAITING_PULSE);
+    loop {
+        tokio::select! {
+            biased;
+            let_in = &mut first => return let_in.map(|()| true),
+            _ = &mut shutdown => return Ok(false),
+            // A node that waits to be let in is well: for systemd it has started.
+            _ = pulse.tick() => {
+                notify(NotifyState::Ready);
+                notify(NotifyState::Watchdog);
+            }
+        }
+    }
 }
 
 /// Tells systemd, where it has started this.

@@ -55,6 +55,12 @@ impl Place {
         let home = Home::open(dir)?;
         Ok(Self { users: home.users(), home: Some(home) })
     }
+
+    /// Nodes are let in by their records.
+    fn check_no_node(&self, name: &str, advice: &str) -> Result<()> {
+        let is_node = self.home.as_ref().is_some_and(|home| home.path("nodes").join(name).exists());
+        if is_node { Err(problem(format!("{name} is a node"), advice)) } else { Ok(()) }
+    }
 }
 
 fn run_add(dir: &Path, add: &UserAdd, screen: &Screen) -> Result<Exit> {
@@ -62,6 +68,7 @@ fn run_add(dir: &Path, add: &UserAdd, screen: &Screen) -> Result<Exit> {
     check_filters(add)?;
     let name = add.name.as_str();
     place.users.check_free(name)?;
+    place.check_no_node(name, "choose another name: on the bus, users and nodes share one list of names")?;
     let secret = choose(&add.secret, name)?;
     let user =
         User { publish: &add.publish, subscribe: &add.subscribe, ..User::new(name, add.role, &secret) };
@@ -100,7 +107,9 @@ fn check_filters(add: &UserAdd) -> Result<()> {
 }
 
 fn passwd(place: &Place, name: &UserName, choice: &SecretChoice, screen: &Screen) -> Result<Exit> {
-    place.users.check_person(&place.users.read()?, name)?;
+    let advice = format!("`publisher node add {name} --force` makes its password and key anew");
+    place.check_no_node(name.as_str(), &advice)?;
+    place.users.check_there(&place.users.read()?, name)?;
     let secret = choose(choice, name.as_str())?;
     if let Some(out) = &choice.token_out {
         files::replace(out, token_line(&secret).as_bytes(), files::PRIVATE)
@@ -129,6 +138,7 @@ fn remove(place: &Place, name: &UserName, screen: &Screen) -> Result<Exit> {
             ),
         ));
     }
+    place.check_no_node(name.as_str(), &format!("`publisher node retire {name}` locks it out"))?;
     place.users.remove(name)?;
     if screen.is_json() {
         screen.json(&Changed { user: name.as_str(), token: None, users: place.users.path() })?;

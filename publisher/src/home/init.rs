@@ -107,6 +107,7 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
         user: OWN_USER.to_owned(),
         password: own.text().to_owned(),
     };
+    files::create(&draft.join("broker/root.cbor"), &signed.to_bytes(), files::PUBLIC)?;
     for (name, text, mode) in [
         ("keys/ca.key", ca.key, files::PRIVATE),
         (CA, certificates, files::PUBLIC),
@@ -158,6 +159,8 @@ fn broker_toml(new: &NewFleet, names: &[String]) -> String {
          #   broker run --config broker.toml --data DIR\n\
          fleet = \"{fleet}\"\n\
          {relay}{store}users = \"users\"\n\
+         # Nodes log in by their signed records, which these keys have signed, or those that follow them.\n\
+         root = \"root.cbor\"\n\
          \n\
          # An issuer of the fleet's CA: the broker makes its certificates for these names by itself.\n\
          [tls]\n\

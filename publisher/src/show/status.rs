@@ -4,6 +4,7 @@ mod json;
 
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
+    enroll::{Request, words},
     id::{AppId, GroupId, NodeId},
     order::OrderState,
     report::{AppReport, Refusal},
@@ -16,12 +17,22 @@ use super::{amount, clean, table};
 /// The whole view as text.
 pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {
     let mut parts = Vec::new();
-    if fleet.nodes().is_empty() {
+    let members = || fleet.nodes().iter().filter(|(_, node)| !node.is_retired());
+    if members().next().is_none() {
         parts.push("no nodes yet: add one with `publisher node add NAME --group canary`".to_owned());
     } else {
         let header = ["NODE", "APP", "ONLINE", "VERSION", "PHASE", "HEALTH", "LAST VERDICT", "AGE"];
-        let rows: Vec<_> = fleet.nodes().iter().flat_map(|(name, node)| node_rows(name, node, now)).collect();
+        let rows: Vec<_> = members().flat_map(|(name, node)| node_rows(name, node, now)).collect();
         parts.push(table(&header, &rows));
+    }
+    if !fleet.requests().is_empty() {
+        let rows: Vec<_> =
+            fleet.requests().values().map(|request| request_row(fleet, request, now)).collect();
+        parts.push(table(&["ASKS TO BE LET IN", "SAYS", "KEY", "AGE"], &rows));
+        parts.push(
+            "compare what it says with what the node shows, then `publisher node approve NAME --group GROUP`"
+                .to_owned(),
+        );
     }
     if !fleet.orders().is_empty() {
         let rows: Vec<_> = fleet.orders().iter().map(|(topic, order)| order_row(topic, order, now)).collect();
@@ -58,6 +69,11 @@ fn online(node: &Node) -> &'static str {
         Some(false) => "offline",
         None => "never seen",
     }
+}
+
+fn request_row(fleet: &Fleet, request: &Request, now: UnixTime) -> Vec<String> {
+    let (words, key) = (words(&fleet.trust().digest(), &request.key), request.key.id().to_string());
+    vec![request.node.to_string(), words, key, age(request.head.issued_at, now)]
 }
 
 fn app_cells(app: &AppReport, now: UnixTime) -> [String; 5] {

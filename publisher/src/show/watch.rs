@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rollout::{Belief, Change, Fleet, Node, Ordered};
 use schemas::{
+    enroll::{Request, words},
     id::{AppId, NodeId},
     report::{AppReport, Refusal},
 };
@@ -60,6 +61,10 @@ impl Watcher {
                 let line = Line { node: None, app: Some(app.clone()), text };
                 is_new.then_some(line).into_iter().collect()
             }
+            Change::Request(key) => {
+                let request = fleet.requests().get(key);
+                request.map(|request| request_line(fleet, request)).into_iter().collect()
+            }
             Change::Record(name) | Change::Report(name) | Change::Availability(name) => {
                 fleet.nodes().get(name).map(|node| self.node_lines(name, node)).unwrap_or_default()
             }
@@ -91,6 +96,12 @@ impl Watcher {
         lines.extend(new.map(|refusal| line(None, refusal_text(refusal))));
         lines
     }
+}
+
+fn request_line(fleet: &Fleet, request: &Request) -> Line {
+    let words = words(&fleet.trust().digest(), &request.key);
+    let text = format!("asks to be let in and says: {words}");
+    Line { node: Some(request.node.clone()), app: None, text }
 }
 
 fn order_text(order: Option<&Belief<Ordered>>, group: &str) -> String {

@@ -216,8 +216,10 @@ fn a_node_is_added_once_and_anew_only_by_force() {
     let new_key = fs::read(folder.join("node.key")).unwrap();
     assert_ne!(new_key, key);
     assert_eq!(fs::read(user.path("card/node.key")).unwrap(), new_key);
-    let users = fs::read_to_string(user.path(".deploybus/broker/users")).unwrap();
-    assert_eq!(users.lines().filter(|line| line.starts_with("pi-1 ")).count(), 1);
+    // Its record lets it in, not the users file.
+    assert!(!fs::read_to_string(user.path(".deploybus/broker/users")).unwrap().contains("pi-1"));
+    let record = user.run(&["decode", ".deploybus/nodes/pi-1/record.cbor"]);
+    assert!(record.stdout.contains("\"login\": \""), "{}", record.stdout);
     let listed: serde_json::Value =
         serde_json::from_str(&user.run(&["node", "list", "--json"]).stdout).unwrap();
     assert_eq!(

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use schemas::{
     announcement::Announcement,
+    enroll::Request,
     manifest::Manifest,
     record::Record,
     report::Report,
@@ -11,13 +12,14 @@ use schemas::{
     seal::Signed,
 };
 
-use crate::sample::{announcement, chain, key, manifest, record, report, root, trust};
+use crate::sample::{announcement, chain, key, manifest, record, report, request, root, trust};
 
 /// The bytes that this version writes, by the name of their golden file.
 fn written() -> BTreeMap<&'static str, Vec<u8>> {
     BTreeMap::from([
         ("announcement", announcement().to_bytes()),
         ("chain", chain().to_bytes()),
+        ("enroll", Signed::seal(&request(), &[key(9)]).to_bytes()),
         ("manifest", manifest().encode()),
         ("record", Signed::seal(&record(), &[key(3)]).to_bytes()),
         ("report", Signed::seal(&report(), &[key(9)]).to_bytes()),
@@ -51,6 +53,8 @@ fn every_released_version_is_read() {
     assert_eq!(Manifest::parse(&v1["manifest"], manifest().size_bytes()).unwrap(), manifest());
     let read = Signed::<Record>::from_bytes(&v1["record"]).unwrap().verify(&trust()).unwrap();
     assert_eq!(read.into_inner(), record());
+    let read = Signed::<Request>::from_bytes(&v1["enroll"]).unwrap();
+    assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), request());
     let read = Signed::<Report>::from_bytes(&v1["report"]).unwrap();
     assert_eq!(read.verify_by(&key(9).public(), trust().fleet()).unwrap().into_inner(), report());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
     announcement::Announcement,
+    enroll::{self, Request},
     id::{Counter, Digest, Revision, Seq},
     manifest::{Entry, Manifest, Node},
     order::{Audience, Order, OrderState, Policy},
@@ -131,7 +132,12 @@ pub(crate) fn record() -> Record {
         groups: BTreeSet::from(["canary".parse().unwrap(), "all".parse().unwrap()]),
         labels: BTreeMap::from([("site".into(), "barn".into())]),
         status: RecordStatus::Active,
+        login: None,
     }
+}
+
+pub(crate) fn request() -> Request {
+    enroll::request(head(), "pi-2".parse().unwrap(), &key(9), Digest::of(b"token"), Some("invitation"))
 }
 
 pub(crate) fn report() -> Report {

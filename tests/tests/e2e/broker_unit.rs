@@ -138,7 +138,7 @@ impl Site {
             .arg(format!("mqtts://127.0.0.1:{}", self.port));
         publisher.arg("--store").arg(format!("https://127.0.0.1:{}", self.http));
         Output::of(&mut publisher).unwrap().expect(0).unwrap();
-        let copy = "rm -r tls; cp -r \"$0\"/broker/{broker.toml,users,tls} .";
+        let copy = "rm -r tls; cp -r \"$0\"/broker/{broker.toml,root.cbor,users,tls} .";
         let mut bash = Command::new("bash");
         Output::of(bash.current_dir(self.etc()).args(["-ec", copy]).arg(&home)).unwrap().expect(0).unwrap();
         home

@@ -9,6 +9,7 @@ mod clusters;
 mod crashes;
 mod faults;
 mod keys;
+mod nodes;
 mod readme;
 mod signers;
 mod spine;

@@ -78,7 +78,7 @@ impl Store {
         Ok(missing.only(asked))
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         url: &StoreUrl,
         mut response: Response,
@@ -88,10 +88,7 @@ impl Store {
         while let Some(chunk) = next_chunk(&mut response, url, self.patience.silence).await? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > max_bytes {
-                return Err(StoreError::unusual(
-                    url,
-                    "its list of what is missing is longer than the question",
-                ));
+                return Err(StoreError::unusual(url, "its answer is longer than it can be"));
             }
         }
         Ok(bytes)

@@ -5,6 +5,7 @@
 //! digest is for its callers, who trust no store.
 
 mod address;
+mod enroll;
 mod error;
 mod fetch;
 mod key;
@@ -21,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::{
     address::{InvalidStoreUrl, StoreUrl},
+    enroll::Door,
     error::StoreError,
     fetch::Body,
     key::Key,

@@ -169,6 +169,7 @@ mod tests {
             sessions: 9,
             of_user: UserLimits::NONE,
             lazy: Vec::new(),
+            observer: None,
         };
         Hub::new(settings, Arc::new(Stats::default()), retained, writer, Silent)
     }

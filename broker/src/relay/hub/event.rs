@@ -52,6 +52,15 @@ pub(in crate::relay) enum Event {
     CatchUp(From),
     /// These users are gone, or may now do other things than before.
     UsersChanged(BTreeSet<Arc<str>>),
+    /// The service itself has this retained.
+    Put(Message),
+    /// What is retained is cleared.
+    Clear {
+        /// For this filter.
+        filter: Filter,
+        /// But for topics that end so.
+        but: &'static str,
+    },
     /// Outcomes of what was given to the retained log.
     Stored(Vec<Outcome>),
     /// Something came out of the router.
@@ -163,6 +172,13 @@ pub(in crate::relay) struct From {
     pub(in crate::relay) key: ClientKey,
     /// Its connection.
     pub(in crate::relay) attachment: Attachment,
+}
+
+impl From {
+    /// No client at all: the first one is given another number.
+    pub(super) fn nobody() -> Self {
+        Self { key: ClientKey(u32::MAX), attachment: Attachment::default() }
+    }
 }
 
 /// A message of a client.

@@ -31,10 +31,11 @@ pub(super) use self::event::{
 use self::publish::{Accepted, InRouter};
 use super::{
     denials::Denials,
+    message::Message,
     registry::{ClientKey, Presence, Registry},
     retained::{Retained, Writer},
     router::{PROBE, Router, RouterError, Ticket},
-    session::{Attachment, End, QueueLimits},
+    session::{Attachment, End, QueueLimits, Session, SharedSession},
     stats::Stats,
     subscriptions::Subscriptions,
     topic::Filter,
@@ -54,6 +55,17 @@ pub(super) struct HubSettings {
     pub(super) of_user: UserLimits,
     /// Topics whose retained values are stored lazily.
     pub(super) lazy: Vec<Filter>,
+    /// Who is told of retained messages.
+    pub(super) observer: Option<Observer>,
+}
+
+/// The service itself, as far as it looks at messages.
+#[derive(Debug)]
+pub(super) struct Observer {
+    /// Which ones it looks at.
+    pub(super) filters: Vec<Filter>,
+    /// Where they go.
+    pub(super) sink: mpsc::UnboundedSender<Arc<Message>>,
 }
 
 /// What one user may have.
@@ -96,6 +108,8 @@ pub(super) struct Hub<R> {
     stopping: bool,
     started: Instant,
     next_tick: Instant,
+    /// Of messages that no client sent.
+    own_session: SharedSession,
 }
 
 impl<R: Router> Hub<R> {
@@ -108,6 +122,7 @@ impl<R: Router> Hub<R> {
         router: R,
     ) -> Self {
         Self {
+            own_session: Arc::new(Session::new(settings.queue)),
             settings,
             denials: Denials::new(Arc::clone(&stats)),
             stats,
@@ -169,6 +184,8 @@ impl<R: Router> Hub<R> {
             }
             Event::CatchUp(from) => self.catch_up(from),
             Event::UsersChanged(users) => self.users_changed(&users)?,
+            Event::Put(message) => self.put(message)?,
+            Event::Clear { filter, but } => self.clear(&filter, but)?,
             Event::Stored(outcomes) => self.stored(&outcomes)?,
             Event::Routed(frame) => self.routed(frame)?,
             Event::Probe(reply) => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::{Ack, Hub, Origin, Publish};
+use super::{Ack, From, Hub, Observer, Origin, Publish};
 use crate::relay::{
     budget::Permit,
     codec::{Protocol, Reason, Reply},
@@ -15,7 +15,11 @@ use crate::relay::{
     retained::{Outcome, Record},
     router::{Frame, MAX_BYTES_INSIDE, MAX_MESSAGES_INSIDE, Router, RouterError, Ticket},
     session::End,
+    topic::{Filter, TopicName},
 };
+
+/// Whom messages of the service itself count against.
+const SERVICE: &str = "$service";
 
 /// A message that is not in the router yet.
 #[derive(Debug)]
@@ -70,6 +74,28 @@ impl<R: Router> Hub<R> {
         Ok(())
     }
 
+    /// The service itself has `message` retained.
+    pub(super) fn put(&mut self, message: Message) -> Result<(), RouterError> {
+        let origin = Origin { from: From::nobody(), session: Arc::clone(&self.own_session), ack: Ack::None };
+        self.publish(Publish { message: Arc::new(message), user: SERVICE.into(), origin, permit: None })
+    }
+
+    /// Clears what is retained for `filter`, but for topics that end with `but`.
+    pub(super) fn clear(&mut self, filter: &Filter, but: &str) -> Result<(), RouterError> {
+        let found =
+            self.retained.look(filter, None).filter_map(|(topic, message)| message.map(|_| topic.clone()));
+        let topics: Vec<TopicName> = found.filter(|topic| !topic.as_str().ends_with(but)).collect();
+        topics.into_iter().try_for_each(|topic| self.put(Message::clearing(topic)))
+    }
+
+    /// What is retained for the observer, filter by filter.
+    pub(in crate::relay) fn observed(&self) -> Vec<Arc<Message>> {
+        let filters = self.settings.observer.iter().flat_map(|observer| &observer.filters);
+        filters
+            .flat_map(|filter| self.retained.look(filter, None).filter_map(|(_, message)| message.cloned()))
+            .collect()
+    }
+
     /// The retained log has done its part for the oldest messages that it was given.
     pub(super) fn stored(&mut self, outcomes: &[Outcome]) -> Result<(), RouterError> {
         for outcome in outcomes {
@@ -105,6 +131,12 @@ impl<R: Router> Hub<R> {
     pub(super) fn show(&mut self, message: &Arc<Message>, publisher: Option<ClientKey>) {
         if message.retain {
             self.retained.show(message);
+            let is_of =
+                |observer: &&Observer| observer.filters.iter().any(|f| f.takes(message.topic.as_str()));
+            if let Some(observer) = self.settings.observer.as_ref().filter(is_of) {
+                // Nobody looks any more when the service stops.
+                let _ = observer.sink.send(Arc::clone(message));
+            }
         }
         let (registry, stats) = (&self.registry, &self.stats);
         self.subscriptions.each_match(message.topic.as_str(), publisher, |key, wish| {

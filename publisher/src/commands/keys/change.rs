@@ -236,6 +236,10 @@ async fn carry_out(
         let (topic, chain) = (Kind::Trust.of(&home.settings.fleet), home.chain()?.to_bytes());
         session.publish(topic.clone(), chain.clone()).await?;
         session.read_back(&mut fleet, &topic, &chain).await?;
+        if change.trust.reset().contains(&Role::Ops) {
+            // What a stolen key had put in the place of records does not count any more.
+            node::sync(&home, session, &mut Fleet::new(home.trust.clone())).await?;
+        }
         Ok(changed)
     })
     .await?;

@@ -55,15 +55,10 @@ impl UsersFile {
         check_free(&self.read()?, name)
     }
 
-    /// Writes the line of a user that may be there already.
-    pub(crate) fn put(&self, user: &User<'_>) -> Result<()> {
-        self.edit(|text| with_user(text, user))
-    }
-
     /// Takes a user out.
     pub(crate) fn remove(&self, name: &UserName) -> Result<()> {
         self.edit(|text| {
-            self.check_person(text, name)?;
+            self.check_there(text, name)?;
             Ok(lines::without_user(text, name.as_str()))
         })
     }
@@ -72,26 +67,20 @@ impl UsersFile {
     pub(crate) fn change_secret(&self, name: &UserName, secret: &Secret) -> Result<()> {
         let stored = secret.stored()?;
         self.edit(|text| {
-            self.check_person(text, name)?;
+            self.check_there(text, name)?;
             Ok(lines::with_secret(text, name.as_str(), &stored))
         })
     }
 
-    /// Whether there is such a user, and it is no node.
-    pub(crate) fn check_person(&self, text: &str, name: &UserName) -> Result<()> {
-        match lines::role_of(text, name.as_str()) {
-            Some(super::NODE) => Err(problem(
-                format!("{name} is a node"),
-                format!(
-                    "a node's password and key are made together: `publisher node add {name} --force` makes both anew"
-                ),
-            )),
-            Some(_) => Ok(()),
-            None => Err(problem(
-                format!("no user {name} in {}", self.0.display()),
-                "`publisher user list` shows who is there",
-            )),
+    /// Whether there is such a user.
+    pub(crate) fn check_there(&self, text: &str, name: &UserName) -> Result<()> {
+        if lines::role_of(text, name.as_str()).is_some() {
+            return Ok(());
         }
+        Err(problem(
+            format!("no user {name} in {}", self.0.display()),
+            "`publisher user list` shows who is there",
+        ))
     }
 
     /// Replaces the text by what `change` makes of it. Mode and owner stay: the broker must be able to read it.
@@ -149,14 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_there_or_is_a_node_is_left_alone() {
+    fn who_is_not_there_cannot_be_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
-        fs::write(&path, "pi node sha256:00\n").unwrap();
-        let users = UsersFile::at(&path);
-        for (name, expected) in [("pi", "pi is a node"), ("bert", "no user bert in ")] {
-            let err = users.remove(&name.parse().unwrap()).unwrap_err().to_string();
-            assert!(err.starts_with(expected), "{err}");
-        }
+        fs::write(&path, "anna admin sha256:00\n").unwrap();
+        let err = UsersFile::at(&path).remove(&"bert".parse().unwrap()).unwrap_err().to_string();
+        assert!(err.starts_with("no user bert in "), "{err}");
     }
 }

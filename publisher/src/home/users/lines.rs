@@ -74,25 +74,25 @@ mod tests {
 
     #[test]
     fn a_user_keeps_its_place_and_others_their_lines() {
-        let groups = ["all", "canary"].map(|group| group.parse().unwrap());
         let token = |token: &str| Secret::Token(token.to_owned());
-        let node = |text: &str, secret: &str| {
+        let guest = |text: &str, secret: &str| {
             let secret = token(secret);
-            let user = User { groups: groups.iter().collect(), ..User::new("pi", UserRole::Node, &secret) };
+            let publish = ["pi/#", "log/pi"].map(|filter| filter.parse().unwrap());
+            let user = User { publish: &publish, ..User::new("pi", UserRole::Guest, &secret) };
             with_user(text, &user).unwrap()
         };
         let secret = token("w");
         let watcher = User::new("watcher", UserRole::Watcher, &secret);
-        let one = with_user(&node(HEADING, "a"), &watcher).unwrap();
-        let two = node(&one, "b");
+        let one = with_user(&guest(HEADING, "a"), &watcher).unwrap();
+        let two = guest(&one, "b");
         assert_eq!(two.lines().count(), 4);
         assert_ne!(one, two);
-        assert_eq!(node(&two, "a"), one);
+        assert_eq!(guest(&two, "a"), one);
         assert_eq!(
             (role_of(&two, "pi"), role_of(&two, "pi2"), role_of(&two, "watcher")),
-            (Some("node"), None, Some("watcher"))
+            (Some("guest"), None, Some("watcher"))
         );
-        assert!(one.lines().nth(2).unwrap().ends_with("  groups=all,canary"));
+        assert!(one.lines().nth(2).unwrap().ends_with("  publish=pi/#,log/pi"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use schemas::id::{Digest, GroupId};
+use schemas::id::Digest;
 
 use self::password::hash;
 pub(super) use self::{
@@ -23,7 +23,7 @@ pub(crate) use self::{
 };
 use super::keys;
 
-/// The role of a device; its lines are made together with its key and record.
+/// The role of a device. Those that were added have no line: their signed records let them in.
 pub(crate) const NODE: &str = "node";
 
 /// Longest name: the broker says it in every log line about the user.
@@ -32,7 +32,6 @@ const MAX_NAME_BYTES: usize = 63;
 /// What a user may do; the broker knows what that means for each topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UserRole {
-    Node,
     Publisher,
     Controller,
     Watcher,
@@ -49,7 +48,6 @@ impl UserRole {
     /// As the users file and the command line spell it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Node => NODE,
             Self::Publisher => "publisher",
             Self::Controller => "controller",
             Self::Watcher => "watcher",
@@ -158,6 +156,14 @@ impl Secret {
         }
     }
 
+    /// SHA-256 of a token: who has it learns nothing of the token.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Token(token) => Some(Digest::of(token.as_bytes())),
+            Self::Password(_) => None,
+        }
+    }
+
     /// What is typed or configured to log in.
     pub(crate) fn text(&self) -> &str {
         match self {
@@ -172,8 +178,6 @@ pub(crate) struct User<'a> {
     pub(crate) name: &'a str,
     pub(crate) role: UserRole,
     pub(crate) secret: &'a Secret,
-    /// Of a node: whose releases it may read.
-    pub(crate) groups: Vec<&'a GroupId>,
     /// Of a guest.
     pub(crate) publish: &'a [GuestFilter],
     /// Of a guest.
@@ -183,7 +187,7 @@ pub(crate) struct User<'a> {
 impl<'a> User<'a> {
     /// A user whose role says everything.
     pub(crate) fn new(name: &'a str, role: UserRole, secret: &'a Secret) -> Self {
-        Self { name, role, secret, groups: Vec::new(), publish: &[], subscribe: &[] }
+        Self { name, role, secret, publish: &[], subscribe: &[] }
     }
 
     fn line(&self) -> anyhow::Result<String> {
@@ -193,7 +197,6 @@ impl<'a> User<'a> {
                 let _ = write!(line, "  {key}={}", values.join(","));
             }
         };
-        push("groups", self.groups.iter().map(|group| group.as_str()).collect());
         push("publish", self.publish.iter().map(|filter| filter.0.as_str()).collect());
         push("subscribe", self.subscribe.iter().map(|filter| filter.0.as_str()).collect());
         Ok(line)

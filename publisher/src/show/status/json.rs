@@ -2,7 +2,8 @@
 
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
-    id::{AppId, Counter, Digest, GroupId, NodeId, Revision},
+    enroll::{Request, words},
+    id::{AppId, Counter, Digest, GroupId, KeyId, NodeId, Revision},
     report::{AppReport, Installed, Refusal},
     time::UnixTime,
 };
@@ -16,6 +17,15 @@ pub(crate) struct StatusJson<'a> {
     at: String,
     nodes: Vec<NodeJson<'a>>,
     orders: Vec<OrderJson<'a>>,
+    requests: Vec<RequestJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RequestJson<'a> {
+    node: &'a NodeId,
+    key: KeyId,
+    words: String,
+    at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,11 +92,18 @@ struct OrderJson<'a> {
 
 /// The whole view for `--json`.
 pub(crate) fn json(fleet: &Fleet, now: UnixTime) -> StatusJson<'_> {
+    let members = fleet.nodes().iter().filter(|(_, node)| !node.is_retired());
     StatusJson {
         at: now.to_string(),
-        nodes: fleet.nodes().iter().map(|(name, node)| node_json(name, node)).collect(),
+        nodes: members.map(|(name, node)| node_json(name, node)).collect(),
         orders: fleet.orders().iter().map(|((group, app), order)| order_json(group, app, order)).collect(),
+        requests: fleet.requests().values().map(|request| request_json(fleet, request)).collect(),
     }
+}
+
+fn request_json<'a>(fleet: &Fleet, request: &'a Request) -> RequestJson<'a> {
+    let words = words(&fleet.trust().digest(), &request.key);
+    RequestJson { node: &request.node, key: request.key.id(), words, at: request.head.issued_at.to_string() }
 }
 
 fn node_json<'a>(name: &'a NodeId, node: &'a Node) -> NodeJson<'a> {

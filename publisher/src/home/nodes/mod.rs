@@ -1,4 +1,7 @@
-//! The nodes that were added: a folder each, with all that is copied to the node.
+//! The nodes that were added: a folder each, with its record, and for those that were made here all that is copied to the
+//! node. How nodes come that made their own keys is in [`enroll`].
+
+mod enroll;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use schemas::{
-    id::{GroupId, NodeId, PublicKey, Seq},
+    id::{Digest, GroupId, NodeId, PublicKey, Seq},
     record::{Record, RecordStatus},
     root::Role,
     seal::{Head, SecretKey, Signed, Verified},
@@ -17,13 +20,15 @@ use schemas::{
 };
 use serde::Serialize;
 
+pub(crate) use self::enroll::Place;
 use super::{
     CA, Home, files, keys,
-    users::{self, Secret, User, UserRole},
+    users::{self, Secret},
 };
 use crate::problem::problem;
 
 /// A node that is to be added.
+#[derive(Debug, Clone)]
 pub(crate) struct NewNode {
     pub(crate) name: NodeId,
     pub(crate) groups: BTreeSet<GroupId>,
@@ -60,23 +65,51 @@ impl Home {
     /// Makes key, password and record of a node, lets it into the broker, and returns its folder.
     pub(crate) fn add_node(&self, new: &NewNode, now: UnixTime) -> Result<PathBuf> {
         let _lock = self.lock()?;
-        let folder = self.path("nodes").join(new.name.as_str());
+        let folder = self.node_folder(&new.name);
         let before = self.check_name(new, &folder)?;
         let (key, secret) = (keys::new_key()?, Secret::new_token()?);
         let seq = before.map_or(Seq(0), |known| known.record.seq).next(now.0);
-        let record = self.record(new, key.public(), seq, now);
+        let record = self.record(new, key.public(), secret.digest(), seq, now);
         let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
-        // The users file first: when it cannot be written, nothing of the node is there and the same call works later.
-        self.let_in(new, &secret)?;
-        let draft = self.path("nodes").join(format!(".{}.new-{}", new.name, std::process::id()));
-        let written = self
-            .fill_folder(&draft, new, &key, secret.text(), &signed)
-            .and_then(|()| put_in_place(&draft, &folder));
+        self.replace_folder(&folder, |draft| self.fill_folder(draft, new, &key, secret.text(), &signed))?;
+        Ok(folder)
+    }
+
+    /// Says that a node is out, for good, and forgets what lets it in.
+    pub(crate) fn retire_node(&self, name: &NodeId, now: UnixTime) -> Result<()> {
+        let _lock = self.lock()?;
+        let folder = self.node_folder(name);
+        if !folder.exists() {
+            return Err(problem(
+                format!("no node {name} was added here"),
+                "see the nodes with `publisher node list`",
+            ));
+        }
+        let before = self.known(&folder)?.record;
+        if before.status == RecordStatus::Revoked {
+            return Ok(());
+        }
+        let seq = before.seq.next(now.0);
+        let head = Head::new(self.settings.fleet.clone(), now);
+        let record = Record { head, seq, status: RecordStatus::Revoked, login: None, ..before.into_inner() };
+        let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
+        self.replace_folder(&folder, |draft| write_record(draft, &signed))
+    }
+
+    /// The folder of a node.
+    pub(crate) fn node_folder(&self, name: &NodeId) -> PathBuf {
+        self.path("nodes").join(name.as_str())
+    }
+
+    /// Fills a new folder and puts it in the place of `folder`: there is the old one or the new one.
+    fn replace_folder(&self, folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let name = folder.file_name().unwrap_or_default().display();
+        let draft = self.path("nodes").join(format!(".{name}.new-{}", std::process::id()));
+        let written = fill(&draft).and_then(|()| put_in_place(&draft, folder));
         if written.is_err() {
             let _ = fs::remove_dir_all(&draft);
         }
-        written.with_context(|| format!("cannot write {}", folder.display()))?;
-        Ok(folder)
+        written.with_context(|| format!("cannot write {}", folder.display()))
     }
 
     /// All nodes that were added here, by name. Records that no longer verify are left out and said.
@@ -127,7 +160,14 @@ impl Home {
         Ok(self.known(folder).ok())
     }
 
-    fn record(&self, new: &NewNode, key: PublicKey, seq: Seq, now: UnixTime) -> Record {
+    fn record(
+        &self,
+        new: &NewNode,
+        key: PublicKey,
+        login: Option<Digest>,
+        seq: Seq,
+        now: UnixTime,
+    ) -> Record {
         Record {
             head: Head::new(self.settings.fleet.clone(), now),
             node: new.name.clone(),
@@ -136,6 +176,7 @@ impl Home {
             groups: new.groups.clone(),
             labels: new.labels.clone(),
             status: RecordStatus::Active,
+            login,
         }
     }
 
@@ -147,7 +188,15 @@ impl Home {
         password: &str,
         record: &Signed<Record>,
     ) -> Result<()> {
-        fs::DirBuilder::new().mode(0o700).create(draft)?;
+        write_record(draft, record)?;
+        keys::store(&draft.join("node.key"), key, None)?;
+        files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
+        self.write_settings(draft, new)?;
+        Ok(files::sync_folder(draft)?)
+    }
+
+    /// What every node has to know: where the fleet is, and whom to believe.
+    fn write_settings(&self, folder: &Path, new: &NewNode) -> Result<()> {
         let settings = WorkerSettings {
             node: &new.name,
             fleet: &self.settings.fleet,
@@ -157,24 +206,23 @@ impl Home {
             data: &new.data,
             env: &new.env,
         };
-        keys::store(&draft.join("node.key"), key, None)?;
-        files::create(&draft.join("password"), format!("{password}\n").as_bytes(), files::PRIVATE)?;
-        files::create(&draft.join("record.cbor"), &record.to_bytes(), files::PUBLIC)?;
-        files::create(&draft.join("root.cbor"), &fs::read(self.path("root.cbor"))?, files::PUBLIC)?;
+        files::create(&folder.join("root.cbor"), &fs::read(self.path("root.cbor"))?, files::PUBLIC)?;
         if let Some(ca) = &self.settings.ca {
-            files::create(&draft.join(CA), &fs::read(self.path(ca))?, files::PUBLIC)?;
+            files::create(&folder.join(CA), &fs::read(self.path(ca))?, files::PUBLIC)?;
         }
-        files::create(&draft.join("pi-worker.toml"), toml::to_string(&settings)?.as_bytes(), files::PUBLIC)?;
-        Ok(files::sync_folder(draft)?)
+        Ok(files::create(
+            &folder.join("pi-worker.toml"),
+            toml::to_string(&settings)?.as_bytes(),
+            files::PUBLIC,
+        )?)
     }
+}
 
-    fn let_in(&self, new: &NewNode, secret: &Secret) -> Result<()> {
-        let user = User {
-            groups: new.groups.iter().collect(),
-            ..User::new(new.name.as_str(), UserRole::Node, secret)
-        };
-        self.users().put(&user)
-    }
+/// Makes a folder with a record.
+fn write_record(draft: &Path, record: &Signed<Record>) -> Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(draft)?;
+    files::create(&draft.join("record.cbor"), &record.to_bytes(), files::PUBLIC)?;
+    Ok(files::sync_folder(draft)?)
 }
 
 /// A folder that is replaced is moved aside first: nobody ever sees a mixture of two.
@@ -198,7 +246,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(what)?;
     for entry in fs::read_dir(from).with_context(what)? {
         let entry = entry.with_context(what)?;
-        let secret = matches!(entry.file_name().to_str(), Some("node.key" | "password"));
+        let secret = matches!(entry.file_name().to_str(), Some("node.key" | "password" | enroll::TOKEN));
         let mode = if secret { files::PRIVATE } else { files::PUBLIC };
         let bytes = fs::read(entry.path()).with_context(what)?;
         files::replace(&to.join(entry.file_name()), &bytes, mode).with_context(what)?;

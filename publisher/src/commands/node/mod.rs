@@ -1,15 +1,20 @@
-//! `publisher node`.
+//! `publisher node`: making, listing and publishing. Who makes its own key comes in through [`enroll`].
+
+mod enroll;
+mod retire;
 
 use std::path::Path;
 
 use anyhow::Result;
 use rollout::{Fleet, Node};
 use schemas::{
+    record::RecordStatus,
     root::Role,
     topic::{Kind, NodeTopic},
 };
 use serde::Serialize;
 
+use self::enroll::{admit_invited, clear_requests};
 use super::block_on;
 use crate::{
     cli::{NodeAdd, NodeCommand},
@@ -24,42 +29,41 @@ use crate::{
     show::table,
 };
 
-/// The group to which every node belongs unless it is said otherwise.
-const ALL: &str = "all";
-
 /// Carries out one of the node commands.
 pub(super) fn run(home: &Home, command: NodeCommand, screen: &Screen) -> Result<Exit> {
     match command {
         NodeCommand::Add(add) => block_on(run_add(home, add, screen)),
+        NodeCommand::Approve(approve) => block_on(enroll::approve(home, approve, screen)),
+        NodeCommand::Retire { name } => block_on(retire::retire(home, &name, screen)),
+        NodeCommand::Show { name } => block_on(retire::show(home, &name, screen)),
         NodeCommand::List => list(home, screen),
         NodeCommand::Sync => block_on(run_sync(home, screen)),
     }
 }
 
 async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exit> {
-    let mut groups: std::collections::BTreeSet<_> = arguments.groups.into_iter().collect();
-    if !arguments.no_all {
-        groups.insert(ALL.parse()?);
-    }
     let new = NewNode {
         name: arguments.name,
-        groups,
-        labels: arguments.labels.into_iter().collect(),
+        groups: arguments.membership.groups(),
+        labels: arguments.membership.labels.into_iter().collect(),
         env: arguments.env.into_iter().collect(),
         data: arguments.data,
         replace: arguments.force,
     };
+    if is_loopback(home.settings.bus.first().host()) {
+        screen.warn(&format!(
+            "the bus is at {}, which only this machine reaches: for other machines make the fleet with --host",
+            home.settings.bus
+        ));
+    }
+    if arguments.invite {
+        return enroll::invite(home, &new, arguments.out.as_deref(), !arguments.no_wait, screen).await;
+    }
     let folder = home.add_node(&new, home.signing_time()?)?;
     if let Some(out) = &arguments.out {
         copy_folder(&folder, out)?;
     }
     let folder = arguments.out.unwrap_or(folder);
-    if is_loopback(home.settings.bus.first().host()) {
-        screen.warn(&format!(
-            "the bus is at {}, which only this machine reaches: for other machines make the fleet with --bus and --store",
-            home.settings.bus
-        ));
-    }
     let needed = home.trust.keys(Role::Ops).threshold();
     if needed > 1 {
         let record = home.path("nodes").join(new.name.as_str()).join("record.cbor");
@@ -68,12 +72,12 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
             record.display()
         ));
     } else if let Err(error) = publish_all(home).await {
-        screen.note(&format!("its record is not on the bus yet ({error:#}): the next `publisher announce` or `publisher node sync` publishes it"));
+        screen.note(&format!("its record is not on the bus yet, so the broker does not let it in ({error:#}): the next `publisher announce` or `publisher node sync` publishes it"));
     }
-    show_added(&new, &folder, home, screen)
+    show_added(&new, &folder, screen)
 }
 
-fn show_added(new: &NewNode, folder: &Path, home: &Home, screen: &Screen) -> Result<Exit> {
+fn show_added(new: &NewNode, folder: &Path, screen: &Screen) -> Result<Exit> {
     if screen.is_json() {
         let groups: Vec<_> = new.groups.iter().map(schemas::id::GroupId::as_str).collect();
         screen.json(&serde_json::json!({ "node": new.name, "groups": groups, "folder": folder }))?;
@@ -84,11 +88,9 @@ fn show_added(new: &NewNode, folder: &Path, home: &Home, screen: &Screen) -> Res
          \n\
          next:\n  \
            copy {folder} to the node as /etc/deploybus\n  \
-           copy {users} to the broker's machine, unless the broker reads it here\n  \
            on the node: pi-worker run --config /etc/deploybus/pi-worker.toml",
         name = new.name,
         folder = folder.display(),
-        users = home.path("broker/users").display(),
     ));
     Ok(Exit::Done)
 }
@@ -115,6 +117,7 @@ async fn run_sync(home: &Home, screen: &Screen) -> Result<Exit> {
 
 /// Publishes the records that the bus lacks or has in an older form, and names the nodes.
 pub(super) async fn sync(home: &Home, session: &Session, fleet: &mut Fleet) -> Result<Vec<String>> {
+    admit_invited(home, fleet)?;
     let mut published = Vec::new();
     for KnownNode { signed, record } in home.nodes()? {
         let there = fleet.nodes().get(&record.node).and_then(Node::record);
@@ -126,6 +129,7 @@ pub(super) async fn sync(home: &Home, session: &Session, fleet: &mut Fleet) -> R
         fleet.take(&topic, &signed.to_bytes());
         published.push(record.node.to_string());
     }
+    clear_requests(home, session, fleet).await?;
     Ok(published)
 }
 
@@ -134,7 +138,8 @@ struct Listed {
     node: String,
     groups: Vec<String>,
     labels: Vec<String>,
-    added_at: String,
+    status: RecordStatus,
+    since: String,
 }
 
 fn list(home: &Home, screen: &Screen) -> Result<Exit> {
@@ -147,9 +152,12 @@ fn list(home: &Home, screen: &Screen) -> Result<Exit> {
         screen.say("no nodes yet: add one with `publisher node add NAME --group canary`");
         return Ok(Exit::Done);
     }
-    let row = |node: Listed| vec![node.node, node.groups.join(","), node.labels.join(","), node.added_at];
+    let row = |node: Listed| {
+        let status = if node.status == RecordStatus::Active { "active" } else { "retired" };
+        vec![node.node, node.groups.join(","), node.labels.join(","), status.to_owned(), node.since]
+    };
     let rows: Vec<_> = listed.into_iter().map(row).collect();
-    screen.say(&table(&["NODE", "GROUPS", "LABELS", "ADDED"], &rows));
+    screen.say(&table(&["NODE", "GROUPS", "LABELS", "STATUS", "SINCE"], &rows));
     Ok(Exit::Done)
 }
 
@@ -158,6 +166,7 @@ fn listed(KnownNode { record, .. }: &KnownNode) -> Listed {
         node: record.node.to_string(),
         groups: record.groups.iter().map(ToString::to_string).collect(),
         labels: record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
-        added_at: record.head.issued_at.to_string(),
+        status: record.status,
+        since: record.head.issued_at.to_string(),
     }
 }

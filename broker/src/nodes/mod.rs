@@ -1,0 +1,201 @@
+//! Nodes that are let in by their signed records, and those that ask to be. The broker believes only what the fleet's keys
+//! have signed; what it decides here is who may log in to it, and nothing else.
+
+mod book;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use schemas::{
+    enroll::Request,
+    id::{FleetId, KeyId},
+    root::{Root, RootError},
+    seal::{SealError, Signed},
+    topic::{Filter, Kind, NodeTopic, Topic},
+};
+use tracing::{info, warn};
+
+use self::book::{Book, Effect};
+use crate::{access::User, places::network};
+
+/// How many may wait to be let in.
+const MAX_WAITING: usize = 64;
+/// How many of them from one place.
+const MAX_FROM_ONE_PLACE: usize = 8;
+/// A node that has not asked for so long has gone: it asks every few seconds.
+pub(crate) const WAITING_LIMIT: Duration = Duration::from_hours(1);
+
+/// Why the root file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodesError {
+    /// It cannot be read.
+    #[error("cannot read root file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is no root document.
+    #[error("cannot trust root file {path}")]
+    Root {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<RootError>,
+    },
+    /// It is another fleet's.
+    #[error("root file {path} is for fleet {found}, the settings say {expected}")]
+    Fleet {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: FleetId,
+        /// Whose it should be.
+        expected: FleetId,
+    },
+}
+
+/// What is to be done on the bus.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    /// This user may do other things than before.
+    Changed(Arc<str>),
+    /// What a node said is to be cleared, but for its record.
+    Clear(Filter),
+    /// This is to be retained, for as long if that is said.
+    Put(Topic, Bytes, Option<Duration>),
+}
+
+/// What a node that asks to be let in is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It is let in: record and roots.
+    Welcome(Vec<u8>),
+    /// People are to decide: roots for the node, and what is to be put where people see it.
+    Wait(Vec<u8>, Deed),
+    /// Too many wait.
+    Full,
+    /// It asks for what cannot be.
+    Refused(String),
+}
+
+/// All nodes.
+#[derive(Debug)]
+pub(crate) struct Nodes(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    book: Book,
+    waiting: BTreeMap<KeyId, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    place: IpAddr,
+    since: Instant,
+}
+
+impl Nodes {
+    /// Believes the root in the file at `path`.
+    pub(crate) fn open(path: &Path, fleet: &FleetId) -> Result<Self, NodesError> {
+        let path = path.to_owned();
+        let bytes = fs::read(&path).map_err(|source| NodesError::Read { path: path.clone(), source })?;
+        let unusable = |source: RootError| NodesError::Root { path: path.clone(), source: Box::new(source) };
+        let root: Signed<Root> = Signed::from_bytes(&bytes).map_err(|err: SealError| unusable(err.into()))?;
+        let book = Book::new(&root).map_err(unusable)?;
+        if book.fleet() != fleet {
+            let (found, expected) = (book.fleet().clone(), fleet.clone());
+            return Err(NodesError::Fleet { path, found, expected });
+        }
+        Ok(Self(Mutex::new(State { book, waiting: BTreeMap::new() })))
+    }
+
+    /// What has to be watched on the bus of `fleet`, in the order in which what is retained is to be read.
+    pub(crate) fn filters(fleet: &FleetId) -> [Filter; 3] {
+        let trust = Filter::from(&Kind::Trust.of(fleet));
+        [trust, Filter::all_nodes(fleet, &NodeTopic::Record), Filter::enrollments(fleet)]
+    }
+
+    /// A message of those topics.
+    pub(crate) fn take(&self, topic: &str, payload: &Bytes) -> Vec<Deed> {
+        let Ok(topic) = topic.parse::<Topic>() else { return Vec::new() };
+        let mut state = self.lock();
+        let effects = match &topic.kind {
+            Kind::Trust => state.book.follow(payload),
+            Kind::Node(node, NodeTopic::Record) => state.book.take(node, payload),
+            Kind::Enroll(key) if payload.is_empty() => {
+                state.waiting.remove(key);
+                return Vec::new();
+            }
+            _ => return Vec::new(),
+        };
+        match effects {
+            Ok(effects) => effects.into_iter().map(|effect| deed(effect, &topic.fleet)).collect(),
+            Err(err) => {
+                warn!(%topic, error = %crate::chain(&err), "not believed");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The node of this name, if its record lets it in.
+    pub(crate) fn user(&self, name: &str) -> Option<Arc<User>> {
+        self.lock().book.user(name)
+    }
+
+    /// A node asks to be let in.
+    pub(crate) fn ask(&self, bytes: &[u8], from: IpAddr) -> Answer {
+        let mut state = self.lock();
+        let verified =
+            Signed::<Request>::from_bytes(bytes).and_then(|signed| signed.verify_own(state.book.fleet()));
+        let request = match verified {
+            Ok(request) => request,
+            Err(err) => return Answer::Refused(crate::chain(&err)),
+        };
+        let key = request.key.id();
+        if let Some(welcome) = state.book.welcome(&request) {
+            return Answer::Welcome(welcome.to_bytes());
+        }
+        state.waiting.retain(|_, waiting| waiting.since.elapsed() < WAITING_LIMIT);
+        let place = network(from);
+        let others = state.waiting.iter().filter(|(other, _)| **other != key);
+        let (all, near) = others
+            .fold((0, 0), |(all, near), (_, waiting)| (all + 1, near + usize::from(waiting.place == place)));
+        if all >= MAX_WAITING || near >= MAX_FROM_ONE_PLACE {
+            return Answer::Full;
+        }
+        let is_new = state.waiting.insert(key, Waiting { place, since: Instant::now() }).is_none();
+        if is_new {
+            info!(node = %request.node, %key, %from, "a node asks to be let in: `publisher node approve {}`", request.node);
+        }
+        let topic = Kind::Enroll(key).of(state.book.fleet());
+        let roots = state.book.roots().to_bytes();
+        Answer::Wait(roots, Deed::Put(topic, Bytes::copy_from_slice(bytes), Some(WAITING_LIMIT)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn deed(effect: Effect, fleet: &FleetId) -> Deed {
+    match effect {
+        Effect::Changed(name) => Deed::Changed(name),
+        Effect::Retired(node) => {
+            info!(%node, "node retired");
+            Deed::Clear(Filter::of_node(fleet, &node))
+        }
+        Effect::Restore(node, bytes) => {
+            warn!(%node, "an older record, or none, came in the place of the one that counts, which is put back");
+            Deed::Put(Kind::Node(node, NodeTopic::Record).of(fleet), bytes, None)
+        }
+    }
+}
