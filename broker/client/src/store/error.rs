@@ -48,6 +48,16 @@ pub enum StoreError {
         /// How long it said nothing.
         silent_secs: u64,
     },
+    /// It sends so little that it may as well send nothing. Passing.
+    #[error("the store at {url} sent only {bytes} bytes in {secs} s")]
+    Crawling {
+        /// Where the store is.
+        url: StoreUrl,
+        /// How much it sent.
+        bytes: u64,
+        /// In which time.
+        secs: u64,
+    },
     /// It answers that it cannot serve us now. Passing.
     #[error("the store at {url} is in trouble (it answers {status})")]
     Busy {
@@ -139,6 +149,7 @@ impl StoreError {
             Self::Unreachable { .. }
             | Self::Cut { .. }
             | Self::Slow { .. }
+            | Self::Crawling { .. }
             | Self::Busy { .. }
             | Self::Contended { .. } => true,
             Self::NoAddress

@@ -7,7 +7,7 @@ use reqwest::{
     Response, StatusCode,
     header::{CONTENT_RANGE, HeaderMap, IF_RANGE, RANGE},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Key, Store, StoreError, StoreUrl};
 
@@ -21,7 +21,13 @@ pub struct Body {
     total_bytes: u64,
     left_bytes: u64,
     silence: Duration,
+    /// Since when it is counted how much comes, and how much that is.
+    lately: (Instant, u64),
 }
+
+/// What comes at least in the time that a store may be silent: less than the slowest radio brings, and so little that a store
+/// which keeps a node waiting with single bytes is found out.
+const LEAST_BYTES: u64 = 16 * 1024;
 
 impl Body {
     /// Size of the whole, wherever this body starts.
@@ -49,7 +55,25 @@ impl Body {
                 return Err(StoreError::unusual(&self.url, format!("{} is longer than it said", self.key)));
             }
         }
+        self.check_pace(chunk.len() as u64)?;
         Ok(Some(chunk))
+    }
+
+    fn check_pace(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let (since, before) = self.lately;
+        self.lately.1 = before + bytes;
+        if since.elapsed() < self.silence {
+            return Ok(());
+        }
+        self.lately = (Instant::now(), 0);
+        if before + bytes >= LEAST_BYTES || self.left_bytes == 0 {
+            return Ok(());
+        }
+        Err(StoreError::Crawling {
+            url: self.url.clone(),
+            bytes: before + bytes,
+            secs: since.elapsed().as_secs(),
+        })
     }
 
     fn end(&self) -> Result<Option<Bytes>, StoreError> {
@@ -167,7 +191,16 @@ impl Store {
             return Err(StoreError::TooLong { url: url.clone(), key, bytes: total_bytes, max_bytes });
         }
         let (url, silence) = (url.clone(), self.patience.silence);
-        Ok(Body { response, url, key, offset, total_bytes, left_bytes: total_bytes - offset, silence })
+        Ok(Body {
+            response,
+            url,
+            key,
+            offset,
+            total_bytes,
+            left_bytes: total_bytes - offset,
+            silence,
+            lately: (Instant::now(), 0),
+        })
     }
 
     async fn request(&self, url: &StoreUrl, key: Key, offset: u64) -> Result<Response, StoreError> {

@@ -65,6 +65,14 @@ async fn silence_is_noticed_before_the_answer_and_within_it() {
 }
 
 #[tokio::test]
+async fn a_store_that_crawls_is_found_out() {
+    let (store, key, _) = holding(&[Fault::Crawl]).await;
+    let mut body = impatient(&[&store]).fetch(key, 0, MAX).await.unwrap();
+    let error = read(&mut body).await.unwrap_err();
+    assert!(matches!(error, StoreError::Crawling { .. }) && error.is_transient(), "{error:?}");
+}
+
+#[tokio::test]
 async fn what_is_longer_than_permitted_is_refused_before_its_first_byte() {
     let (store, key, _) = holding(&[]).await;
     let client = client(&[&store]);

@@ -25,6 +25,8 @@ pub(super) enum Fault {
     CutAfter(usize),
     /// Nothing more happens after so many bytes of the body, whichever way it goes.
     StallAfter(usize),
+    /// One byte of the body comes after the other, with pauses.
+    Crawl,
     /// The body does not begin where it should.
     WrongRange,
     /// The range that is said is longer or shorter than the body, by so much.
@@ -271,6 +273,14 @@ async fn write_answer(
         Some(Fault::CutAfter(count) | Fault::StallAfter(count)) => body.truncate(count),
         Some(Fault::TooMuch) => body.extend_from_slice(b"and more"),
         _ => {}
+    }
+    if fault == Some(Fault::Crawl) {
+        for byte in body {
+            stream.write_all(&[byte]).await.ok()?;
+            stream.flush().await.ok()?;
+            sleep(Duration::from_millis(10)).await;
+        }
+        return Some(());
     }
     stream.write_all(&body).await.ok()?;
     stream.flush().await.ok()
