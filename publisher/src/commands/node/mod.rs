@@ -50,13 +50,8 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         data: arguments.data,
         replace: arguments.force,
     };
-    if is_loopback(home.settings.bus.first().host()) {
-        screen.warn(&format!(
-            "the bus is at {}, which only this machine reaches: for other machines make the fleet with --host",
-            home.settings.bus
-        ));
-    }
     if arguments.invite {
+        warn_of_loopback(home, screen);
         return enroll::invite(home, &new, arguments.out.as_deref(), !arguments.no_wait, screen).await;
     }
     let folder = home.add_node(&new, home.signing_time()?)?;
@@ -64,6 +59,7 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         copy_folder(&folder, out)?;
     }
     let folder = arguments.out.unwrap_or(folder);
+    warn_of_loopback(home, screen);
     let needed = home.trust.keys(Role::Ops).threshold();
     if needed > 1 {
         let record = home.path("nodes").join(new.name.as_str()).join("record.cbor");
@@ -75,6 +71,15 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         screen.note(&format!("its record is not on the bus yet, so the broker does not let it in ({error:#}): the next `publisher announce` or `publisher node sync` publishes it"));
     }
     show_added(&new, &folder, screen)
+}
+
+fn warn_of_loopback(home: &Home, screen: &Screen) {
+    if is_loopback(home.settings.bus.first().host()) {
+        screen.warn(&format!(
+            "the bus is at {}, which only this machine reaches: for other machines make the fleet with --host",
+            home.settings.bus
+        ));
+    }
 }
 
 fn show_added(new: &NewNode, folder: &Path, screen: &Screen) -> Result<Exit> {
