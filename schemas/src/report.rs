@@ -162,6 +162,9 @@ pub struct Refusal {
     pub reason: Reason,
     /// The same for people.
     pub text: String,
+    /// The digest of the order that was refused last, where there was an order in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Digest>,
     /// An honest bus never shows this.
     pub attack: bool,
     /// How often it came in a row.

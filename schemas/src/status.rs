@@ -194,11 +194,11 @@ pub struct Event {
     pub event_type: EventType,
     /// The node.
     pub node: NodeId,
-    /// The app.
-    pub app: AppId,
+    /// The app; empty when it is about the node itself.
+    pub app: String,
     /// The version that ran before, or empty.
     pub version: String,
-    /// The version that it was about.
+    /// The version that it was about; empty for a document that was refused before anybody believed what it says.
     pub to: String,
     /// Reason code, or empty.
     pub reason: String,

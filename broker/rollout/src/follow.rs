@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemas::{
-    id::{AppId, GroupId, NodeId, Revision},
+    id::{AppId, Digest, GroupId, NodeId, Revision},
     order::{Audience, Order},
     reason::Reason,
     report::{AppReport, Outcome, Refusal, Verdict},
@@ -24,6 +24,7 @@ pub struct Follow {
     app: AppId,
     revision: Revision,
     audience: Audience,
+    order: Digest,
     /// What each node had refused on this topic before the order was published.
     refused_before: BTreeMap<NodeId, Vec<Refusal>>,
     nodes: BTreeMap<NodeId, Progress>,
@@ -119,14 +120,15 @@ impl State {
 }
 
 impl Follow {
-    /// Begins to follow an order that is about to be published in the fleet as it is now.
-    pub fn new(order: &Order, before: &Fleet) -> Self {
+    /// Begins to follow an order with this digest that is about to be published in the fleet as it is now.
+    pub fn new(order: &Order, digest: Digest, before: &Fleet) -> Self {
         let topic = Kind::Release(order.group.clone(), order.app.clone()).of(&order.head.fleet);
         let refused = |node: &Node| refusals_on(node, &topic).cloned().collect();
         let mut follow = Self {
             group: order.group.clone(),
             app: order.app.clone(),
             revision: order.revision,
+            order: digest,
             audience: order.audience.clone(),
             refused_before: before.nodes().iter().map(|(name, node)| (name.clone(), refused(node))).collect(),
             nodes: BTreeMap::new(),
@@ -206,7 +208,11 @@ impl Follow {
             return state;
         }
         let known = self.refused_before.get(name);
-        let is_new = |refusal: &&Refusal| !known.is_some_and(|known| known.contains(refusal));
+        // A node that comes back may tell of refusals that nobody has heard of, and that are about other orders.
+        let is_new = |refusal: &&Refusal| {
+            refusal.order.is_none_or(|order| order == self.order)
+                && !known.is_some_and(|known| known.contains(refusal))
+        };
         match refusals_on(node, &self.topic).rfind(is_new) {
             Some(refusal) => State::Refused(refusal.clone()),
             None => State::Waiting,

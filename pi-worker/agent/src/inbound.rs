@@ -1,8 +1,8 @@
 //! What comes in from the bus: the documents that this node reads, verified before anything looks into them.
 
 use schemas::{
-    announcement::{Announced, Announcement},
-    id::AppId,
+    announcement::{Announced, Announcement, AnnouncementError},
+    id::{AppId, Digest},
     reason::Reason,
     root::{RootChain, RootError},
     topic::{Kind, NodeTopic, Topic},
@@ -28,6 +28,8 @@ pub(crate) enum Inbound {
 pub(crate) struct Refused {
     pub(crate) reason: Reason,
     pub(crate) text: String,
+    /// The digest of the order, where there is one in it.
+    pub(crate) order: Option<Digest>,
 }
 
 /// Verifies a message. An empty one only says that a topic was cleared, which nobody signed: it changes nothing.
@@ -40,16 +42,24 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
     }
     match &topic.kind {
         Kind::Release(group, app) if identity.groups().contains(group) => {
-            let announced = Announcement::from_bytes(payload)
-                .and_then(|announcement| announcement.verify(identity.trust(), group, app))
-                .map_err(|error| Refused { reason: error.reason(), text: chain(&error) })?;
+            let refused = |error: AnnouncementError, order| Refused {
+                reason: error.reason(),
+                text: chain(&error),
+                order,
+            };
+            let announcement = Announcement::from_bytes(payload).map_err(|error| refused(error, None))?;
+            let announced = announcement
+                .verify(identity.trust(), group, app)
+                .map_err(|error| refused(error, Some(announcement.order.digest())))?;
             Ok(Inbound::Announced(app.clone(), Box::new(announced)))
         }
         Kind::Trust => follow(identity, payload),
         Kind::Node(node, NodeTopic::Record) if *node == identity.node => {
-            let newer = identity
-                .accept_record(payload)
-                .map_err(|error| Refused { reason: error.reason(), text: chain(&error) })?;
+            let newer = identity.accept_record(payload).map_err(|error| Refused {
+                reason: error.reason(),
+                text: chain(&error),
+                order: None,
+            })?;
             Ok(if newer { Inbound::Record } else { Inbound::Nothing })
         }
         _ => Ok(Inbound::Nothing),
@@ -58,7 +68,7 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
 
 /// Follows the root documents of a chain as far as they verify.
 fn follow(identity: &mut Identity, payload: &[u8]) -> Result<Inbound, Refused> {
-    let refused = |error: RootError| Refused { reason: error.reason(), text: chain(&error) };
+    let refused = |error: RootError| Refused { reason: error.reason(), text: chain(&error), order: None };
     let chain = RootChain::from_bytes(payload).map_err(refused)?;
     let before = identity.trust().version();
     let followed = identity.roots.follow(&chain).map_err(refused);

@@ -11,6 +11,7 @@ use schemas::{
     report::{AppReport, Verdict},
     status::{self, EventType, Timestamp, error_text},
     time::UnixTime,
+    topic::{Kind, Topic},
 };
 
 use crate::facts::{Facts, Hardware};
@@ -130,10 +131,27 @@ pub(crate) fn event(
     status::Event {
         event_type,
         node: node.clone(),
-        app: app.clone(),
+        app: app.to_string(),
         version: before.as_ref().map(|slot| slot.version.clone()).unwrap_or_default(),
         to,
         reason: reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
+        at,
+    }
+}
+
+/// The same for a document on `topic` that was refused before it came to an app's machine.
+pub(crate) fn refusal(node: &NodeId, topic: &Topic, reason: Reason, at: Timestamp) -> status::Event {
+    let app = match &topic.kind {
+        Kind::Release(_, app) => app.to_string(),
+        _ => String::new(),
+    };
+    status::Event {
+        event_type: EventType::Refused,
+        node: node.clone(),
+        app,
+        version: String::new(),
+        to: String::new(),
+        reason: reason.code().to_owned(),
         at,
     }
 }

@@ -1,6 +1,7 @@
 //! The last documents that were refused before they reached an app, as reports carry them.
 
 use schemas::{
+    id::Digest,
     reason::Reason,
     report::{MAX_REFUSALS, Refusal},
     time::UnixTime,
@@ -22,6 +23,7 @@ impl Refusals {
         topic: &Topic,
         reason: Reason,
         text: &str,
+        order: Option<Digest>,
         at: UnixTime,
     ) -> Option<&Refusal> {
         let topic = topic.to_string();
@@ -32,7 +34,7 @@ impl Refusals {
             self.0.remove(0);
         }
         let text = text.chars().take(MAX_TEXT_CHARS).collect();
-        self.0.push(Refusal { topic, reason, text, attack: reason.is_attack(), times, at });
+        self.0.push(Refusal { topic, reason, text, order, attack: reason.is_attack(), times, at });
         self.0.last().filter(|refusal| refusal.times.is_power_of_two())
     }
 
@@ -50,7 +52,9 @@ mod tests {
     fn the_same_again_is_counted_and_said_ever_more_rarely() {
         let mut refusals = Refusals::default();
         let said = (1..=100_u64)
-            .filter(|at| refusals.note(&topic("web"), Reason::BadSignature, "no", UnixTime(*at)).is_some())
+            .filter(|at| {
+                refusals.note(&topic("web"), Reason::BadSignature, "no", None, UnixTime(*at)).is_some()
+            })
             .count();
         assert_eq!(said, 7);
         let [refusal] = refusals.list() else { panic!("{refusals:?}") };
@@ -61,7 +65,13 @@ mod tests {
     fn only_the_newest_are_kept() {
         let mut refusals = Refusals::default();
         for app in 0..20 {
-            refusals.note(&topic(&format!("app{app}")), Reason::Malformed, &"x".repeat(9_999), UnixTime(1));
+            refusals.note(
+                &topic(&format!("app{app}")),
+                Reason::Malformed,
+                &"x".repeat(9_999),
+                None,
+                UnixTime(1),
+            );
         }
         assert_eq!(refusals.list().len(), MAX_REFUSALS);
         assert!(refusals.list()[0].topic.ends_with("app12") && refusals.list()[7].topic.ends_with("app19"));

@@ -58,6 +58,8 @@ pub enum Effect {
 pub struct Refused {
     /// The group on whose topic it came.
     pub group: GroupId,
+    /// The digest of its order.
+    pub order: Digest,
     /// Why.
     pub reason: Reason,
     /// The same for people.

@@ -5,7 +5,7 @@
 
 use schemas::{
     announcement::Announced,
-    id::{Counter, GroupId, Revision},
+    id::{Counter, Digest, GroupId, Revision},
     order::OrderState,
     reason::Reason,
     report::Verdict,
@@ -87,11 +87,11 @@ impl Machine {
         match self.journal.saved().seen.get(&group) {
             Some(seen) if order.revision < seen.revision => {
                 let text = format!("order {} came after order {}", order.revision, seen.revision);
-                return self.refuse_trace(group, Reason::Replayed, text);
+                return self.refuse_trace(group, digest, Reason::Replayed, text);
             }
             Some(seen) if order.revision == seen.revision && digest != seen.order => {
                 let text = format!("two different orders carry revision {}", order.revision);
-                return self.refuse_trace(group, Reason::RevisionConflict, text);
+                return self.refuse_trace(group, digest, Reason::RevisionConflict, text);
             }
             Some(seen) if order.revision == seen.revision => {}
             _ => self.journal.note_seen(group.clone(), order.revision, digest),
@@ -220,8 +220,8 @@ impl Machine {
         self.journal.note_outcome(subject.ended(verdict, failure, Spent::default(), now.wall));
     }
 
-    fn refuse_trace(&mut self, group: GroupId, reason: Reason, text: String) {
-        self.outbox.say(Effect::Refuse(Refused { group, reason, text }));
+    fn refuse_trace(&mut self, group: GroupId, order: Digest, reason: Reason, text: String) {
+        self.outbox.say(Effect::Refuse(Refused { group, order, reason, text }));
     }
 }
 

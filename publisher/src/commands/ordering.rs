@@ -67,7 +67,7 @@ impl Ordering<'_> {
     ) -> Result<Exit> {
         let announced = self.check(home, announcement)?;
         let topic = Kind::Release(self.group.clone(), announced.order.app.clone()).of(&home.settings.fleet);
-        let mut follow = Follow::new(&announced.order, fleet);
+        let mut follow = Follow::new(&announced.order, announced.order.digest(), fleet);
         let started = Instant::now();
         let bytes = announcement.to_bytes();
         session.publish(topic.clone(), bytes.clone()).await?;

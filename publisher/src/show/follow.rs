@@ -172,7 +172,7 @@ mod tests {
             ("pi-shed", None),
         ]);
         fleet.take(&sample.topic("pi-shed", NodeTopic::Availability), b"offline");
-        Follow::new(&sample.order(50, Digest::of(b"release")), &fleet)
+        Follow::new(&sample.order(50, Digest::of(b"release")), Digest::of(b"order"), &fleet)
     }
 
     #[test]

@@ -189,6 +189,7 @@ pub(crate) fn report() -> Report {
             topic: "deploybus/v1/release/canary/web".into(),
             reason: Reason::BadSignature,
             text: "order has 0 of 1 valid signatures".into(),
+            order: None,
             attack: true,
             times: 2,
             at: AT,

@@ -1,6 +1,6 @@
 //! What somebody with a bus password, or with the broker itself, tries to have installed.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use e2e::{App, Forge, Mqtt, World, now};
 use schemas::{
@@ -49,9 +49,11 @@ impl Attack {
         self.forge.release(&app(), Digest::of(b"none"), 10, 10)
     }
 
-    /// Publishes, and waits until the node says that it refused it for `reason`.
+    /// Publishes, and waits until the node says that it refused it for `reason`: in its report, and as an event.
     fn refused(&mut self, topic: &str, payload: &[u8], reason: Reason) {
         let before = self.times(topic, reason);
+        let mut watcher = self.world.raw_publisher().unwrap();
+        watcher.subscribe("deploybus/v1/node/pi-1/event").unwrap();
         self.bus.publish(topic, payload, true).unwrap();
         let refusal = self.world.wait_report("pi-1", &format!("refusal for {reason}"), |report| {
             let of =
@@ -61,6 +63,11 @@ impl Attack {
         let refusal = refusal.unwrap();
         assert_eq!(refusal.attack, reason.is_attack());
         assert!(!refusal.text.is_empty());
+        if refusal.times.is_power_of_two() {
+            let (_, event, _) = watcher.next(Duration::from_secs(30)).unwrap().unwrap();
+            let event: serde_json::Value = serde_json::from_slice(&event).unwrap();
+            assert_eq!((&event["event_type"], &event["reason"]), (&"refused".into(), &reason.code().into()));
+        }
         assert_eq!(self.world.node("pi-1").unwrap().serves().as_deref(), Some("1.0.0"), "{reason}");
     }
 

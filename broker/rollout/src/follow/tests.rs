@@ -6,7 +6,11 @@ use crate::samples::{NOW, Sample, ended, idle, node, node_key, outcome, working}
 const REVISION: u64 = 50;
 
 fn follow(sample: &Sample, fleet: &Fleet) -> Follow {
-    Follow::new(&sample.order(REVISION, schemas::id::Digest::of(b"release")), fleet)
+    Follow::new(&sample.order(REVISION, Digest::of(b"release")), ours(), fleet)
+}
+
+fn ours() -> Digest {
+    Digest::of(b"order")
 }
 
 fn state(follow: &Follow, name: &str) -> &'static str {
@@ -92,11 +96,12 @@ fn a_node_that_goes_away_in_the_middle_is_not_excused() {
 fn a_new_refusal_of_the_announcement_is_a_verdict_and_an_old_one_is_not() {
     let sample = Sample::new();
     let mut fleet = sample.fleet(&[("pi-1", None)]);
-    let refused = |times, seq| {
+    let refused = |times, seq, order| {
         let refusal = Refusal {
             topic: "deploybus/v1/release/canary/web".into(),
             reason: Reason::BadSignature,
             text: String::new(),
+            order,
             attack: true,
             times,
             at: NOW,
@@ -108,10 +113,13 @@ fn a_new_refusal_of_the_announcement_is_a_verdict_and_an_old_one_is_not() {
         report.refusals = vec![refusal];
         schemas::seal::Signed::seal(&report, &[node_key("pi-1")]).to_bytes()
     };
-    fleet.take(&sample.topic("pi-1", NodeTopic::Report), &refused(1, 2));
+    fleet.take(&sample.topic("pi-1", NodeTopic::Report), &refused(1, 2, Some(ours())));
     let mut follow = follow(&sample, &fleet);
     assert_eq!(state(&follow, "pi-1"), "waiting");
-    fleet.take(&sample.topic("pi-1", NodeTopic::Report), &refused(2, 3));
+    fleet.take(&sample.topic("pi-1", NodeTopic::Report), &refused(2, 3, Some(Digest::of(b"another"))));
+    follow.update(&fleet, 4);
+    assert_eq!(state(&follow, "pi-1"), "waiting");
+    fleet.take(&sample.topic("pi-1", NodeTopic::Report), &refused(3, 4, Some(ours())));
     follow.update(&fleet, 5);
     assert_eq!((state(&follow, "pi-1"), follow.ending(false)), ("refused", Ending::NotKept));
 }

@@ -177,7 +177,7 @@ impl<I: Installer> Node<I> {
             Ok(Inbound::Record) => self.on_record(&message.payload),
             Ok(Inbound::Keys(refused)) => self.on_keys(&message.topic, refused),
             Ok(Inbound::Nothing) => {}
-            Err(refused) => self.refuse(&message.topic, refused.reason, &refused.text),
+            Err(refused) => self.refuse(&message.topic, &refused),
         }
     }
 
@@ -186,7 +186,8 @@ impl<I: Installer> Node<I> {
         if let Err(error) = self.open_app(app) {
             error!(%app, error = %chain(&error), "App cannot be opened");
             let fault = fault::durable(&error);
-            return self.refuse(topic, fault.reason, &fault.text);
+            let order = Some(announced.order.digest());
+            return self.refuse(topic, &Refused { reason: fault.reason, text: fault.text, order });
         }
         self.feed(app, Input::Announced(announced), Urgency::Change);
     }
@@ -209,7 +210,7 @@ impl<I: Installer> Node<I> {
         self.memory.roots = self.identity.roots.followed().cloned().collect();
         self.keeper.keep(self.memory.clone());
         if let Some(refused) = refused {
-            self.refuse(topic, refused.reason, &refused.text);
+            self.refuse(topic, &refused);
         }
         let apps: Vec<_> = self.state.apps.keys().cloned().collect();
         for app in apps {
@@ -260,15 +261,17 @@ impl<I: Installer> Node<I> {
         self.state.groups = groups;
     }
 
-    fn refuse(&mut self, topic: &Topic, reason: Reason, text: &str) {
+    fn refuse(&mut self, topic: &Topic, refused: &Refused) {
         let now = self.clock.now().wall;
         // A flood is logged ever more rarely, and reported no faster than progress is.
-        let Some(refusal) = self.state.refusals.note(topic, reason, text, now) else {
+        let Refused { reason, text, order } = refused;
+        let Some(refusal) = self.state.refusals.note(topic, *reason, text, *order, now) else {
             return self.say(Urgency::Progress);
         };
         // The refusal's own text is of bounded length.
         let (text, times, attack) = (&refusal.text, refusal.times, refusal.attack);
         warn!(%topic, %reason, text, times, attack, "Document was refused");
+        self.speaker.tell(&mirror::refusal(&self.identity.node, topic, *reason, now.into()));
         self.say(Urgency::Change);
     }
 
@@ -312,7 +315,8 @@ impl<I: Installer> Node<I> {
                 Effect::Tell { event, to, reason } => self.tell(app, event, to, reason),
                 Effect::Refuse(refused) => {
                     let topic = Kind::Release(refused.group, app.clone()).of(&self.identity.fleet);
-                    self.refuse(&topic, refused.reason, &refused.text);
+                    let (reason, text, order) = (refused.reason, refused.text, Some(refused.order));
+                    self.refuse(&topic, &Refused { reason, text, order });
                 }
                 effect => self.begin(app, effect),
             }
