@@ -13,6 +13,7 @@ mod nodes;
 mod readme;
 mod signers;
 mod spine;
+mod stolen;
 mod systemd;
 mod tls;
 mod users;
