@@ -87,6 +87,7 @@ struct Run {
 
 /// The `broker` program.
 pub fn main() -> ExitCode {
+    bus_client::keep_out_of_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {

@@ -30,6 +30,7 @@ pub use exit::Exit;
 
 /// The `publisher` program.
 pub fn main() -> ExitCode {
+    bus_client::keep_out_of_core_dumps();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -197,6 +197,24 @@ impl World {
     /// # Errors
     /// When it does not get ready.
     pub fn start_broker(&mut self) -> Result<()> {
+        let command = self.broker_command()?;
+        self.start_broker_as(command)
+    }
+
+    /// Starts it by a changed [`World::broker_command`].
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_broker_as(&mut self, command: Command) -> Result<()> {
+        self.broker = Some(Process::start(command, &self.folder().join("broker.log"), "broker ready")?);
+        Ok(())
+    }
+
+    /// The command that runs the broker on the world's ports.
+    ///
+    /// # Errors
+    /// When the binary cannot be built.
+    pub fn broker_command(&self) -> Result<Command> {
         let mut broker = Command::new(binary("broker")?);
         broker.arg("run").arg("--data").arg(self.broker_data());
         broker.arg("--config").arg(self.home().join("broker/broker.toml"));
@@ -205,8 +223,7 @@ impl World {
             None => broker.arg("--mqtt").arg(format!("127.0.0.1:{}", self.mqtt_port)),
         };
         broker.arg("--http").arg(format!("127.0.0.1:{}", self.http_port));
-        self.broker = Some(Process::start(broker, &self.folder().join("broker.log"), "broker ready")?);
-        Ok(())
+        Ok(broker)
     }
 
     /// The broker, while it runs.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 /// User and password, the same for the bus and for the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -35,9 +37,26 @@ impl fmt::Debug for Password {
     }
 }
 
+/// Keeps keys and passwords of this process out of core dumps, and from whoever else has its account and a debugger. Programs
+/// that it starts are not concerned.
+pub fn keep_out_of_core_dumps() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        // Kernels without prctl(2) do not exist; the program works all the same.
+        tracing::debug!(%error, "Core dumps cannot be switched off");
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use rustix::process::dumpable_behavior;
+
     use super::*;
+
+    #[test]
+    fn a_process_with_secrets_leaves_no_core_dump() {
+        keep_out_of_core_dumps();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+    }
 
     #[test]
     fn a_password_never_shows_in_debug_output() {

@@ -10,5 +10,5 @@ mod credentials;
 pub mod store;
 mod tls;
 
-pub use credentials::{Credentials, Password};
+pub use credentials::{Credentials, Password, keep_out_of_core_dumps};
 pub use tls::{InvalidCa, Tls};

@@ -29,6 +29,7 @@ mod testing;
 mod whole;
 mod work;
 
+pub use bus_client::keep_out_of_core_dumps;
 pub use cancel::{Cancel, Canceller};
 pub use facts::boot_id;
 pub use identity::IdentityError;

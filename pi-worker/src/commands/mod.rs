@@ -111,6 +111,7 @@ struct Config {
 
 /// The `pi-worker` program.
 pub fn main() -> ExitCode {
+    agent::keep_out_of_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(err) => {
