@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use e2e::{Mqtt, Output, World, binary};
+use e2e::{BusKind, Mqtt, Output, World, binary};
 use serde_json::Value;
 
 const QUIET: Duration = Duration::from_millis(300);
@@ -80,22 +80,14 @@ fn a_retired_node_is_cut_off_and_comes_back_by_no_old_record() {
 #[test]
 fn an_invited_node_makes_its_own_key_and_its_card_is_worth_nothing_afterwards() {
     let (mut world, _app) = World::serving().unwrap();
-    let folder = world.stranger("pi-2").unwrap().folder().to_owned();
-    let (data, card) = (world.folder().join("pi-2-data"), folder.to_str().unwrap());
-    let port = world.node("pi-2").unwrap().port();
-    let env = format!("PORT={port}");
-    let invite = ["node", "add", "pi-2", "--group", "canary", "--invite", "--out", card, "--env", &env];
-    let mut waiting = world.publisher_command(&invite).unwrap();
-    let log = world.folder().join("invite.log");
-    waiting.args(["--data", data.to_str().unwrap()]).stdout(File::create(&log).unwrap());
-    let mut waiting = waiting.stderr(Stdio::null()).spawn().unwrap();
-    wait("the card is written", || folder.join("invitation").exists());
+    let mut waiting = invite(&mut world, "pi-2");
+    let folder = world.node("pi-2").unwrap().folder().to_owned();
     let stolen = world.folder().join("stolen");
     copy(&folder, &stolen);
     assert!(!folder.join("node.key").exists() && !folder.join("record.cbor").exists());
     world.node("pi-2").unwrap().start().unwrap();
     assert!(waiting.wait().unwrap().success());
-    assert!(fs::read_to_string(&log).unwrap().contains("pi-2 has come"));
+    assert!(fs::read_to_string(world.folder().join("invite.log")).unwrap().contains("pi-2 has come"));
     world.wait_outcome("pi-2", "1.0.0").unwrap();
     assert!(!folder.join("invitation").exists() && !world.home().join("nodes/pi-2/node.key").exists());
     // Who copied the card meanwhile only waits for people, under a key of its own.
@@ -105,6 +97,41 @@ fn an_invited_node_makes_its_own_key_and_its_card_is_worth_nothing_afterwards() 
     let refused = world.publisher(&["node", "approve", "pi-2", "--yes"]).unwrap().expect(1).unwrap().stderr;
     assert!(refused.contains("added before, with another key") && !asks.is_empty(), "{refused}");
     end(&mut thief);
+}
+
+#[test]
+fn an_invited_node_believes_the_ca_of_its_card() {
+    let (mut world, _app) = World::on(BusKind::Tls).unwrap().into_serving().unwrap();
+    let mut waiting = invite(&mut world, "pi-2");
+    let folder = world.node("pi-2").unwrap().folder().to_owned();
+    let (good, other) = (folder.join("ca.pem"), world.folder().join("elsewhere"));
+    let foreign =
+        world.publisher_command(&["init", "--host", "127.0.0.1", "--home", other.to_str().unwrap()]);
+    Output::of(&mut foreign.unwrap()).unwrap().expect(0).unwrap();
+    let ca = fs::read(&good).unwrap();
+    fs::copy(other.join("ca.pem"), &good).unwrap();
+    let mut misled = enroll(&folder, &[]);
+    let says = || fs::read_to_string(folder.with_extension("log")).unwrap();
+    wait("the node refuses another CA's certificate", || says().contains("invalid peer certificate"));
+    end(&mut misled);
+    fs::write(&good, ca).unwrap();
+    world.node("pi-2").unwrap().start().unwrap();
+    assert!(waiting.wait().unwrap().success());
+    world.wait_outcome("pi-2", "1.0.0").unwrap();
+}
+
+/// `publisher node add --invite` in the background, once the card is written.
+fn invite(world: &mut World, name: &str) -> Child {
+    let folder = world.stranger(name).unwrap().folder().to_owned();
+    let (data, card) = (world.folder().join(format!("{name}-data")), folder.to_str().unwrap());
+    let env = format!("PORT={}", world.node(name).unwrap().port());
+    let invite = ["node", "add", name, "--group", "canary", "--invite", "--out", card, "--env", &env];
+    let mut waiting = world.publisher_command(&invite).unwrap();
+    let log = world.folder().join("invite.log");
+    waiting.args(["--data", data.to_str().unwrap()]).stdout(File::create(&log).unwrap());
+    let waiting = waiting.stderr(Stdio::null()).spawn().unwrap();
+    wait("the card is written", || folder.join("invitation").exists());
+    waiting
 }
 
 #[test]
