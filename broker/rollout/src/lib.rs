@@ -1,11 +1,12 @@
 //! What a rollout is decided on. Pure, as its `clippy.toml` demands: messages and the time in, decisions out.
 //!
 //! [`Fleet`] is what of the bus is believed; [`Follow`] says how far each node of a group is with an order, and what that
-//! comes to. Publisher and controller judge by the same formula, because it is here. The planner, which chooses the nodes
-//! that get a release next, will stand on both.
+//! comes to. Publisher and controller judge by the same formula, because it is here. [`plan`] says which nodes get a release
+//! in which wave.
 
 mod fleet;
 mod follow;
+pub mod plan;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 
