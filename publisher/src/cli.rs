@@ -111,6 +111,9 @@ Examples:
 
 {}", Exit::table()))]
     Rollback(Rollback),
+    /// See what a rollout in waves would come to
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Show nodes, apps and orders as the bus has them now
     #[command(after_help = "\
 Examples:
@@ -335,6 +338,32 @@ pub(crate) struct Announce {
     pub(crate) notes: String,
     #[command(flatten)]
     pub(crate) following: Following,
+}
+
+/// What can be done with rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Lay a plan out over the fleet as it is now: which nodes, when, and how soon a bad release is found out
+    #[command(after_help = "\
+Examples:
+  publisher rollout simulate                       the usual plan for the group `all`
+  publisher rollout simulate --group farm --app web
+  publisher rollout simulate plan.toml --json
+
+Nothing is ordered. A plan has an app and stages: docs/rollouts.md.")]
+    Simulate(RolloutSimulate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutSimulate {
+    /// File with a plan; the usual one for the size of the group when there is none
+    pub(crate) plan: Option<PathBuf>,
+    /// Group of nodes [default: all]
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) group: Option<GroupId>,
+    /// App; needed when the group has several
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) app: Option<AppId>,
 }
 
 /// What can be done with releases.

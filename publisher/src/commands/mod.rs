@@ -10,6 +10,7 @@ mod ordering;
 mod pack;
 mod release;
 mod rollback;
+mod rollout;
 mod sign;
 mod status;
 mod user;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cli::{Cli, Command, ReleaseCommand},
+    cli::{Cli, Command, ReleaseCommand, RolloutCommand},
     exit::Exit,
     home::Home,
     problem::problem,
@@ -45,6 +46,9 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Order(arguments) => block_on(order::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
+        Command::Rollout(RolloutCommand::Simulate(arguments)) => {
+            block_on(rollout::simulate(&Home::open(&dir)?, &arguments, screen))
+        }
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Watch => block_on(watch::run(&Home::open(&dir)?, screen)),
     }

@@ -11,6 +11,7 @@ mod faults;
 mod keys;
 mod nodes;
 mod readme;
+mod rollouts;
 mod secrets;
 mod signers;
 mod spine;
