@@ -24,17 +24,14 @@ use crate::{
 pub(super) async fn simulate(home: &Home, arguments: &RolloutSimulate, screen: &Screen) -> Result<Exit> {
     let fleet = Session::with(home, async |session| session.read_fleet(home).await).await?;
     let members = plan::members(&fleet);
-    let plan = match &arguments.plan {
-        Some(file) => {
-            let what = format!("cannot use {}", file.display());
-            let text = fs::read_to_string(file).advise(&what, "name a file with a plan")?;
-            Plan::parse(&text).advise(what, "correct what is named; docs/rollouts.md has every key")?
-        }
-        None => {
-            let group = arguments.group.clone().unwrap_or("all".parse::<GroupId>()?);
-            let size = members.iter().filter(|member| member.groups.contains(&group)).count();
-            Plan::by_size(app(home, &fleet, arguments.app.as_ref(), &group)?, group, size)
-        }
+    let plan = if let Some(file) = &arguments.plan {
+        let what = format!("cannot use {}", file.display());
+        let text = fs::read_to_string(file).advise(&what, "name a file with a plan")?;
+        Plan::parse(&text).advise(what, "correct what is named; docs/rollouts.md has every key")?
+    } else {
+        let group = arguments.group.clone().unwrap_or("all".parse::<GroupId>()?);
+        let size = members.iter().filter(|member| member.groups.contains(&group)).count();
+        Plan::by_size(app(home, &fleet, arguments.app.as_ref(), &group)?, group, size)
     };
     let counter = home.releases(&plan.app)?.last().map_or(Counter(0), |release| release.document.counter);
     let waves = plan::lay_out(&plan, &members, counter);

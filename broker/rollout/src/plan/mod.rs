@@ -133,7 +133,7 @@ impl Plan {
     /// a bad release can hurt before it is found out.
     pub fn by_size(app: AppId, group: GroupId, size: usize) -> Self {
         const MINUTE: Duration = Duration::from_mins(1);
-        let percent = |value| Share::Percent(Percent::new(value).expect("the shares below are at most 100"));
+        let percent = |value| Share::Percent(Percent::new(value).unwrap_or(Percent::ALL));
         let waves = match size {
             0 | 1 => vec![Share::Count(1)],
             2..=5 => vec![Share::Count(1), percent(100)],
