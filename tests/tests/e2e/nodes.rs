@@ -130,7 +130,7 @@ fn invite(world: &mut World, name: &str) -> Child {
     let log = world.folder().join("invite.log");
     waiting.args(["--data", data.to_str().unwrap()]).stdout(File::create(&log).unwrap());
     let waiting = waiting.stderr(Stdio::null()).spawn().unwrap();
-    wait("the card is written", || folder.join("invitation").exists());
+    wait("the card is written", || fs::read_to_string(&log).unwrap().contains("is invited by"));
     waiting
 }
 
