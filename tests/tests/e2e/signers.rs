@@ -90,6 +90,8 @@ fn two_people_order_and_a_key_that_is_away_changes_the_others() {
     let draft = PathBuf::from(waiting["file"].as_str().unwrap());
     let listed = told(&world, &["keys", "list"]);
     assert_eq!(listed["root_version"], 1, "nothing is changed before it is signed");
+    let second = refused(&world, &["keys", "rotate", "release"]);
+    assert!(second.contains("another change of keys waits for signatures"), "{second}");
     let early = told(&world, &["keys", "adopt", text(&draft)]);
     assert_eq!(early["signatures"], 0);
     sign(&world, &draft, &root_key);
@@ -97,6 +99,7 @@ fn two_people_order_and_a_key_that_is_away_changes_the_others() {
     let second = keys.join("ops-2.key");
     let adopted = told(&world, &["keys", "adopt", text(&draft), "--key", text(&second)]);
     assert_eq!((&adopted["root_version"], &adopted["signed_again"][0]), (&2.into(), &"canary/web".into()));
+    assert!(!draft.exists());
     next_version(&app);
     let release = keys.join("web.release");
     told(&world, &["release", "build", text(app.folder()), "--out", text(&release)]);

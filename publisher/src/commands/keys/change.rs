@@ -39,6 +39,17 @@ use crate::{
 /// Makes the next root, and changes to it at once when it has all its signatures.
 pub(super) async fn run(dir: &Path, change: &KeysChange, screen: &Screen) -> Result<Exit> {
     let home = Home::open(dir)?;
+    let draft = draft_file(&home);
+    if draft.exists() {
+        // A key that waits for it must not be overwritten.
+        return Err(problem(
+            "another change of keys waits for signatures",
+            format!(
+                "end it with `publisher keys adopt {file}`, or delete {file} to give it up",
+                file = draft.display()
+            ),
+        ));
+    }
     let mut keys = load_all(&home, change.key_files())?;
     let wish = wish(&home, change, &mut keys)?;
     let is_root = |key: &SecretKey| {
@@ -55,6 +66,11 @@ pub(super) async fn adopt(dir: &Path, file: &Path, key_files: &[PathBuf], screen
     let home = Home::open(dir)?;
     let keys = load_all(&home, key_files)?;
     carry_out(&home, dir, read_root(file)?, &keys, screen).await
+}
+
+/// Where a root waits for signatures.
+fn draft_file(home: &Home) -> PathBuf {
+    home.path(format!("root-{}.cbor", home.trust.version() + 1))
 }
 
 fn read_root(file: &Path) -> Result<Signed<Root>> {
@@ -155,7 +171,7 @@ fn wait_for_signatures(
     screen: &Screen,
 ) -> Result<Exit> {
     let root_version = home.trust.version() + 1;
-    let file = home.path(format!("root-{root_version}.cbor"));
+    let file = draft_file(home);
     let what = || format!("cannot write {}", file.display());
     files::replace(&file, &root.to_bytes(), files::PUBLIC).advise(what(), crate::home::WRITABLE)?;
     if screen.is_json() {
@@ -243,6 +259,8 @@ async fn carry_out(
         Ok(changed)
     })
     .await?;
+    // It has done its work; one that is left behind only says so again.
+    let _ = fs::remove_file(draft_file(before));
     show(&changed, screen)?;
     Ok(Exit::Done)
 }
