@@ -30,13 +30,12 @@ pub struct Wave {
     pub nodes: Vec<NodeId>,
 }
 
-/// The waves of `plan` for a release with `counter`: each target is in exactly one of them, and none is empty.
+/// The waves of `plan` for a release with `counter`: each target is in one of them at most, and none is empty.
 pub fn lay_out(plan: &Plan, members: &[Member], counter: Counter) -> Vec<Wave> {
     let mut taken = BTreeSet::new();
     let mut waves = Vec::new();
     for (stage, wanted) in plan.stages.iter().enumerate() {
         let ranked = ranked(wanted, members, &taken, counter);
-        taken.extend(ranked.iter().cloned());
         let mut begin = 0;
         for share in &wanted.waves {
             let end = share.of(ranked.len()).min(ranked.len());
@@ -45,6 +44,8 @@ pub fn lay_out(plan: &Plan, members: &[Member], counter: Counter) -> Vec<Wave> {
                 begin = end;
             }
         }
+        // Those that no wave of this stage has may be in one of a later stage.
+        taken.extend(ranked[..begin].iter().cloned());
     }
     waves
 }
@@ -117,6 +118,12 @@ mod tests {
         let waves = lay_out(&plan, &members, Counter(7));
         assert_eq!(waves[0].nodes, ["pi-c".parse().unwrap()]);
         assert_eq!((waves.len(), waves[1].nodes.len(), waves[1].stage), (2, 3, 1));
+    }
+
+    #[test]
+    fn who_was_left_over_by_a_stage_comes_in_a_later_one() {
+        let plan = plan("[[stage]]\ngroup = \"all\"\nwaves = [\"3\"]\n[[stage]]\ngroup = \"all\"");
+        assert_eq!(sizes(&plan, &fleet(10)), [3, 7]);
     }
 
     #[test]
