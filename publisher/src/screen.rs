@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::problem::problem;
+
 /// Standard output and standard error of one command.
 #[derive(Debug, Clone)]
 pub(crate) struct Screen {
@@ -81,6 +83,19 @@ impl Screen {
         let text = serde_json::to_string(value)?;
         self.print(&text);
         Ok(())
+    }
+
+    /// Asks a person a question, whose answer is no unless they say yes. `unattended` says what to do where nobody is.
+    pub(crate) fn confirm(&self, question: &str, unattended: &str) -> anyhow::Result<bool> {
+        if !io::stdin().is_terminal() {
+            return Err(problem(format!("nobody is here to answer: {question}"), unattended));
+        }
+        self.bars
+            .suspend(|| write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stderr().flush()))
+            .ok();
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     /// A bar that fills up with `total` bytes.

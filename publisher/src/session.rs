@@ -177,6 +177,14 @@ impl Session {
                 Err(error) => tracing::warn!("The bus had root documents that are not believed: {error:#}"),
             }
         }
+        if let Some(theirs) = there.as_ref().and_then(|bytes| RootChain::from_bytes(bytes).ok())
+            && theirs.last() == home.trust.version()
+            && let Err(error) = home.trust.follow(&theirs)
+        {
+            tracing::warn!(
+                "The bus has other root documents than this home, which puts its own there: were keys changed in two homes at once? {error}"
+            );
+        }
         let (payload, is_first) = (ours.to_bytes(), home.trust.version() == 1);
         if there.is_some_and(|there| there == payload) || is_first {
             return Ok(());

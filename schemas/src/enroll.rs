@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 use crate::{
     codec::{self, CodecError},
-    id::{Digest, FleetId, NodeId, PublicKey},
+    id::{Digest, FleetId, NodeId, PublicKey, Seq},
     seal::{Document, Head, SealError, SecretKey, Signed, Verified},
 };
 
@@ -26,7 +26,11 @@ pub struct Request {
     pub key: PublicKey,
     /// SHA-256 of the token by which it will log in to the relay.
     pub login: Digest,
-    /// Proves that it knows the one-time token of an invitation: [`proof`].
+    /// The number of the record that it has and in which it wants another `login`: it counts once, since the next record has
+    /// another number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renews: Option<Seq>,
+    /// Proves that it knows the one-time token of an invitation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Digest>,
 }
@@ -51,13 +55,13 @@ impl Signed<Request> {
 }
 
 /// HMAC-SHA256 of all that is asked for, with the token of an invitation.
-pub fn proof(token: &str, fleet: &FleetId, node: &NodeId, key: &PublicKey, login: &Digest) -> Digest {
+fn proof(token: &str, fleet: &FleetId, node: &NodeId, key: &PublicKey, login: &Digest) -> Digest {
     Digest(mac(token, fleet, node, key, login).finalize().into_bytes().into())
 }
 
 /// Whether the request was made by who knows `token`; in constant time.
 pub fn is_proven(request: &Request, token: &str) -> bool {
-    let Request { head, node, key, login, proof } = request;
+    let Request { head, node, key, login, proof, .. } = request;
     proof.is_some_and(|proof| mac(token, &head.fleet, node, key, login).verify_slice(&proof.0).is_ok())
 }
 
@@ -91,7 +95,7 @@ fn word(high: u8, low: u8) -> String {
 /// What the broker answers a node that asks to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The node's signed record, as the bus has it; empty until there is one.
+    /// The signed record of the node that has this key, as the bus has it; empty until there is one.
     #[serde(with = "serde_bytes")]
     pub record: Vec<u8>,
     /// The chain of root documents, as the bus has it.
@@ -121,7 +125,7 @@ impl Welcome {
 pub fn request(head: Head, node: NodeId, key: &SecretKey, login: Digest, token: Option<&str>) -> Request {
     let public = key.public();
     let proof = token.map(|token| proof(token, &head.fleet, &node, &public, &login));
-    Request { head, node, key: public, login, proof }
+    Request { head, node, key: public, login, renews: None, proof }
 }
 
 #[cfg(test)]

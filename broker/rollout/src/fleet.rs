@@ -58,6 +58,8 @@ pub struct Ordered {
 #[derive(Debug, Clone, Default)]
 pub struct Node {
     record: Option<Belief<Verified<Record>>>,
+    /// The record as it came, to be kept.
+    record_bytes: Vec<u8>,
     report: Option<Belief<Verified<Report>>>,
     /// The bytes of the report, until another record can prove them.
     report_bytes: Vec<u8>,
@@ -88,6 +90,11 @@ impl Node {
     /// The report, when it is believed.
     pub fn report(&self) -> Option<&Verified<Report>> {
         self.report.as_ref()?.believed()
+    }
+
+    /// The record as it came; it is believed when [`Self::record`] gives it.
+    pub fn record_bytes(&self) -> &[u8] {
+        &self.record_bytes
     }
 
     /// What the node says about `app`, when it is believed.
@@ -230,6 +237,7 @@ impl Fleet {
     fn take_record(&mut self, name: &NodeId, payload: &[u8]) {
         let node = self.nodes.entry(name.clone()).or_default();
         let key = node.record().map(|record| record.key);
+        node.record_bytes = payload.to_vec();
         node.record = (!payload.is_empty()).then(|| judge_record(payload, &self.trust, name));
         if node.record().map(|record| record.key) != key {
             // Numbers of another key say nothing about this one's.

@@ -25,6 +25,7 @@ pub struct Follow {
     revision: Revision,
     audience: Audience,
     order: Digest,
+    release: Digest,
     /// What each node had refused on this topic before the order was published.
     refused_before: BTreeMap<NodeId, Vec<Refusal>>,
     nodes: BTreeMap<NodeId, Progress>,
@@ -129,6 +130,7 @@ impl Follow {
             app: order.app.clone(),
             revision: order.revision,
             order: digest,
+            release: order.release,
             audience: order.audience.clone(),
             refused_before: before.nodes().iter().map(|(name, node)| (name.clone(), refused(node))).collect(),
             nodes: BTreeMap::new(),
@@ -219,8 +221,13 @@ impl Follow {
         }
     }
 
+    /// A number that somebody else has used up says nothing about ours.
+    fn is_about(&self, outcome: &Outcome) -> bool {
+        outcome.revision == self.revision && outcome.release == self.release
+    }
+
     fn said_of_app(&self, app: &AppReport) -> Option<State> {
-        if let Some(outcome) = app.outcomes.iter().rfind(|outcome| outcome.revision == self.revision) {
+        if let Some(outcome) = app.outcomes.iter().rfind(|outcome| self.is_about(outcome)) {
             return Some(State::Ended(outcome.clone()));
         }
         if let Some(target) = app.target.as_ref().filter(|target| target.revision == self.revision) {

@@ -13,7 +13,7 @@ use std::{
 use schemas::id::FleetId;
 use tracing::{info, warn};
 
-use super::users::{InvalidUsers, User, Users};
+use super::users::{InvalidUsers, Users};
 
 /// Why the users are not known.
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +77,6 @@ impl UsersFile {
     /// The users as the file has them now.
     pub(super) fn current(&self) -> Arc<Users> {
         Arc::clone(&self.look().users)
-    }
-
-    /// Whether `user` is in the file as it was read last.
-    pub(super) fn has(&self, user: &User) -> bool {
-        self.lock().users.get(user.name()).is_some_and(|known| *known == *user)
     }
 
     /// Who is gone or has another line since it was asked last.

@@ -109,9 +109,7 @@ impl Access {
     pub(crate) fn is_current(&self, user: &User) -> bool {
         match self {
             Self::Open(_) => true,
-            Self::Users(gate) => {
-                gate.file.has(user) || gate.node(user.name()).is_some_and(|node| *node == *user)
-            }
+            Self::Users(gate) => gate.get(user.name()).is_some_and(|known| *known == *user),
         }
     }
 
@@ -130,9 +128,17 @@ impl Gate {
         self.nodes.as_ref()?.user(name)
     }
 
-    /// Who has this name: the file comes first.
+    /// Whether a record says what this name may do: one that came before a line that somebody wrote for a node, and never in
+    /// the place of a person.
+    fn has_record(&self, name: &str) -> bool {
+        let is_person = |user: Arc<User>| user.role() != Role::Node;
+        self.nodes.as_ref().is_some_and(|nodes| nodes.knows(name))
+            && !self.file.current().get(name).is_some_and(is_person)
+    }
+
+    /// Who has this name.
     fn get(&self, name: &str) -> Option<Arc<User>> {
-        self.file.current().get(name).or_else(|| self.node(name))
+        if self.has_record(name) { self.node(name) } else { self.file.current().get(name) }
     }
 
     fn has_node(&self, name: &str) -> bool {
@@ -141,10 +147,11 @@ impl Gate {
 
     async fn log_in(&self, (name, password): (&str, &[u8]), from: IpAddr) -> Result<Arc<User>, Denied> {
         let users = self.file.current();
-        if users.get(name).is_none()
-            && let Some(node) = self.node(name)
-        {
-            return if node.has_token(password) { Ok(node) } else { self.deny(from).await };
+        if self.has_record(name) {
+            return match self.node(name).filter(|node| node.has_token(password)) {
+                Some(node) => Ok(node),
+                None => self.deny(from).await,
+            };
         }
         let (phc, user) = match users.check(name, password) {
             Checked::Right(user) => return Ok(user),

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use schemas::{
     enroll::{Request, Welcome},
-    id::NodeId,
+    id::{KeyId, NodeId},
     record::{Record, RecordStatus},
     root::{Root, RootChain, RootError, Trust},
     seal::{SealError, Signed, Verified},
@@ -25,6 +25,8 @@ pub(super) enum Effect {
     Retired(NodeId),
     /// The topic of this node's record is to have these bytes again.
     Restore(NodeId, Bytes),
+    /// The trust topic is to have this chain again.
+    RestoreTrust(Bytes),
 }
 
 /// Why a message is not believed.
@@ -83,29 +85,55 @@ impl Book {
         is_it.then(|| Welcome { record: entry.bytes.to_vec(), trust: self.chain.to_vec() })
     }
 
-    /// What a node that waits has to know: the roots alone.
-    pub(super) fn roots(&self) -> Welcome {
-        Welcome { record: Vec::new(), trust: self.chain.to_vec() }
+    /// What a node that waits has to know: the roots, and the record that it has if it asks for another.
+    pub(super) fn waiting_for(&self, node: &NodeId, key: KeyId) -> Welcome {
+        let own = self.nodes.get(node).filter(|entry| entry.record.key.id() == key);
+        let record = own.map(|entry| entry.bytes.to_vec()).unwrap_or_default();
+        Welcome { record, trust: self.chain.to_vec() }
     }
 
-    /// The trust topic has this chain. Records that the new keys do not prove are forgotten.
-    pub(super) fn follow(&mut self, chain: &Bytes) -> Result<Vec<Effect>, NotBelieved> {
-        let roots = RootChain::from_bytes(chain)?;
+    /// Whether there is a record of this node, which alone says then what it may do.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        name.parse::<NodeId>().is_ok_and(|node| self.nodes.contains_key(&node))
+    }
+
+    /// The trust topic has this chain. Records that the new keys do not prove are forgotten. A chain that leads nowhere is not
+    /// left there: after the next start, keys would count again that the fleet has changed.
+    pub(super) fn follow(&mut self, chain: &Bytes) -> (Vec<Effect>, Option<NotBelieved>) {
         let before = self.trust.version();
+        let followed = self.follow_to_the_end(chain);
+        let mut effects = Vec::new();
+        if self.trust.version() != before {
+            let is_proven = |entry: &Entry| {
+                let signed = Signed::<Record>::from_bytes(&entry.bytes);
+                signed.is_ok_and(|signed| signed.verify(&self.trust).is_ok())
+            };
+            let gone: BTreeSet<NodeId> = self
+                .nodes
+                .iter()
+                .filter(|(_, entry)| !is_proven(entry))
+                .map(|(node, _)| node.clone())
+                .collect();
+            self.nodes.retain(|node, _| !gone.contains(node));
+            effects.extend(gone.iter().map(|node| Effect::Changed(node.as_str().into())));
+        }
+        match followed {
+            Ok(()) => self.chain = chain.clone(),
+            // Of the first root, everybody has a file.
+            Err(_) if before > 1 && *chain != self.chain => {
+                effects.push(Effect::RestoreTrust(self.chain.clone()));
+            }
+            Err(_) => {}
+        }
+        (effects, followed.err())
+    }
+
+    fn follow_to_the_end(&mut self, chain: &Bytes) -> Result<(), NotBelieved> {
+        let roots = RootChain::from_bytes(chain)?;
         while let Some((next, _)) = self.trust.follow(&roots)? {
             self.trust = next;
         }
-        self.chain = chain.clone();
-        if self.trust.version() == before {
-            return Ok(Vec::new());
-        }
-        let is_proven = |entry: &Entry| {
-            Signed::<Record>::from_bytes(&entry.bytes).is_ok_and(|signed| signed.verify(&self.trust).is_ok())
-        };
-        let gone: BTreeSet<NodeId> =
-            self.nodes.iter().filter(|(_, entry)| !is_proven(entry)).map(|(node, _)| node.clone()).collect();
-        self.nodes.retain(|node, _| !gone.contains(node));
-        Ok(gone.iter().map(|node| Effect::Changed(node.as_str().into())).collect())
+        Ok(())
     }
 
     /// The record topic of `node` has these bytes. What is older than what is known, or nothing, does not count: a retired
@@ -236,11 +264,22 @@ mod tests {
         let mut book = Book::new(&root(1)).unwrap();
         book.take(&node(), &record(1, Active, &[key(1)])).unwrap();
         assert_eq!(book.take(&node(), &record(1, Active, &[key(1), key(2)])).unwrap(), []);
-        assert_eq!(book.follow(&chain(2)).unwrap(), []);
+        let follow = |book: &mut Book, chain: &Bytes| {
+            let (effects, refused) = book.follow(chain);
+            (effects, refused.is_none())
+        };
+        assert_eq!(follow(&mut book, &chain(2)), (vec![], true));
         assert!(book.user("pi-1").is_some());
-        assert_eq!(book.follow(&chain(3)).unwrap(), [changed()]);
+        // Good up to the third, and then not: what the third says counts all the same.
+        let forged = Bytes::from(RootChain::new(1, vec![root(1), root(2), root(3), root(5)]).to_bytes());
+        let restored = Effect::RestoreTrust(chain(2));
+        assert_eq!(follow(&mut book, &forged), (vec![changed(), restored], false));
         assert!(book.user("pi-1").is_none());
-        assert!(book.follow(&chain(2)).is_err() && book.follow(&Bytes::from_static(b"junk")).is_err());
+        assert_eq!(follow(&mut book, &chain(3)), (vec![], true));
+        // What came before, or nothing, does not stay.
+        for other in [chain(2), Bytes::new(), Bytes::from_static(b"junk")] {
+            assert_eq!(follow(&mut book, &other), (vec![Effect::RestoreTrust(chain(3))], false));
+        }
         // A number that a stolen key had used up counts no more.
         assert_eq!(book.take(&node(), &record(1, Active, &[key(3)])).unwrap(), [changed()]);
     }

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use schemas::{
     enroll::Request,
-    id::{FleetId, KeyId},
+    id::{Digest, FleetId, KeyId, NodeId, Seq},
     root::{Root, RootError},
     seal::{SealError, Signed},
     topic::{Filter, Kind, NodeTopic, Topic},
@@ -79,8 +79,8 @@ pub(crate) enum Deed {
 pub(crate) enum Answer {
     /// It is let in: record and roots.
     Welcome(Vec<u8>),
-    /// People are to decide: roots for the node, and what is to be put where people see it.
-    Wait(Vec<u8>, Deed),
+    /// People are to decide: what the node has to know, and what is to be put where people see it, unless it is there.
+    Wait(Vec<u8>, Option<Deed>),
     /// Too many wait.
     Full,
     /// It asks for what cannot be.
@@ -89,7 +89,10 @@ pub(crate) enum Answer {
 
 /// All nodes.
 #[derive(Debug)]
-pub(crate) struct Nodes(Mutex<State>);
+pub(crate) struct Nodes {
+    fleet: FleetId,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -100,8 +103,13 @@ struct State {
 #[derive(Debug)]
 struct Waiting {
     place: IpAddr,
+    /// Since when people see it.
     since: Instant,
+    wish: Wish,
 }
+
+/// What a request asks for: name, token, proof of an invitation, record that it renews.
+type Wish = (NodeId, Digest, Option<Digest>, Option<Seq>);
 
 impl Nodes {
     /// Believes the root in the file at `path`.
@@ -115,7 +123,8 @@ impl Nodes {
             let (found, expected) = (book.fleet().clone(), fleet.clone());
             return Err(NodesError::Fleet { path, found, expected });
         }
-        Ok(Self(Mutex::new(State { book, waiting: BTreeMap::new() })))
+        let state = Mutex::new(State { book, waiting: BTreeMap::new() });
+        Ok(Self { fleet: fleet.clone(), state })
     }
 
     /// What has to be watched on the bus of `fleet`, in the order in which what is retained is to be read.
@@ -128,22 +137,22 @@ impl Nodes {
     pub(crate) fn take(&self, topic: &str, payload: &Bytes) -> Vec<Deed> {
         let Ok(topic) = topic.parse::<Topic>() else { return Vec::new() };
         let mut state = self.lock();
-        let effects = match &topic.kind {
+        let (effects, refused) = match &topic.kind {
             Kind::Trust => state.book.follow(payload),
-            Kind::Node(node, NodeTopic::Record) => state.book.take(node, payload),
+            Kind::Node(node, NodeTopic::Record) => match state.book.take(node, payload) {
+                Ok(effects) => (effects, None),
+                Err(refused) => (Vec::new(), Some(refused)),
+            },
             Kind::Enroll(key) if payload.is_empty() => {
                 state.waiting.remove(key);
                 return Vec::new();
             }
             _ => return Vec::new(),
         };
-        match effects {
-            Ok(effects) => effects.into_iter().map(|effect| deed(effect, &topic.fleet)).collect(),
-            Err(err) => {
-                warn!(%topic, error = %crate::chain(&err), "not believed");
-                Vec::new()
-            }
+        if let Some(refused) = refused {
+            warn!(%topic, error = %crate::chain(&refused), "not believed");
         }
+        effects.into_iter().map(|effect| deed(effect, &topic.fleet)).collect()
     }
 
     /// The node of this name, if its record lets it in.
@@ -151,38 +160,55 @@ impl Nodes {
         self.lock().book.user(name)
     }
 
+    /// Whether there is a record of a node of this name, which alone says then what it may do.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.lock().book.knows(name)
+    }
+
     /// A node asks to be let in.
     pub(crate) fn ask(&self, bytes: &[u8], from: IpAddr) -> Answer {
-        let mut state = self.lock();
-        let verified =
-            Signed::<Request>::from_bytes(bytes).and_then(|signed| signed.verify_own(state.book.fleet()));
+        // Before the lock: whoever logs in waits for that.
+        let verified = Signed::<Request>::from_bytes(bytes).and_then(|signed| signed.verify_own(&self.fleet));
         let request = match verified {
             Ok(request) => request,
             Err(err) => return Answer::Refused(crate::chain(&err)),
         };
-        let key = request.key.id();
+        let mut state = self.lock();
         if let Some(welcome) = state.book.welcome(&request) {
             return Answer::Welcome(welcome.to_bytes());
         }
         state.waiting.retain(|_, waiting| waiting.since.elapsed() < WAITING_LIMIT);
-        let place = network(from);
+        let (key, place) = (request.key.id(), network(from));
         let others = state.waiting.iter().filter(|(other, _)| **other != key);
         let (all, near) = others
             .fold((0, 0), |(all, near), (_, waiting)| (all + 1, near + usize::from(waiting.place == place)));
         if all >= MAX_WAITING || near >= MAX_FROM_ONE_PLACE {
             return Answer::Full;
         }
-        let is_new = state.waiting.insert(key, Waiting { place, since: Instant::now() }).is_none();
-        if is_new {
-            info!(node = %request.node, %key, %from, "a node asks to be let in: `publisher node approve {}`", request.node);
+        let Request { node, login, proof, renews, .. } = request.into_inner();
+        let waiting = Waiting { place, since: Instant::now(), wish: (node, login, proof, renews) };
+        let answer = state.book.waiting_for(&waiting.wish.0, key);
+        let before = state.waiting.get(&key);
+        // It asks every few seconds; people need to see that once, and again before it is forgotten.
+        if before
+            .is_some_and(|before| before.wish == waiting.wish && before.since.elapsed() < WAITING_LIMIT / 2)
+        {
+            return Answer::Wait(answer.to_bytes(), None);
         }
-        let topic = Kind::Enroll(key).of(state.book.fleet());
-        let roots = state.book.roots().to_bytes();
-        Answer::Wait(roots, Deed::Put(topic, Bytes::copy_from_slice(bytes), Some(WAITING_LIMIT)))
+        if before.is_none() {
+            let node = &waiting.wish.0;
+            info!(%node, %key, %from, "a node asks to be let in: `publisher node approve {node}`");
+        }
+        state.waiting.insert(key, waiting);
+        let topic = Kind::Enroll(key).of(&self.fleet);
+        Answer::Wait(
+            answer.to_bytes(),
+            Some(Deed::Put(topic, Bytes::copy_from_slice(bytes), Some(WAITING_LIMIT))),
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,6 +222,12 @@ fn deed(effect: Effect, fleet: &FleetId) -> Deed {
         Effect::Restore(node, bytes) => {
             warn!(%node, "an older record, or none, came in the place of the one that counts, which is put back");
             Deed::Put(Kind::Node(node, NodeTopic::Record).of(fleet), bytes, None)
+        }
+        Effect::RestoreTrust(chain) => {
+            warn!(
+                "an older chain of root documents, or none, came in the place of the one that counts, which is put back"
+            );
+            Deed::Put(Kind::Trust.of(fleet), chain, None)
         }
     }
 }

@@ -6,7 +6,7 @@ use schemas::id::FleetId;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    hub::{Event, Events, Observer},
+    hub::{Event, Events, Observed, Observer},
     message::Message,
     topic::{Filter, TopicName},
 };
@@ -20,7 +20,7 @@ const RECORD: &str = "/record";
 pub(crate) struct Inside(pub(super) Events);
 
 /// Messages that were retained.
-pub(super) type Seen = mpsc::UnboundedReceiver<Arc<Message>>;
+pub(super) type Seen = mpsc::UnboundedReceiver<Observed>;
 
 /// Who looks at what `Nodes` has to know.
 pub(super) fn observer(fleet: &FleetId) -> (Observer, Seen) {
@@ -33,7 +33,7 @@ pub(super) fn observer(fleet: &FleetId) -> (Observer, Seen) {
 impl Inside {
     /// Looks at messages until the hub is gone.
     pub(super) async fn watch(self, nodes: Arc<Nodes>, mut seen: Seen) {
-        while let Some(message) = seen.recv().await {
+        while let Some((message, _permit)) = seen.recv().await {
             self.observe(&nodes, &message);
         }
     }

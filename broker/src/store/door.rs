@@ -26,9 +26,11 @@ impl Door {
     pub(super) fn answer(&self, request: &[u8], from: IpAddr) -> Response {
         match self.nodes.ask(request, from) {
             Answer::Welcome(welcome) => (StatusCode::OK, CBOR, welcome).into_response(),
-            Answer::Wait(roots, deed) => {
-                self.inside.carry_out(deed);
-                (StatusCode::ACCEPTED, CBOR, roots).into_response()
+            Answer::Wait(answer, deed) => {
+                if let Some(deed) = deed {
+                    self.inside.carry_out(deed);
+                }
+                (StatusCode::ACCEPTED, CBOR, answer).into_response()
             }
             Answer::Full => {
                 (StatusCode::TOO_MANY_REQUESTS, "too many nodes wait to be let in\n").into_response()

@@ -11,13 +11,13 @@ use std::{
 
 use bus_client::store::{Door, Store, StoreError};
 use schemas::{
-    enroll::{self, Welcome, words},
+    enroll::{self, Request, Welcome, words},
     id::{Digest, KeyId, PublicKey},
     record::{Record, RecordStatus},
     root::{Root, RootChain, RootError, Trust},
-    seal::{Head, SealError, SecretKey, Signed},
+    seal::{Head, SealError, SecretKey, Signed, Verified},
 };
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     clock::{self, BUILD_DATE},
@@ -30,6 +30,8 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(2);
 /// How often when others wait, too, or nobody answers.
 const LONG_PERIOD: Duration = Duration::from_secs(10);
+/// How long a worker that starts waits to hear whether a new token counts.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What there is to say while a node waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,11 @@ pub enum EnrollError {
     /// It is not let in.
     #[error("the broker does not let this node ask: {0}")]
     Closed(String),
+    /// Nobody has said which fleet's keys count.
+    #[error(
+        "no root document says which fleet this is: copy `root.cbor` of the publisher's home beside the settings, or say it with --root"
+    )]
+    NoRoot,
     /// What the broker answers is not what the fleet's keys have signed.
     #[error("what the broker answers is not believed: {0}")]
     NotBelieved(String),
@@ -87,7 +94,7 @@ impl From<SealError> for EnrollError {
     }
 }
 
-/// What a factory lists: name, public key and the digest of the token that the node will log in with.
+/// What a factory lists of a node: public key and the digest of the token that it will log in with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listed {
     /// The key that the node made.
@@ -124,27 +131,35 @@ pub async fn enroll(settings: &Settings, say: impl FnMut(&News)) -> Result<(), E
 /// As of [`enroll`].
 pub async fn renew(settings: &Settings, say: impl FnMut(&News)) -> Result<(), EnrollError> {
     ask(settings, &next_of(&settings.password), say).await?;
-    finish_renewal(settings)
+    finish_renewal(settings).await
 }
 
-/// Ends a renewal that was cut short after the new token had begun to count.
+/// Ends a renewal that was cut short, if the new token counts by now: asks once, where that is not known here.
 ///
 /// # Errors
 /// When files cannot be used.
-pub fn finish_renewal(settings: &Settings) -> Result<(), EnrollError> {
+pub async fn finish_renewal(settings: &Settings) -> Result<(), EnrollError> {
     let next = next_of(&settings.password);
     if !next.exists() || !settings.record.exists() {
         return Ok(());
     }
-    let login = Digest::of(identity::open_password(&next)?.as_bytes());
-    let record = fs::read(&settings.record).ok().and_then(|bytes| Signed::<Record>::from_bytes(&bytes).ok());
-    let counts = record
-        .and_then(|record| record.verify(&identity::open_root(&settings.root, &settings.fleet).ok()?).ok());
-    if counts.is_none_or(|record| record.login != Some(login)) {
-        return Ok(());
+    if !has_login(settings, &next)? {
+        let once = ask(settings, &next, |_| {});
+        if !matches!(timeout(PATIENCE, once).await, Ok(Ok(()))) {
+            // The old token counts, as far as anybody knows.
+            return Ok(());
+        }
     }
     let failed = |source| EnrollError::Write { path: settings.password.clone(), source };
     fs::rename(&next, &settings.password).map_err(failed)
+}
+
+/// Whether the record on the disk is for the token in this file.
+fn has_login(settings: &Settings, token: &Path) -> Result<bool, EnrollError> {
+    let login = Digest::of(identity::open_password(token)?.as_bytes());
+    let trust = identity::open_root(&settings.root, &settings.fleet)?;
+    let record = fs::read(&settings.record).ok().and_then(|bytes| Signed::<Record>::from_bytes(&bytes).ok());
+    Ok(record.and_then(|record| record.verify(&trust).ok()).is_some_and(|record| record.login == Some(login)))
 }
 
 /// `token` is the file of the token that the node will log in with.
@@ -155,26 +170,36 @@ async fn ask(settings: &Settings, token: &Path, mut say: impl FnMut(&News)) -> R
     } else {
         None
     };
-    let known = if settings.root.exists() {
+    let mut known = if settings.root.exists() {
         Some(identity::open_root(&settings.root, &settings.fleet)?)
     } else {
         None
     };
     let tls = identity::open_tls(settings, BUILD_DATE)?;
     let store = Store::open(settings.store.clone(), None, tls.as_ref())?;
+    let mut renews = None;
     loop {
         let head = Head::new(settings.fleet.clone(), clock::system().max(BUILD_DATE));
         let proof = invitation.as_deref().map(str::trim);
         let request = enroll::request(head, settings.node.clone(), &key, login, proof);
+        let request = Request { renews, ..request };
         let request = Signed::seal(&request, std::slice::from_ref(&key)).to_bytes();
         let wait = match store.ask_to_be_let_in(&request, Welcome::MAX_BYTES as u64).await {
             Ok(Door::Open(welcome)) => {
-                return take(settings, &key, login, known.as_ref(), &welcome);
+                // What people compared, or brought here, is the one root that counts.
+                let known = known.as_ref().ok_or(EnrollError::NoRoot)?;
+                return take(settings, &key, login, known, &welcome);
             }
             Ok(Door::Waiting(welcome)) => {
-                let (_, trust) = newest_root(&read(&welcome)?, known.as_ref())?;
+                let welcome = read(&welcome)?;
+                let trust = match &known {
+                    Some(known) => newest_root(&welcome, known)?.1,
+                    None => pin(settings, &welcome)?,
+                };
+                renews = record_of(&welcome, &trust, &key).map(|record| record.seq);
                 let key = key.public();
                 say(&News::Waiting { words: words(&trust.digest(), &key), key: key.id() });
+                known = Some(trust);
                 PERIOD
             }
             Ok(Door::Full) => {
@@ -223,17 +248,21 @@ fn read(welcome: &[u8]) -> Result<Welcome, EnrollError> {
     Welcome::from_bytes(welcome).map_err(|error| EnrollError::NotBelieved(error.to_string()))
 }
 
-/// The newest root: one that follows the root that the node knows, or the one that people confirm by the words.
-fn newest_root(
-    welcome: &Welcome,
-    known: Option<&Trust>,
-) -> Result<(Option<Signed<Root>>, Trust), EnrollError> {
+/// Believes the root that people are about to compare by the words, from now on and after the next start.
+fn pin(settings: &Settings, welcome: &Welcome) -> Result<Trust, EnrollError> {
     let chain = RootChain::from_bytes(&welcome.trust)?;
-    let Some(known) = known else {
-        let missing = || EnrollError::NotBelieved("there is no root document in it".to_owned());
-        let newest = chain.newest().ok_or_else(missing)?;
-        return Ok((Some(newest.clone()), Trust::first(newest)?));
-    };
+    let newest = chain.newest().ok_or(EnrollError::NoRoot)?;
+    let trust = Trust::first(newest)?;
+    if *trust.fleet() != settings.fleet {
+        return Err(EnrollError::NotBelieved(format!("it is of fleet {}", trust.fleet())));
+    }
+    replace(&settings.root, &newest.to_bytes())?;
+    Ok(trust)
+}
+
+/// The newest root that follows the one that the node knows.
+fn newest_root(welcome: &Welcome, known: &Trust) -> Result<(Option<Signed<Root>>, Trust), EnrollError> {
+    let chain = RootChain::from_bytes(&welcome.trust)?;
     let (mut trust, mut newest) = (known.clone(), None);
     while let Some((next, signed)) = trust.follow(&chain)? {
         (trust, newest) = (next, Some(signed));
@@ -241,12 +270,18 @@ fn newest_root(
     Ok((newest, trust))
 }
 
+/// The record that the fleet has of this node already.
+fn record_of(welcome: &Welcome, trust: &Trust, key: &SecretKey) -> Option<Verified<Record>> {
+    let record = Signed::<Record>::from_bytes(&welcome.record).ok()?.verify(trust).ok()?;
+    (record.key == key.public()).then_some(record)
+}
+
 /// Stores root and record, once they are what they should be.
 fn take(
     settings: &Settings,
     key: &SecretKey,
     login: Digest,
-    known: Option<&Trust>,
+    known: &Trust,
     welcome: &[u8],
 ) -> Result<(), EnrollError> {
     let welcome = read(welcome)?;

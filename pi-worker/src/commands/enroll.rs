@@ -16,6 +16,8 @@ use crate::data;
 pub(super) fn run(config: &Path, arguments: &EnrollArgs) -> anyhow::Result<ExitCode> {
     if !config.exists() {
         write_settings(config, arguments)?;
+    } else if arguments.node.is_some() || arguments.bus.is_some() || arguments.store.is_some() {
+        anyhow::bail!("{} says these things already: correct it there, or delete it", config.display());
     }
     let settings = data::load(config)?;
     if arguments.offline {
@@ -42,7 +44,7 @@ pub(super) fn run(config: &Path, arguments: &EnrollArgs) -> anyhow::Result<ExitC
 
 /// Before the node itself, where it was invited: it asks until it is let in.
 pub(super) async fn first(settings: &Settings) -> anyhow::Result<()> {
-    enroll::finish_renewal(settings)?;
+    enroll::finish_renewal(settings).await?;
     if !enroll::is_invited(settings) {
         return Ok(());
     }
@@ -75,7 +77,7 @@ fn teller() -> impl FnMut(&News) {
 
 /// The settings that the command line says, as a file.
 fn write_settings(config: &Path, arguments: &EnrollArgs) -> anyhow::Result<()> {
-    let EnrollArgs { node, fleet, bus, store, ca, data, .. } = arguments;
+    let EnrollArgs { node, fleet, bus, store, ca, root, data, .. } = arguments;
     let (Some(node), Some(bus), Some(store)) = (node, bus, store) else {
         anyhow::bail!(
             "there is no settings file {}: say --node, --bus and --store to make one",
@@ -93,6 +95,11 @@ fn write_settings(config: &Path, arguments: &EnrollArgs) -> anyhow::Result<()> {
         }
         None => "",
     };
+    if let Some(root) = root {
+        let copy = folder.join("root.cbor");
+        fs::copy(root, &copy)
+            .with_context(|| format!("cannot copy {} to {}", root.display(), copy.display()))?;
+    }
     let data = toml_text(&data.to_string_lossy());
     let (bus, store) = (toml_text(bus), toml_text(store));
     let text = format!(

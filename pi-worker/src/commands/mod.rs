@@ -91,6 +91,9 @@ struct EnrollArgs {
     /// PEM file of the only CA that bus and store are believed by
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Root document of the fleet, so that no words have to be compared
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
     /// Folder of everything that the node writes
     #[arg(long, value_name = "DIR", default_value = "/var/lib/deploybus")]
     data: PathBuf,

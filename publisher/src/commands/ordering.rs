@@ -89,12 +89,19 @@ impl Ordering<'_> {
         let (key, now) = (home.key(Role::Ops)?, home.signing_time()?);
         let _lock = home.lock()?;
         let seen = fleet.highest_revision().max(home.highest_revision()?);
+        let revision = seen.next(clock::now_ms());
+        if revision <= seen {
+            return Err(problem(
+                "the numbers of orders are used up",
+                "somebody else has the ops key: `publisher keys rotate ops --lost`, then order again",
+            ));
+        }
         let release = &self.release.document;
         let order = Order {
             head: Head::new(home.settings.fleet.clone(), now),
             app: release.app.clone(),
             group: self.group.clone(),
-            revision: seen.next(clock::now_ms()),
+            revision,
             release: release.digest(),
             audience: Audience::All,
             state: OrderState::Active,

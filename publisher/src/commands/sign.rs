@@ -1,12 +1,8 @@
 //! `publisher sign`: one more signature under a document that others made. Needs no bus, and no home when keys are named.
 
-use std::{
-    fs,
-    io::{self, IsTerminal as _, Write as _},
-    path::Path,
-};
+use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use schemas::{
     announcement::Announcement,
     order::Order,
@@ -52,7 +48,7 @@ pub(super) fn run(dir: &Path, arguments: &Sign, screen: &Screen) -> Result<Exit>
     let keys = choose_keys(home.as_ref(), &signable, arguments)?;
     let shown = decode(&bytes, None, judge(home.as_ref()).as_ref()).advise(what(), "fetch it again")?;
     screen.note(&shown.text()?);
-    if !arguments.yes && !is_wanted()? {
+    if !arguments.yes && !screen.confirm("sign this?", "say --yes when it was read")? {
         screen.say("nothing was signed");
         return Ok(Exit::Failed);
     }
@@ -155,19 +151,4 @@ fn choose_keys(home: Option<&Home>, signable: &Signable, arguments: &Sign) -> Re
         )),
         None => Ok(keys),
     }
-}
-
-/// Asks the person who has just read it.
-fn is_wanted() -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(problem(
-            "nobody is here to say whether this is to be signed",
-            "say --yes when it was read",
-        ));
-    }
-    eprint!("sign this? [y/N] ");
-    io::stderr().flush().context("cannot ask")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -65,17 +65,14 @@ impl Home {
         Ok(apps.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok()).collect())
     }
 
-    /// The highest revision that was ever ordered from here, of any app and group.
+    /// The highest revision that was ever ordered from here, of any app and group, by keys that count now: a stolen key may
+    /// have used up the highest ones.
     pub(crate) fn highest_revision(&self) -> Result<schemas::id::Revision> {
-        let mut highest = 0;
-        for app in list(&self.path("orders"))? {
-            for group in list(&app)? {
-                let numbers =
-                    list(&group)?.into_iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok());
-                highest = numbers.fold(highest, u64::max);
-            }
-        }
-        Ok(schemas::id::Revision(highest))
+        let revision = |path: &PathBuf| {
+            let signed = Signed::<Order>::from_bytes(&fs::read(path).ok()?).ok()?;
+            signed.verify(&self.trust).ok().map(|order| order.revision)
+        };
+        Ok(files_below(&self.path("orders"))?.iter().filter_map(revision).max().unwrap_or_default())
     }
 
     fn releases_folder(&self, app: &AppId) -> PathBuf {

@@ -173,6 +173,13 @@ impl Home {
         given.or_else(|| keys::peek_named(&self.key_file(role), self.is_named(role)))
     }
 
+    /// Held by a command that changes keys, from its first look at the root to the end.
+    pub(crate) fn lock_keys(dir: &Path) -> Result<File> {
+        let path = dir.join("keys.lock");
+        let file = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        file.advise(format!("cannot lock {}", path.display()), WRITABLE)
+    }
+
     fn is_named(&self, role: Role) -> impl Fn(&PublicKey) -> bool {
         let named = self.trust.keys(role).keys();
         move |key| named.contains(key)

@@ -26,7 +26,8 @@ use schemas::{
     time::UnixTime,
 };
 
-use super::{Home, files, history, init::ROOT_LIFETIME_SECS, keys};
+use super::{Home, files, history, init::ROOT_LIFETIME_SECS, keys, nodes::KnownNode};
+use crate::problem::problem;
 
 /// What the next root is to say about a role.
 pub(crate) struct Wish {
@@ -85,6 +86,9 @@ impl Home {
 
     /// Makes a key that is to take the place of the one of `role` that is here, and keeps it beside that one.
     pub(crate) fn make_next_key(&self, role: Role) -> Result<SecretKey> {
+        let _lock = self.lock()?;
+        // After a cut, the key that the root names may still wait there.
+        keys::settle(&self.key_file(role), self.is_named(role))?;
         let key = keys::new_key()?;
         let present = if self.key_file(role).exists() { Some(self.unlocked(role)?) } else { None };
         keys::store_next(&self.key_file(role), &key, present.as_ref())?;
@@ -115,7 +119,24 @@ impl Home {
         let keys = changed.map(|role| Ok((role, self.keys_named_by(&trust, role, keys)?)));
         let change = Change { keys: keys.collect::<Result<_>>()?, trust, root };
         self.sign_again(&change)?;
+        self.check_records(&change)?;
         Ok(change)
+    }
+
+    /// A node whose record the next root would not prove would be locked out, and could not be told so.
+    fn check_records(&self, change: &Change) -> Result<()> {
+        let is_lost = |known: &KnownNode| known.signed_by_too_few(&change.trust);
+        let lost: Vec<String> = self.nodes()?.iter().filter_map(is_lost).collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(problem(
+            format!(
+                "nodes would be locked out, since their records had too few signatures: {}",
+                lost.join(", ")
+            ),
+            "nothing is changed: give the other ops keys with --key FILE",
+        ))
     }
 
     fn keys_named_by(&self, trust: &Trust, role: Role, others: &[SecretKey]) -> Result<Vec<SecretKey>> {
@@ -130,6 +151,12 @@ impl Home {
     /// Makes the change.
     pub(crate) fn adopt(&self, change: &Change) -> Result<()> {
         let _lock = self.lock()?;
+        if self.root()?.digest() != self.trust.digest() {
+            return Err(problem(
+                "the keys were changed by another command meanwhile",
+                "see them with `publisher keys list`, and change them again if that is still needed",
+            ));
+        }
         self.keep_root(&change.root, change.trust.version())?;
         for role in change.roles() {
             // Puts the key that waits in the place of the one before.

@@ -40,6 +40,63 @@ fn every_node_stays_installable_when_each_key_is_changed() {
 }
 
 #[test]
+fn numbers_that_a_stolen_key_has_used_up_begin_anew() {
+    let (world, app) = World::serving().unwrap();
+    let thief = world.forge().unwrap();
+    let mut bus = world.raw_publisher().unwrap();
+    let topic = "deploybus/v1/release/canary/web";
+    let genuine = bus.retained(topic, std::time::Duration::from_millis(300)).unwrap().remove(topic).unwrap();
+    let release = schemas::announcement::Announcement::from_bytes(&genuine).unwrap().release;
+    let order = thief.order(
+        &"canary".parse().unwrap(),
+        &"web".parse().unwrap(),
+        release.digest(),
+        Revision(u64::MAX),
+    );
+    let order = schemas::seal::Signed::seal(&order, std::slice::from_ref(&thief.ops_key));
+    let announcement = schemas::announcement::Announcement { order, release }.to_bytes();
+    world.raw_publisher().unwrap().publish(topic, &announcement, true).unwrap();
+    world
+        .wait_report("pi-1", "the highest number", |report| {
+            (report.apps[0].revision.0 == u64::MAX).then_some(())
+        })
+        .unwrap();
+    app.commit("1.1.0").unwrap();
+    let folder = app.folder().to_str().unwrap();
+    let used_up =
+        world.publisher(&["announce", folder, "--group", "canary"]).unwrap().expect(1).unwrap().stderr;
+    assert!(used_up.contains("used up") && used_up.contains("rotate ops --lost"), "{used_up}");
+    rotate(&world, &["ops", "--lost"]);
+    let (code, told) = world.announce(&app, "canary").unwrap();
+    assert_eq!((code, &told["nodes"][0]["state"]), (KEPT, &"kept".into()), "{told}");
+    world.wait_outcome("pi-1", "1.1.0").unwrap();
+}
+
+#[test]
+fn two_changes_at_once_are_one_after_the_other() {
+    let (world, app) = World::serving().unwrap();
+    let both: Vec<_> = (0..2)
+        .map(|_| {
+            world
+                .publisher_command(&["keys", "rotate", "ops"])
+                .unwrap()
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for mut one in both {
+        one.wait().unwrap();
+    }
+    let listed = world.publisher(&["keys", "list", "--json"]).unwrap().expect(0).unwrap();
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert!(listed["keys"].as_array().unwrap().iter().all(|key| key["is_here"] == true), "{listed}");
+    app.commit("1.1.0").unwrap();
+    let (code, told) = world.announce(&app, "canary").unwrap();
+    assert_eq!(code, KEPT, "{told}");
+}
+
+#[test]
 fn a_stolen_ops_key_is_worth_nothing_once_it_is_changed() {
     let (world, app) = World::serving().unwrap();
     // What the thief has copied.

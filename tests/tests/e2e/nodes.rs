@@ -64,6 +64,17 @@ fn a_retired_node_is_cut_off_and_comes_back_by_no_old_record() {
     world.kill_broker().unwrap();
     world.start_broker().unwrap();
     assert!(!is_let_in(&world, "pi-2", &stolen));
+    // Nor does its key get it another token, though it has that key and its record.
+    let copy = world.folder().join("copy");
+    let folder = world.node("pi-2").unwrap().folder().to_owned();
+    copy_folder(&folder, &copy);
+    let mut thief = enroll(&copy, &["--renew"]);
+    wait_for_request(&world, "pi-2");
+    told(&world, &["node", "sync"]);
+    assert_eq!(told(&world, &["node", "list"])[1]["status"], "revoked");
+    let refused = world.publisher(&["node", "approve", "pi-2", "--yes"]).unwrap().expect(1).unwrap().stderr;
+    assert!(refused.contains("is retired"), "{refused}");
+    end(&mut thief);
     // It owes nothing to a group any more.
     app.commit("1.1.0").unwrap();
     let (code, announced) = world.announce(&app, "canary").unwrap();
@@ -83,7 +94,7 @@ fn an_invited_node_makes_its_own_key_and_its_card_is_worth_nothing_afterwards() 
     let mut waiting = invite(&mut world, "pi-2");
     let folder = world.node("pi-2").unwrap().folder().to_owned();
     let stolen = world.folder().join("stolen");
-    copy(&folder, &stolen);
+    copy_folder(&folder, &stolen);
     assert!(!folder.join("node.key").exists() && !folder.join("record.cbor").exists());
     world.node("pi-2").unwrap().start().unwrap();
     assert!(waiting.wait().unwrap().success());
@@ -165,10 +176,52 @@ fn a_node_that_asks_is_let_in_when_both_sides_show_the_same_words() {
     let before = password(&mut world, "pi-2");
     let mut renewing = enroll(&folder, &["--renew"]);
     wait_for_request(&world, "pi-2");
+    // Heard by somebody who will say it again.
+    let heard = world.raw_publisher().unwrap().retained("deploybus/v1/enroll/request/+", QUIET).unwrap();
     told(&world, &["node", "sync"]);
+    // The first time it does not know yet which record it renews.
+    wait("the new token is asked for", || {
+        told(&world, &["node", "sync"]);
+        renewing.try_wait().unwrap().is_some()
+    });
     assert!(renewing.wait().unwrap().success());
     let now = password(&mut world, "pi-2");
     assert!(now != before && is_let_in(&world, "pi-2", &now) && !is_let_in(&world, "pi-2", &before));
+    let mut bus = world.raw_publisher().unwrap();
+    for (topic, request) in heard {
+        bus.publish(&topic, &request, true).unwrap();
+    }
+    told(&world, &["node", "sync"]);
+    assert!(is_let_in(&world, "pi-2", &now), "an old request does not count again");
+}
+
+#[test]
+fn the_root_behind_the_words_is_the_one_that_counts() {
+    let (mut ours, thiefs) = (World::new().unwrap(), World::new().unwrap());
+    let folder = ours.stranger("pi-2").unwrap().folder().to_owned();
+    let url = |world: &World| format!("http://127.0.0.1:{}", world.ports().1);
+    let (bus, store) = (format!("mqtt://127.0.0.1:{}", ours.ports().0), url(&ours));
+    let data = ours.folder().join("pi-2-data");
+    let asked = ["--node", "pi-2", "--bus", &bus, "--store", &store, "--data", data.to_str().unwrap()];
+    let mut asking = enroll(&folder, &asked);
+    wait_for_request(&ours, "pi-2");
+    wait("the root is kept", || folder.join("root.cbor").exists());
+    end(&mut asking);
+    // Whoever answers now is of another fleet of that name, which lets the node in at once.
+    let list = thiefs.folder().join("keys.txt");
+    let listed = Output::of(enroll_command(&folder).arg("--offline")).unwrap().expect(0).unwrap().stdout;
+    fs::write(&list, listed).unwrap();
+    told(&thiefs, &["node", "approve", "--list", list.to_str().unwrap()]);
+    let settings = folder.join("pi-worker.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replace(&store, &url(&thiefs))).unwrap();
+    let refused = Output::of(&mut enroll_command(&folder)).unwrap().expect(1).unwrap().stderr;
+    assert!(refused.contains("is not believed"), "{refused}");
+    assert!(!folder.join("record.cbor").exists());
+    // Without a root there is nothing to believe, however willing the other side is.
+    fs::remove_file(folder.join("root.cbor")).unwrap();
+    let refused = Output::of(&mut enroll_command(&folder)).unwrap().expect(1).unwrap().stderr;
+    assert!(refused.contains("--root"), "{refused}");
 }
 
 #[test]
@@ -181,7 +234,8 @@ fn a_factory_lists_keys_that_never_leave_their_nodes() {
         let folder = world.stranger(name).unwrap().folder().to_owned();
         let data = world.folder().join(format!("{name}-data"));
         let mut offline = enroll_command(&folder);
-        offline.args(["--offline", "--node", name, "--bus", &bus, "--store", &store]);
+        let root = world.home().join("root.cbor");
+        offline.args(["--offline", "--node", name, "--bus", &bus, "--store", &store, "--root"]).arg(root);
         let listed = Output::of(offline.arg("--data").arg(data)).unwrap().expect(0).unwrap().stdout;
         lines += &listed;
     }
@@ -233,7 +287,7 @@ fn wait_for_request(world: &World, name: &str) -> String {
     words.unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -92,11 +92,13 @@ fn two_people_order_and_a_key_that_is_away_changes_the_others() {
     assert_eq!(listed["root_version"], 1, "nothing is changed before it is signed");
     let second = refused(&world, &["keys", "rotate", "release"]);
     assert!(second.contains("another change of keys waits for signatures"), "{second}");
-    let early = told(&world, &["keys", "adopt", text(&draft)]);
-    assert_eq!(early["signatures"], 0);
+    let early = refused(&world, &["keys", "adopt", text(&draft)]);
+    assert!(early.contains("0 of 1 valid signatures") && early.contains("publisher sign"), "{early}");
     sign(&world, &draft, &root_key);
-    // The second ops key signs again what the bus has.
+    // The second ops key signs again what the bus has; without it, nobody's record would be believed.
     let second = keys.join("ops-2.key");
+    let locked_out = refused(&world, &["keys", "adopt", text(&draft)]);
+    assert!(locked_out.contains("locked out") && locked_out.contains("pi-1"), "{locked_out}");
     let adopted = told(&world, &["keys", "adopt", text(&draft), "--key", text(&second)]);
     assert_eq!((&adopted["root_version"], &adopted["signed_again"][0]), (&2.into(), &"canary/web".into()));
     assert!(!draft.exists());
@@ -114,6 +116,17 @@ fn two_people_order_and_a_key_that_is_away_changes_the_others() {
         (&ordered["nodes"][0]["state"], &ordered["version"]),
         (&"kept".into(), &"1.1.0".into()),
         "{ordered}"
+    );
+    // Two people put a node out, too.
+    let alone = refused(&world, &["node", "retire", "pi-1"]);
+    assert!(alone.contains("nothing has changed for pi-1 yet"), "{alone}");
+    assert_eq!(told(&world, &["node", "list"])[0]["status"], "active");
+    let record = world.home().join("drafts/pi-1.cbor");
+    sign(&world, &record, &second);
+    assert_eq!(told(&world, &["node", "sync"])["published"], serde_json::json!(["pi-1"]));
+    assert_eq!(
+        (told(&world, &["node", "list"])[0]["status"].as_str(), record.exists()),
+        (Some("revoked"), false)
     );
     // The same order once more is a replay, and is refused here already.
     let again = refused(&world, &["order", text(&order)]);

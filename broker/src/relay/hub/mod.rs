@@ -30,6 +30,7 @@ pub(super) use self::event::{
 };
 use self::publish::{Accepted, InRouter};
 use super::{
+    budget::Permit,
     denials::Denials,
     message::Message,
     registry::{ClientKey, Presence, Registry},
@@ -59,13 +60,16 @@ pub(super) struct HubSettings {
     pub(super) observer: Option<Observer>,
 }
 
+/// A message that was retained, and its memory.
+pub(super) type Observed = (Arc<Message>, Option<Arc<Permit>>);
+
 /// The service itself, as far as it looks at messages.
 #[derive(Debug)]
 pub(super) struct Observer {
     /// Which ones it looks at.
     pub(super) filters: Vec<Filter>,
     /// Where they go.
-    pub(super) sink: mpsc::UnboundedSender<Arc<Message>>,
+    pub(super) sink: mpsc::UnboundedSender<Observed>,
 }
 
 /// What one user may have.

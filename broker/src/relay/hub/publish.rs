@@ -36,8 +36,8 @@ pub(super) struct InRouter {
     weight: usize,
     expires: Option<Instant>,
     origin: Origin,
-    /// Given back when the message is out, and with the retained log if that stores it.
-    _permit: Option<Arc<Permit>>,
+    /// Given back when the message is out, the retained log has it, and the observer has looked at it.
+    permit: Option<Arc<Permit>>,
 }
 
 impl<R: Router> Hub<R> {
@@ -131,12 +131,6 @@ impl<R: Router> Hub<R> {
     pub(super) fn show(&mut self, message: &Arc<Message>, publisher: Option<ClientKey>) {
         if message.retain {
             self.retained.show(message);
-            let is_of =
-                |observer: &&Observer| observer.filters.iter().any(|f| f.takes(message.topic.as_str()));
-            if let Some(observer) = self.settings.observer.as_ref().filter(is_of) {
-                // Nobody looks any more when the service stops.
-                let _ = observer.sink.send(Arc::clone(message));
-            }
         }
         let (registry, stats) = (&self.registry, &self.stats);
         self.subscriptions.each_match(message.topic.as_str(), publisher, |key, wish| {
@@ -167,23 +161,36 @@ impl<R: Router> Hub<R> {
             let ticket = self.last_ticket;
             self.bytes_in_router += weight;
             let expires = message.expires;
-            self.in_router.push_back(InRouter { ticket, weight, expires, origin, _permit: permit });
+            self.in_router.push_back(InRouter { ticket, weight, expires, origin, permit });
             self.router.send(Frame::encode(ticket, &message))?;
         }
         Ok(())
     }
 
     fn arrived(&mut self, ticket: Ticket, message: Message) {
-        while let Some(InRouter { ticket: next, weight, expires, origin, .. }) = self.in_router.pop_front() {
+        while let Some(InRouter { ticket: next, weight, expires, origin, permit }) =
+            self.in_router.pop_front()
+        {
             self.bytes_in_router -= weight;
             if next == ticket {
                 let publisher = self.publisher(&origin);
-                self.show(&Arc::new(Message { expires, ..message }), publisher);
+                let message = Arc::new(Message { expires, ..message });
+                self.show(&message, publisher);
+                self.tell_observer(message, permit);
                 acknowledge(&origin);
                 return;
             }
             error!(?next, "the message router lost a message");
             fail(&origin, Reason::UnspecifiedError);
+        }
+    }
+
+    /// Its memory is given back when the observer has looked at it: nobody publishes faster than that.
+    fn tell_observer(&self, message: Arc<Message>, permit: Option<Arc<Permit>>) {
+        let is_of = |observer: &&Observer| observer.filters.iter().any(|f| f.takes(message.topic.as_str()));
+        if let Some(observer) = self.settings.observer.as_ref().filter(|_| message.retain).filter(is_of) {
+            // Nobody looks any more when the service stops.
+            let _ = observer.sink.send((message, permit));
         }
     }
 

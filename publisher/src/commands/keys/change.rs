@@ -38,7 +38,7 @@ use crate::{
 
 /// Makes the next root, and changes to it at once when it has all its signatures.
 pub(super) async fn run(dir: &Path, change: &KeysChange, screen: &Screen) -> Result<Exit> {
-    let home = Home::open(dir)?;
+    let (_lock, home) = open(dir)?;
     let draft = draft_file(&home);
     if draft.exists() {
         // A key that waits for it must not be overwritten.
@@ -63,9 +63,21 @@ pub(super) async fn run(dir: &Path, change: &KeysChange, screen: &Screen) -> Res
 
 /// Changes to a root that others have signed.
 pub(super) async fn adopt(dir: &Path, file: &Path, key_files: &[PathBuf], screen: &Screen) -> Result<Exit> {
-    let home = Home::open(dir)?;
+    let (_lock, home) = open(dir)?;
     let keys = load_all(&home, key_files)?;
-    carry_out(&home, dir, read_root(file)?, &keys, screen).await
+    let root = read_root(file)?;
+    // Here it only says what is missing: what others have signed in another copy is not overwritten.
+    let advice = "let others `publisher sign` it; it has to follow the root of `publisher keys list`";
+    home.trust.next(&root).advise(format!("cannot change to {} yet", file.display()), advice)?;
+    carry_out(&home, dir, root, &keys, screen).await
+}
+
+/// The home, which no other command changes the keys of meanwhile.
+fn open(dir: &Path) -> Result<(fs::File, Home)> {
+    Home::open(dir)?;
+    let lock = Home::lock_keys(dir)?;
+    // As the one who had the lock before has left it.
+    Ok((lock, Home::open(dir)?))
 }
 
 /// Where a root waits for signatures.
@@ -94,6 +106,7 @@ fn wish(home: &Home, change: &KeysChange, keys: &mut Vec<SecretKey>) -> Result<W
             wish.lost = *lost;
         }
         KeysChange::Split { of, threshold, out, passphrase, .. } => {
+            can_ever_sign(role, *threshold, usize::from(*of))?;
             let new = split(home, role, *of, out, *passphrase)?;
             wish.keys = new.iter().map(SecretKey::public).collect();
             wish.threshold = *threshold;
@@ -111,19 +124,18 @@ fn wish(home: &Home, change: &KeysChange, keys: &mut Vec<SecretKey>) -> Result<W
             wish.lost = *lost;
         }
     }
-    check(&wish)?;
+    can_ever_sign(role, wish.threshold, wish.keys.len())?;
     Ok(wish)
 }
 
-fn check(wish: &Wish) -> Result<()> {
-    let Wish { role, keys, threshold, .. } = wish;
-    if *threshold == 0 || *threshold > keys.len() {
-        return Err(problem(
-            format!("{threshold} of {} {} keys can never sign", keys.len(), role.name()),
-            "name a threshold from 1 to the number of keys, or add keys first",
-        ));
+fn can_ever_sign(role: Role, threshold: usize, keys: usize) -> Result<()> {
+    if (1..=keys).contains(&threshold) {
+        return Ok(());
     }
-    Ok(())
+    Err(problem(
+        format!("{threshold} of {keys} {} keys can never sign", role.name()),
+        "name a threshold from 1 to the number of keys, or add keys first",
+    ))
 }
 
 /// The key that is to be replaced: the one that is here, or the only one that there is.
@@ -237,6 +249,7 @@ async fn carry_out(
     let changed = Session::with(before, async |session| {
         let mut fleet = session.read_fleet(before).await?;
         learn(before, &fleet)?;
+        learn_records(before, &fleet, &root)?;
         let advice =
             "see it with `publisher decode FILE`; it has to follow the root of `publisher keys list`";
         let change = before.prepare(root, keys).advise("cannot change to this root", advice)?;
@@ -259,10 +272,21 @@ async fn carry_out(
         Ok(changed)
     })
     .await?;
-    // It has done its work; one that is left behind only says so again.
+    // It has done its work.
     let _ = fs::remove_file(draft_file(before));
     show(&changed, screen)?;
     Ok(Exit::Done)
+}
+
+/// Keeps the records of nodes that were added elsewhere, so that they are signed again, too. Not when a key was lost: the thief may
+/// have signed them.
+fn learn_records(home: &Home, fleet: &Fleet, root: &Signed<Root>) -> Result<()> {
+    let is_lost = home.trust.next(root).is_ok_and(|trust| trust.reset().contains(&Role::Ops));
+    for node in fleet.nodes().values().filter(|_| !is_lost) {
+        let Some(record) = node.record() else { continue };
+        home.learn_record(&record.node, &Signed::from_bytes(node.record_bytes())?, record)?;
+    }
+    Ok(())
 }
 
 /// How announcements that the bus has are believed after a change of keys.
@@ -325,7 +349,10 @@ fn show(changed: &Changed, screen: &Screen) -> Result<()> {
         let needed = if keys.len() == 1 { String::new() } else { format!("{threshold} of ") };
         screen.say(&format!("root {root_version}: {role} is {needed}{ids} from now on"));
     }
-    screen.say("make a new backup of the folder `keys`");
+    screen.say("make a new backup of the home: `keys`, `root.cbor`, `roots` and `nodes`");
+    if roles.iter().any(|changed| changed.role == Role::Root.name()) {
+        screen.say("a new root key of this home is in keys/root.key: move it off this machine if the old one was elsewhere");
+    }
     if !signed_again.is_empty() {
         let count = amount::count(signed_again.len(), "announcement");
         screen.say(&format!("signed {count} again: {}", signed_again.join(", ")));

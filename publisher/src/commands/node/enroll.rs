@@ -1,17 +1,13 @@
 //! Nodes that make their own keys: invited, approved, or listed by a factory.
 
-use std::{
-    fs,
-    io::{self, IsTerminal as _, Write as _},
-    path::Path,
-    pin::pin,
-};
+use std::{collections::BTreeSet, fs, path::Path, pin::pin};
 
 use anyhow::{Context as _, Result};
 use rollout::{Fleet, Node};
 use schemas::{
     enroll::{Request, words},
     id::{KeyId, NodeId},
+    record::{Record, RecordStatus},
     seal::{Head, Verified},
     topic::Kind,
 };
@@ -24,12 +20,11 @@ use crate::{
     exit::Exit,
     home::{
         Home,
-        nodes::{NewNode, Place, copy_folder},
+        nodes::{Kept, NewNode, Place, copy_folder},
     },
     problem::{Advise as _, problem},
     screen::Screen,
     session::{News, Session},
-    show::clean,
 };
 
 /// Writes what is copied to the node, and waits until the node has come.
@@ -69,7 +64,7 @@ async fn wait_for(home: &Home, name: &NodeId, screen: &Screen) -> Result<Option<
         let mut fleet = session.read_fleet(home).await?;
         loop {
             sync(home, session, &mut fleet).await?;
-            if !home.invitations()?.iter().any(|invitation| invitation.node == *name) {
+            if !home.invitations().iter().any(|invitation| invitation.node == *name) {
                 let key = fleet.nodes().get(name).and_then(Node::record).map(|record| record.key.id());
                 screen.say(&format!("{name} has come"));
                 return Ok(key);
@@ -87,23 +82,55 @@ async fn wait_for(home: &Home, name: &NodeId, screen: &Screen) -> Result<Option<
     .await
 }
 
-/// Lets in the nodes that prove that they were invited, and those that ask for another token with the key that they have.
+/// Lets in the nodes that prove that they were invited, and those that ask for another token with the key that they have. One
+/// that cannot be let in holds up nobody else.
 pub(super) fn admit_invited(home: &Home, fleet: &Fleet) -> Result<()> {
-    let invitations = home.invitations()?;
-    for request in fleet.requests().values() {
-        let now = home.signing_time()?;
-        if let Some(invitation) = invitations.iter().find(|invitation| invitation.is_for(request)) {
-            home.accept(invitation, request, now)?;
-            continue;
+    let requests = || fleet.requests().values();
+    for invitation in home.invitations() {
+        let proven: Vec<_> = requests().filter(|request| invitation.is_for(request)).collect();
+        let keys: BTreeSet<_> = proven.iter().map(|request| request.key).collect();
+        match (proven.first(), keys.len()) {
+            (Some(request), 1) => warn_if(home.accept(&invitation, request, home.signing_time()?), request),
+            (Some(request), _) => tracing::warn!(
+                "Several keys come by the invitation of {node}, so its card was copied: invite it again with `publisher node add {node} --invite`",
+                node = request.node
+            ),
+            (None, _) => {}
         }
-        let of_node = home.nodes()?.into_iter().find(|known| known.record.node == request.node);
-        let Some(known) = of_node.filter(|known| known.record.key == request.key) else { continue };
-        if known.record.login != Some(request.login) {
+    }
+    for request in requests() {
+        let known = home.nodes()?.into_iter().find(|known| is_renewal(request, &known.record));
+        if let Some(known) = known {
             let (groups, labels) = (known.record.groups.clone(), known.record.labels.clone());
-            home.admit(request, &Place { groups, labels }, false, now)?;
+            warn_if(home.admit(request, &Place { groups, labels }, false, home.signing_time()?), request);
         }
     }
     Ok(())
+}
+
+/// Whether a node that belongs to the fleet asks for another token, by the key and the record that it has: once, since its next
+/// record has another number.
+fn is_renewal(request: &Request, record: &Record) -> bool {
+    record.status == RecordStatus::Active
+        && (&record.node, record.key) == (&request.node, request.key)
+        && request.renews == Some(record.seq)
+        && record.login != Some(request.login)
+}
+
+fn warn_if(admitted: Result<Kept>, request: &Request) {
+    match admitted {
+        Ok(Kept::Counts) => {}
+        Ok(Kept::Waits(file)) => tracing::warn!("{}", waits(&request.node, &file)),
+        Err(error) => tracing::warn!("Left out the request of {}: {error:#}", request.node),
+    }
+}
+
+/// What is to be done about a record that others have to sign.
+pub(super) fn waits(node: &NodeId, file: &Path) -> String {
+    format!(
+        "nothing has changed for {node} yet: others have to `publisher sign {}`, then `publisher node sync`",
+        file.display()
+    )
 }
 
 /// Takes the requests of those off the bus that are let in.
@@ -134,11 +161,15 @@ pub(super) async fn approve(home: &Home, arguments: NodeApprove, screen: &Screen
         let request = choose(&fleet, name, arguments.key)?;
         let said = words(&home.trust.digest(), &request.key);
         screen.say(&format!("{name} says: {said}"));
-        if !arguments.yes && !is_same()? {
+        let question = "does the node show the same words?";
+        if !arguments.yes && !screen.confirm(question, "say --yes when they were compared")? {
             screen.say("not let in");
             return Ok(Exit::Failed);
         }
-        home.admit(&request, &place, arguments.force, home.signing_time()?)?;
+        let kept = home.admit(&request, &place, arguments.force, home.signing_time()?)?;
+        if let Kept::Waits(file) = kept {
+            return Err(problem("its record has too few signatures", waits(name, &file)));
+        }
         sync(home, session, &mut fleet).await?;
         if screen.is_json() {
             screen.json(&json!({ "node": name, "key": request.key.id(), "words": said }))?;
@@ -174,20 +205,6 @@ fn choose(fleet: &Fleet, name: &NodeId, key: Option<KeyId>) -> Result<Verified<R
     }
 }
 
-fn is_same() -> Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Err(problem(
-            "nobody is here to compare the words with those that the node shows",
-            "say --yes when they were compared",
-        ));
-    }
-    eprint!("does the node show the same words? [y/N] ");
-    io::stderr().flush().context("cannot ask")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
 /// Lets in those whose keys were listed where they were made.
 async fn approve_list(home: &Home, list: &Path, place: &Place, force: bool, screen: &Screen) -> Result<Exit> {
     let what = || format!("cannot use {}", list.display());
@@ -197,12 +214,15 @@ async fn approve_list(home: &Home, list: &Path, place: &Place, force: bool, scre
     let requests: Vec<Request> = lines
         .map(|(at, line)| {
             parse_line(home, line)
-                .with_context(|| format!("line {}: `{}`", at + 1, clean(line)))
+                // The line is not quoted: it may be of a file that has a key in it.
+                .with_context(|| format!("line {}", at + 1))
                 .advise(what(), "each line has a name, a public key and the digest of a token, as `pi-worker enroll --offline` prints it")
         })
         .collect::<Result<_>>()?;
     for request in &requests {
-        home.admit(request, place, force, home.signing_time()?)?;
+        if let Kept::Waits(file) = home.admit(request, place, force, home.signing_time()?)? {
+            screen.warn(&waits(&request.node, &file));
+        }
     }
     let names: Vec<_> = requests.iter().map(|request| request.node.to_string()).collect();
     let synced = Session::with(home, async |session| {
@@ -230,6 +250,7 @@ fn parse_line(home: &Home, line: &str) -> Result<Request> {
         node: node.parse()?,
         key: key.parse()?,
         login: login.parse()?,
+        renews: None,
         proof: None,
     })
 }

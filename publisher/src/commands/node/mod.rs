@@ -122,6 +122,7 @@ async fn run_sync(home: &Home, screen: &Screen) -> Result<Exit> {
 
 /// Publishes the records that the bus lacks or has in an older form, and names the nodes.
 pub(super) async fn sync(home: &Home, session: &Session, fleet: &mut Fleet) -> Result<Vec<String>> {
+    home.settle_drafts()?;
     admit_invited(home, fleet)?;
     let mut published = Vec::new();
     for KnownNode { signed, record } in home.nodes()? {

@@ -5,18 +5,33 @@ use rollout::{Fleet, Node};
 use schemas::{
     id::{GroupId, NodeId},
     record::{Record, RecordStatus},
+    topic::{Kind, NodeTopic},
 };
 use serde_json::json;
 
-use super::sync;
-use crate::{exit::Exit, home::Home, problem::problem, screen::Screen, session::Session, show::clean};
+use super::{enroll::waits, sync};
+use crate::{
+    exit::Exit,
+    home::{Home, nodes::Kept},
+    problem::problem,
+    screen::Screen,
+    session::Session,
+    show::clean,
+};
 
-/// Says that a node is out, and clears what it said. The relay cuts it off and clears by itself; another broker is asked to.
+/// Says that a node is out, and sees that the bus has that. Our relay cuts it off and clears what it said; another broker lets it
+/// in until its own user list says otherwise.
 pub(super) async fn retire(home: &Home, name: &NodeId, screen: &Screen) -> Result<Exit> {
-    home.retire_node(name, home.signing_time()?)?;
+    if let Kept::Waits(file) = home.retire_node(name, home.signing_time()?)? {
+        return Err(problem("its record has too few signatures", waits(name, &file)));
+    }
     Session::with(home, async |session| {
         let mut fleet = session.read_fleet(home).await?;
-        sync(home, session, &mut fleet).await
+        sync(home, session, &mut fleet).await?;
+        let record = home.nodes()?.into_iter().find(|known| known.record.node == *name);
+        let bytes = record.map(|known| known.signed.to_bytes()).unwrap_or_default();
+        let topic = Kind::Node(name.clone(), NodeTopic::Record).of(&home.settings.fleet);
+        session.read_back(&mut fleet, &topic, &bytes).await
     })
     .await?;
     if screen.is_json() {

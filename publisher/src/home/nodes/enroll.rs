@@ -16,13 +16,14 @@ use anyhow::Result;
 use schemas::{
     enroll::{Request, is_proven},
     id::{GroupId, NodeId, Seq},
+    record::RecordStatus,
     root::Role,
     seal::Signed,
     time::UnixTime,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{super::files, Home, NewNode, keys, write_record};
+use super::{super::files, Home, Kept, NewNode, keys};
 use crate::problem::{Advise as _, problem};
 
 /// The file of the one-time token, in a node's folder.
@@ -71,7 +72,7 @@ impl Home {
         self.write_settings(&card, new)?;
         files::create(&card.join(TOKEN), format!("{token}\n").as_bytes(), files::PRIVATE)?;
         // Last: without it there is no invitation.
-        files::create(
+        files::replace(
             &folder.join("invitation.toml"),
             toml::to_string(&invitation)?.as_bytes(),
             files::PRIVATE,
@@ -81,30 +82,42 @@ impl Home {
     }
 
     /// Who was invited and has not come.
-    pub(crate) fn invitations(&self) -> Result<Vec<Invitation>> {
+    pub(crate) fn invitations(&self) -> Vec<Invitation> {
         let folder = self.path("invitations");
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path().join("invitation.toml");
             let Ok(text) = fs::read_to_string(&path) else { continue };
-            let advice = "invite the node again with `publisher node add NAME --invite`";
-            found.push(toml::from_str(&text).advise(format!("cannot use {}", path.display()), advice)?);
+            match toml::from_str(&text) {
+                Ok(invitation) => found.push(invitation),
+                Err(error) => tracing::warn!("Left out {}: {error}", path.display()),
+            }
         }
-        Ok(found)
+        found
     }
 
     /// Lets in a node that was invited; its token is worth nothing from then on.
-    pub(crate) fn accept(&self, invitation: &Invitation, request: &Request, now: UnixTime) -> Result<()> {
+    pub(crate) fn accept(&self, invitation: &Invitation, request: &Request, now: UnixTime) -> Result<Kept> {
         let place = Place { groups: invitation.groups.clone(), labels: invitation.labels.clone() };
-        self.admit(request, &place, invitation.replaces, now)?;
+        let kept = self.admit(request, &place, invitation.replaces, now)?;
+        if let Kept::Waits(_) = kept {
+            return Ok(kept);
+        }
         let folder = self.invitation_folder(&invitation.node);
         fs::remove_dir_all(&folder)
-            .advise(format!("cannot remove {}", folder.display()), super::super::WRITABLE)
+            .advise(format!("cannot remove {}", folder.display()), super::super::WRITABLE)?;
+        Ok(kept)
     }
 
     /// Signs the record of a node that made its own key. A node that is there already keeps its name unless it is to be
     /// replaced; its own key may ask for another token.
-    pub(crate) fn admit(&self, request: &Request, place: &Place, replace: bool, now: UnixTime) -> Result<()> {
+    pub(crate) fn admit(
+        &self,
+        request: &Request,
+        place: &Place,
+        replace: bool,
+        now: UnixTime,
+    ) -> Result<Kept> {
         let _lock = self.lock()?;
         let folder = self.node_folder(&request.node);
         let new = NewNode {
@@ -116,17 +129,18 @@ impl Home {
             replace: true,
         };
         let before = self.check_name(&new, &folder)?;
-        let is_same = before.as_ref().is_some_and(|known| known.record.key == request.key);
+        let is_same = before.as_ref().is_some_and(|known| {
+            known.record.key == request.key && known.record.status == RecordStatus::Active
+        });
         if folder.exists() && !replace && !is_same {
             return Err(problem(
-                format!("node {} was added before, with another key", request.node),
+                format!("node {} was added before, with another key, or is retired", request.node),
                 "say --force when this one is to take its place: then the old one is no longer believed",
             ));
         }
         let seq = before.map_or(Seq(0), |known| known.record.seq).next(now.0);
         let record = self.record(&new, request.key, Some(request.login), seq, now);
-        let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
-        self.replace_folder(&folder, |draft| write_record(draft, &signed))
+        self.keep_record(&request.node, &Signed::seal(&record, &[self.key(Role::Ops)?]))
     }
 
     fn invitation_folder(&self, node: &NodeId) -> PathBuf {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use schemas::{
     id::{Digest, GroupId, NodeId, PublicKey, Seq},
     record::{Record, RecordStatus},
-    root::Role,
+    root::{Role, Trust},
     seal::{Head, SecretKey, Signed, Verified},
     time::UnixTime,
 };
@@ -25,7 +26,19 @@ use super::{
     CA, Home, files, keys,
     users::{self, Secret},
 };
-use crate::problem::problem;
+use crate::problem::{Advise as _, problem};
+
+/// Records that others have to sign before they count.
+const DRAFTS: &str = "drafts";
+
+/// What became of a record.
+#[must_use]
+pub(crate) enum Kept {
+    /// It counts, once the bus has it.
+    Counts,
+    /// Others have to sign this file first.
+    Waits(PathBuf),
+}
 
 /// A node that is to be added.
 #[derive(Debug, Clone)]
@@ -45,6 +58,13 @@ pub(crate) struct NewNode {
 pub(crate) struct KnownNode {
     pub(crate) signed: Signed<Record>,
     pub(crate) record: Verified<Record>,
+}
+
+impl KnownNode {
+    /// The node's name, if `trust` would not believe its record.
+    pub(crate) fn signed_by_too_few(&self, trust: &Trust) -> Option<String> {
+        self.signed.verify(trust).is_err().then(|| self.record.node.to_string())
+    }
 }
 
 /// `pi-worker.toml`: the other files are found beside it.
@@ -76,7 +96,7 @@ impl Home {
     }
 
     /// Says that a node is out, for good, and forgets what lets it in.
-    pub(crate) fn retire_node(&self, name: &NodeId, now: UnixTime) -> Result<()> {
+    pub(crate) fn retire_node(&self, name: &NodeId, now: UnixTime) -> Result<Kept> {
         let _lock = self.lock()?;
         let folder = self.node_folder(name);
         if !folder.exists() {
@@ -87,13 +107,59 @@ impl Home {
         }
         let before = self.known(&folder)?.record;
         if before.status == RecordStatus::Revoked {
-            return Ok(());
+            return Ok(Kept::Counts);
         }
         let seq = before.seq.next(now.0);
         let head = Head::new(self.settings.fleet.clone(), now);
         let record = Record { head, seq, status: RecordStatus::Revoked, login: None, ..before.into_inner() };
-        let signed = Signed::seal(&record, &[self.key(Role::Ops)?]);
-        self.replace_folder(&folder, |draft| write_record(draft, &signed))
+        self.keep_record(name, &Signed::seal(&record, &[self.key(Role::Ops)?]))
+    }
+
+    /// Keeps a record in the place of the one before, or beside it when others have to sign it first.
+    fn keep_record(&self, name: &NodeId, signed: &Signed<Record>) -> Result<Kept> {
+        if signed.verify(&self.trust).is_ok() {
+            self.replace_folder(&self.node_folder(name), |draft| write_record(draft, signed))?;
+            return Ok(Kept::Counts);
+        }
+        let drafts = self.path(DRAFTS);
+        let file = drafts.join(format!("{name}.cbor"));
+        // Not written again: it may have signatures of others.
+        if !file.exists() {
+            let advice = super::WRITABLE;
+            fs::create_dir_all(&drafts).advise(format!("cannot make {}", drafts.display()), advice)?;
+            files::replace(&file, &signed.to_bytes(), files::PUBLIC)
+                .advise(format!("cannot write {}", file.display()), advice)?;
+        }
+        Ok(Kept::Waits(file))
+    }
+
+    /// Takes over those records that others have signed by now.
+    pub(crate) fn settle_drafts(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        for path in super::history::files_below(&self.path(DRAFTS))? {
+            let signed = fs::read(&path).ok().and_then(|bytes| Signed::<Record>::from_bytes(&bytes).ok());
+            let verified = signed.as_ref().and_then(|signed| signed.verify(&self.trust).ok());
+            let Some((signed, record)) = signed.as_ref().zip(verified) else { continue };
+            self.learn_record(&record.node, signed, &record)?;
+            fs::remove_file(&path).advise(format!("cannot remove {}", path.display()), super::WRITABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a record that is newer than the one that is here, wherever it was made. What a node made here has besides stays.
+    pub(crate) fn learn_record(&self, name: &NodeId, signed: &Signed<Record>, record: &Record) -> Result<()> {
+        let folder = self.node_folder(name);
+        let known = self.known(&folder).ok();
+        if known.as_ref().is_some_and(|known| known.record.seq >= record.seq) {
+            return Ok(());
+        }
+        let is_same = known.is_some_and(|known| known.record.key == record.key);
+        if is_same && record.status == RecordStatus::Active {
+            let path = folder.join("record.cbor");
+            return files::replace(&path, &signed.to_bytes(), files::PUBLIC)
+                .advise(format!("cannot write {}", path.display()), super::WRITABLE);
+        }
+        self.replace_folder(&folder, |draft| write_record(draft, signed))
     }
 
     /// The folder of a node.
@@ -104,7 +170,9 @@ impl Home {
     /// Fills a new folder and puts it in the place of `folder`: there is the old one or the new one.
     fn replace_folder(&self, folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let name = folder.file_name().unwrap_or_default().display();
-        let draft = self.path("nodes").join(format!(".{name}.new-{}", std::process::id()));
+        let draft = self.path("nodes").join(format!(".{name}.new"));
+        // What a power cut has left: whoever is here has the lock.
+        let _ = fs::remove_dir_all(&draft);
         let written = fill(&draft).and_then(|()| put_in_place(&draft, folder));
         if written.is_err() {
             let _ = fs::remove_dir_all(&draft);
@@ -225,19 +293,16 @@ fn write_record(draft: &Path, record: &Signed<Record>) -> Result<()> {
     Ok(files::sync_folder(draft)?)
 }
 
-/// A folder that is replaced is moved aside first: nobody ever sees a mixture of two.
+/// Puts a folder in the place of another in one step: a power cut leaves the one or the other.
 fn put_in_place(draft: &Path, folder: &Path) -> Result<()> {
     let parent = folder.parent().context("a node's folder lies in the home")?;
-    let old = draft.with_extension("old");
     if folder.exists() {
-        fs::rename(folder, &old)?;
+        renameat_with(CWD, draft, CWD, folder, RenameFlags::EXCHANGE)?;
+        files::sync_folder(parent)?;
+        return Ok(fs::remove_dir_all(draft)?);
     }
     fs::rename(draft, folder)?;
-    files::sync_folder(parent)?;
-    match fs::remove_dir_all(&old) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(files::sync_folder(parent)?)
 }
 
 /// Copies a node's folder to a place of the person's choice, such as a mounted SD card.
