@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::id::{AppId, FleetId, GroupId};
 
 pub(crate) use self::{
-    keys::{KeyFiles, KeyRole, KeysChange, KeysCommand},
+    keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
 };
 use crate::{

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use schemas::{
     announcement::{Announced, Announcement},
-    enroll::Request,
+    enroll::{Request, words},
     id::{AppId, GroupId, KeyId, NodeId, PublicKey, Revision},
     record::{Record, RecordStatus},
     report::{AppReport, Report},
@@ -153,11 +153,6 @@ impl Fleet {
         Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new(), requests: BTreeMap::new() }
     }
 
-    /// The keys that count.
-    pub fn trust(&self) -> &Trust {
-        &self.trust
-    }
-
     /// Takes a message and says what it was about; nothing when this view has no place for it.
     pub fn take(&mut self, topic: &Topic, payload: &[u8]) -> Option<Change> {
         if topic.fleet != *self.trust.fleet() {
@@ -204,6 +199,11 @@ impl Fleet {
     /// The nodes that ask to be let in, by their keys. Each has its key; the name is its wish.
     pub fn requests(&self) -> &BTreeMap<KeyId, Verified<Request>> {
         &self.requests
+    }
+
+    /// The six words that a node which asks shows, too, when nobody in between has put in another root or key.
+    pub fn words(&self, request: &Request) -> String {
+        words(&self.trust.digest(), &request.key)
     }
 
     /// The present orders, by group and app.

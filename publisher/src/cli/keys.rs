@@ -34,14 +34,7 @@ Examples:
 Examples:
   publisher keys new --out bob.key
   publisher keys new --out bob.key --passphrase")]
-    New {
-        /// File to make, for its owner alone
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Encrypt it with a passphrase
-        #[arg(long)]
-        passphrase: bool,
-    },
+    New(NewFile),
     /// Write a copy of a key that is here into a file
     #[command(after_help = "\
 Examples:
@@ -51,12 +44,8 @@ Examples:
         /// root, release or ops
         #[arg(value_enum)]
         role: KeyRole,
-        /// File to make, for its owner alone
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Encrypt it with a passphrase
-        #[arg(long)]
-        passphrase: bool,
+        #[command(flatten)]
+        file: NewFile,
     },
     /// Take a key into this home, from a file or as it is typed from paper
     #[command(after_help = "\
@@ -215,6 +204,17 @@ impl KeysChange {
             | Self::Remove { keys, .. } => &keys.files,
         }
     }
+}
+
+/// A key file that is made.
+#[derive(Debug, Args)]
+pub(crate) struct NewFile {
+    /// File to make, for its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Encrypt it with a passphrase
+    #[arg(long)]
+    pub(crate) passphrase: bool,
 }
 
 /// Keys that do not lie in the home.

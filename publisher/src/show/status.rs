@@ -4,7 +4,7 @@ mod json;
 
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
-    enroll::{Request, words},
+    enroll::Request,
     id::{AppId, GroupId, NodeId},
     order::OrderState,
     report::{AppReport, Refusal},
@@ -72,7 +72,7 @@ fn online(node: &Node) -> &'static str {
 }
 
 fn request_row(fleet: &Fleet, request: &Request, now: UnixTime) -> Vec<String> {
-    let (words, key) = (words(&fleet.trust().digest(), &request.key), request.key.id().to_string());
+    let (words, key) = (fleet.words(request), request.key.id().to_string());
     vec![request.node.to_string(), words, key, age(request.head.issued_at, now)]
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rollout::{Belief, Change, Fleet, Node, Ordered};
 use schemas::{
-    enroll::{Request, words},
+    enroll::Request,
     id::{AppId, NodeId},
     report::{AppReport, Refusal},
 };
@@ -99,7 +99,7 @@ impl Watcher {
 }
 
 fn request_line(fleet: &Fleet, request: &Request) -> Line {
-    let words = words(&fleet.trust().digest(), &request.key);
+    let words = fleet.words(request);
     let text = format!("asks to be let in and says: {words}");
     Line { node: Some(request.node.clone()), app: None, text }
 }

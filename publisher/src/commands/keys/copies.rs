@@ -8,6 +8,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    cli::NewFile,
     exit::Exit,
     home::{
         Home,
@@ -18,10 +19,10 @@ use crate::{
 };
 
 /// Makes a key for somebody whom the root does not name yet.
-pub(super) fn new(out: &Path, passphrase: bool, screen: &Screen) -> Result<Exit> {
+pub(super) fn new(file: &NewFile, screen: &Screen) -> Result<Exit> {
     let key = keys::new_key()?;
-    write(out, &key, passphrase)?;
-    let public = key.public();
+    write(file, &key)?;
+    let (public, out) = (key.public(), &file.out);
     if screen.is_json() {
         screen.json(&json!({ "file": out, "public": public, "key": public.id() }))?;
         return Ok(Exit::Done);
@@ -38,19 +39,19 @@ pub(super) fn new(out: &Path, passphrase: bool, screen: &Screen) -> Result<Exit>
 }
 
 /// Writes a copy of a key.
-pub(super) fn export(home: &Home, role: Role, out: &Path, passphrase: bool, screen: &Screen) -> Result<Exit> {
+pub(super) fn export(home: &Home, role: Role, file: &NewFile, screen: &Screen) -> Result<Exit> {
     let key = home.key(role)?;
-    write(out, &key, passphrase)?;
+    write(file, &key)?;
     tell(
-        &format!("the {} key {} is in {}", role.name(), key.public().id(), out.display()),
+        &format!("the {} key {} is in {}", role.name(), key.public().id(), file.out.display()),
         role,
         &key.public(),
         screen,
     )
 }
 
-fn write(out: &Path, key: &SecretKey, passphrase: bool) -> Result<()> {
-    let passphrase = if passphrase { Some(Passphrase::choose()?) } else { None };
+fn write(NewFile { out, passphrase }: &NewFile, key: &SecretKey) -> Result<()> {
+    let passphrase = if *passphrase { Some(Passphrase::choose()?) } else { None };
     let advice = "name a file that is not there yet, in a folder that you may write to";
     keys::store(out, key, passphrase.as_ref()).advise("cannot make a key file", advice)
 }

@@ -26,10 +26,8 @@ use crate::{
 pub(super) fn run(dir: &Path, command: &KeysCommand, screen: &Screen) -> Result<Exit> {
     match command {
         KeysCommand::List => list(&Home::open(dir)?, screen),
-        KeysCommand::New { out, passphrase } => copies::new(out, *passphrase, screen),
-        KeysCommand::Export { role, out, passphrase } => {
-            copies::export(&Home::open(dir)?, (*role).into(), out, *passphrase, screen)
-        }
+        KeysCommand::New(file) => copies::new(file, screen),
+        KeysCommand::Export { role, file } => copies::export(&Home::open(dir)?, (*role).into(), file, screen),
         KeysCommand::Import { role, file, passphrase, force } => {
             copies::import(&Home::open(dir)?, (*role).into(), file, *passphrase, *force, screen)
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, pin::pin};
 use anyhow::{Context as _, Result};
 use rollout::{Fleet, Node};
 use schemas::{
-    enroll::{Request, words},
+    enroll::Request,
     id::{KeyId, NodeId},
     record::{Record, RecordStatus},
     seal::{Head, Verified},
@@ -14,7 +14,7 @@ use schemas::{
 use serde_json::json;
 use tokio::signal;
 
-use super::sync;
+use super::{next_steps, sync};
 use crate::{
     cli::{Membership, NodeApprove},
     exit::Exit,
@@ -40,15 +40,7 @@ pub(super) async fn invite(
         copy_folder(&card, out)?;
     }
     let folder = out.unwrap_or(&card);
-    screen.say(&format!(
-        "{name} is invited by {folder}\n\
-         \n\
-         next:\n  \
-           copy {folder} to the node as /etc/deploybus\n  \
-           on the node: pi-worker run --config /etc/deploybus/pi-worker.toml",
-        name = new.name,
-        folder = folder.display(),
-    ));
+    screen.say(&format!("{} is invited by {}\n\n{}", new.name, folder.display(), next_steps(folder)));
     let key = if is_waited_for { wait_for(home, &new.name, screen).await? } else { None };
     if screen.is_json() {
         screen.json(&json!({ "node": new.name, "folder": folder, "has_come": key.is_some(), "key": key }))?;
@@ -159,7 +151,7 @@ pub(super) async fn approve(home: &Home, arguments: NodeApprove, screen: &Screen
     Session::with(home, async |session| {
         let mut fleet = session.read_fleet(home).await?;
         let request = choose(&fleet, name, arguments.key)?;
-        let said = words(&home.trust.digest(), &request.key);
+        let said = fleet.words(&request);
         screen.say(&format!("{name} says: {said}"));
         let question = "does the node show the same words?";
         if !arguments.yes && !screen.confirm(question, "say --yes when they were compared")? {

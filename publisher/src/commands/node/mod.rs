@@ -88,16 +88,18 @@ fn show_added(new: &NewNode, folder: &Path, screen: &Screen) -> Result<Exit> {
         screen.json(&serde_json::json!({ "node": new.name, "groups": groups, "folder": folder }))?;
         return Ok(Exit::Done);
     }
-    screen.say(&format!(
-        "node {name} is in {folder}\n\
-         \n\
-         next:\n  \
+    screen.say(&format!("node {} is in {}\n\n{}", new.name, folder.display(), next_steps(folder)));
+    Ok(Exit::Done)
+}
+
+/// What is to be done with a node's folder.
+fn next_steps(folder: &Path) -> String {
+    format!(
+        "next:\n  \
            copy {folder} to the node as /etc/deploybus\n  \
            on the node: pi-worker run --config /etc/deploybus/pi-worker.toml",
-        name = new.name,
         folder = folder.display(),
-    ));
-    Ok(Exit::Done)
+    )
 }
 
 async fn publish_all(home: &Home) -> Result<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
-    enroll::{Request, words},
+    enroll::Request,
     id::{AppId, Counter, Digest, GroupId, KeyId, NodeId, Revision},
     report::{AppReport, Installed, Refusal},
     time::UnixTime,
@@ -102,7 +102,7 @@ pub(crate) fn json(fleet: &Fleet, now: UnixTime) -> StatusJson<'_> {
 }
 
 fn request_json<'a>(fleet: &Fleet, request: &'a Request) -> RequestJson<'a> {
-    let words = words(&fleet.trust().digest(), &request.key);
+    let words = fleet.words(request);
     RequestJson { node: &request.node, key: request.key.id(), words, at: request.head.issued_at.to_string() }
 }
 
