@@ -86,7 +86,7 @@ fn at(host: &str) -> Result<(BusUrl, StoreUrl)> {
 fn text(dir: &Path, fleet: &str, is_found: bool) -> String {
     let broker = dir.join("broker");
     format!(
-        "fleet {fleet} is in {dir}: keep a backup of its folder `keys`\n\
+        "fleet {fleet} is in {dir}: keep a backup of it\n\
          \n\
          next:\n  \
            broker run --config {broker}/broker.toml --data {broker}/data\n  \

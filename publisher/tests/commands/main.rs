@@ -86,7 +86,7 @@ fn a_newcomer_is_told_how_to_begin() {
 fn init_says_what_comes_next_and_never_overwrites() {
     let user = User::new();
     insta::assert_snapshot!(user.run(&["init"]).stdout, @r"
-    fleet deploybus is in ~/.deploybus: keep a backup of its folder `keys`
+    fleet deploybus is in ~/.deploybus: keep a backup of it
 
     next:
       broker run --config ~/.deploybus/broker/broker.toml --data ~/.deploybus/broker/data

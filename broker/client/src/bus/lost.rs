@@ -44,7 +44,7 @@ pub enum Lost {
     },
     /// It does not let us in.
     #[error(
-        "the broker at {bus} does not let {who} in: see that user and password here are those in its users file"
+        "the broker at {bus} does not let {who} in: see that user and password here are those that it knows, from its users file or a node's record (`publisher node show`)"
     )]
     Refused {
         /// Where the broker is.
