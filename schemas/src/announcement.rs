@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::{self, CodecError},
     id::{AppId, GroupId},
+    mandate::{Mandate, MandateError},
     order::Order,
     reason::Reason,
     release::Release,
@@ -12,22 +13,27 @@ use crate::{
     seal::{SealError, Signed, Verified},
 };
 
-/// Order and release, both signed.
+/// Order and release, both signed, and by what right a controller gives the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     /// Who gets it.
     pub order: Signed<Order>,
     /// What it is.
     pub release: Signed<Release>,
+    /// What a controller may order, where the order is by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mandate: Option<Signed<Mandate>>,
 }
 
-/// An announcement whose two documents were verified and belong together.
+/// An announcement whose documents were verified and belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
     /// Who gets it.
     pub order: Verified<Order>,
     /// What it is.
     pub release: Verified<Release>,
+    /// What a controller may order, where the order is by one.
+    pub mandate: Option<Verified<Mandate>>,
 }
 
 /// Why an announcement is not believed.
@@ -36,6 +42,9 @@ pub enum AnnouncementError {
     /// One of its documents is not believed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The order is by a controller that may not give it.
+    #[error(transparent)]
+    Mandate(#[from] MandateError),
     /// No announcement at all.
     #[error("announcement is unreadable")]
     Malformed(#[source] CodecError),
@@ -57,6 +66,7 @@ impl AnnouncementError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Seal(error) => error.reason(),
+            Self::Mandate(error) => error.reason(),
             Self::Malformed(CodecError::TooLarge { .. }) => Reason::TooLarge,
             Self::Malformed(_) => Reason::Malformed,
             Self::WrongTopic { .. } => Reason::WrongTopic,
@@ -82,7 +92,7 @@ impl Announcement {
         codec::encode(self)
     }
 
-    /// Verifies both documents, and that they belong together and to the topic `group`/`app`.
+    /// Verifies the documents, and that they belong together and to the topic `group`/`app`.
     ///
     /// # Errors
     /// When anything of that does not hold.
@@ -92,7 +102,11 @@ impl Announcement {
         group: &GroupId,
         app: &AppId,
     ) -> Result<Announced, AnnouncementError> {
-        let order = self.order.verify(trust)?;
+        let mandate = self.mandate.as_ref().map(|mandate| mandate.verify(trust)).transpose()?;
+        let order = match &mandate {
+            None => self.order.verify(trust)?,
+            Some(mandate) => mandate.verify(&self.order, trust.fleet())?,
+        };
         if order.group != *group || order.app != *app {
             return Err(AnnouncementError::WrongTopic { group: order.group.clone(), app: order.app.clone() });
         }
@@ -103,6 +117,6 @@ impl Announcement {
         if release.app != order.app {
             return Err(AnnouncementError::WrongRelease);
         }
-        Ok(Announced { order, release })
+        Ok(Announced { order, release, mandate })
     }
 }

@@ -7,7 +7,7 @@ use sha2::Sha256;
 use crate::{
     codec::{self, CodecError},
     id::{Digest, FleetId, NodeId, PublicKey, Seq},
-    seal::{Document, Head, SealError, SecretKey, Signed, Verified},
+    seal::{Document, Head, Own, SecretKey},
 };
 
 /// What goes before the values that a token proves.
@@ -44,13 +44,9 @@ impl Document for Request {
     }
 }
 
-impl Signed<Request> {
-    /// Verifies that the request is signed by the key that it names: whoever sends it has that key.
-    ///
-    /// # Errors
-    /// When it is unreadable, or not signed by its own key, or for another fleet.
-    pub fn verify_own(&self, fleet: &FleetId) -> Result<Verified<Request>, SealError> {
-        self.verify_by(&self.open()?.key, fleet)
+impl Own for Request {
+    fn key(&self) -> &PublicKey {
+        &self.key
     }
 }
 
@@ -131,7 +127,7 @@ pub fn request(head: Head, node: NodeId, key: &SecretKey, login: Digest, token: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::UnixTime;
+    use crate::{seal::Signed, time::UnixTime};
 
     fn asked(token: Option<&str>) -> (Request, SecretKey) {
         let key = SecretKey::from_seed(&[7; 32]);

@@ -64,6 +64,8 @@ reasons! {
     RootGap = "root-gap", "the node missed too many changes of the keys: copy root.cbor of the publisher's home to it";
     /// Another root document of a version that was accepted already.
     RootFork = "root-fork", "somebody else signs root documents for this fleet: compare the fingerprint in `publisher keys list` with the node's";
+    /// A controller ordered more than ops has allowed it.
+    BeyondMandate = "beyond-mandate", "somebody has the key of the broker's controller: stop the rollout with `publisher rollout abort`, then look at the broker's machine";
     /// Its time to be accepted is over.
     Expired = "expired", "announce it again";
     /// An older document than one that was already accepted here.
@@ -133,6 +135,7 @@ impl Reason {
                 | Self::WrongFleet
                 | Self::WrongTopic
                 | Self::WrongRelease
+                | Self::BeyondMandate
                 | Self::RootFork
                 | Self::Replayed
                 | Self::DigestMismatch

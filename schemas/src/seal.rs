@@ -65,6 +65,12 @@ pub trait RoleDocument: Document {
     const ROLE: Role;
 }
 
+/// A document that names the key which signs it.
+pub trait Own: Document {
+    /// That key.
+    fn key(&self) -> &PublicKey;
+}
+
 /// Why a signed document is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -285,6 +291,18 @@ impl<T: Document> Signed<T> {
         self.verify_keys(&KeySet::new([*key], 1), fleet)
     }
 
+    /// Verifies a document that any one of several keys may sign.
+    ///
+    /// # Errors
+    /// When none has, or the fleet or the version is wrong.
+    pub(crate) fn verify_any<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a PublicKey>,
+        fleet: &FleetId,
+    ) -> Result<Verified<T>, SealError> {
+        self.verify_keys(&KeySet::new(keys.copied(), 1), fleet)
+    }
+
     /// Reads without verifying, for people who look at messages.
     ///
     /// # Errors
@@ -352,6 +370,16 @@ impl<T: RoleDocument> Signed<T> {
     /// When signatures, fleet or version are wrong.
     pub fn verify(&self, trust: &Trust) -> Result<Verified<T>, SealError> {
         self.verify_keys(trust.keys(T::ROLE), trust.fleet())
+    }
+}
+
+impl<T: Own> Signed<T> {
+    /// Verifies it by the key that it names.
+    ///
+    /// # Errors
+    /// When it is unreadable, or not signed by its own key, or for another fleet.
+    pub fn verify_own(&self, fleet: &FleetId) -> Result<Verified<T>, SealError> {
+        self.verify_by(self.open()?.key(), fleet)
     }
 }
 

@@ -27,6 +27,12 @@ pub enum Kind {
     Bus(BusTopic),
     /// A rollout's progress, for people.
     Rollout(GroupId, AppId),
+    /// What people want of the rollout of an app; signed by ops.
+    Plan(AppId),
+    /// What has become of the rollout of an app; signed by its controller.
+    Course(AppId),
+    /// A controller about itself.
+    Controller(KeyId),
     /// A node, to it or from it.
     Node(NodeId, NodeTopic),
     /// A node that has this key asks to be let in.
@@ -40,6 +46,8 @@ pub enum BusTopic {
     Availability,
     /// Version, start time, number of nodes.
     Info,
+    /// Which controller works; signed by it.
+    Lease,
 }
 
 /// What is said to a node or by it.
@@ -103,10 +111,10 @@ impl Topic {
     /// Whether messages of this topic stay with the broker.
     pub fn is_retained(&self) -> bool {
         match &self.kind {
-            Kind::Trust | Kind::Release(..) | Kind::Bus(_) | Kind::Rollout(..) | Kind::Enroll(_) => true,
             Kind::Node(_, topic) => {
                 !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
             }
+            _ => true,
         }
     }
 }
@@ -119,7 +127,11 @@ impl fmt::Display for Topic {
             Kind::Release(group, app) => write!(f, "release/{group}/{app}"),
             Kind::Bus(BusTopic::Availability) => f.write_str("bus/availability"),
             Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
+            Kind::Bus(BusTopic::Lease) => f.write_str("bus/lease"),
             Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
+            Kind::Plan(app) => write!(f, "plan/{app}"),
+            Kind::Course(app) => write!(f, "course/{app}"),
+            Kind::Controller(key) => write!(f, "controller/{key}"),
             Kind::Node(node, topic) => write!(f, "node/{node}/{topic}"),
             Kind::Enroll(key) => write!(f, "enroll/request/{key}"),
         }
@@ -161,7 +173,11 @@ impl FromStr for Topic {
             ["release", group, app] => Kind::Release(group.parse()?, app.parse()?),
             ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
             ["bus", "info"] => Kind::Bus(BusTopic::Info),
+            ["bus", "lease"] => Kind::Bus(BusTopic::Lease),
             ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
+            ["plan", app] => Kind::Plan(app.parse()?),
+            ["course", app] => Kind::Course(app.parse()?),
+            ["controller", key] => Kind::Controller(key.parse().map_err(|_| unknown())?),
             ["enroll", "request", key] => Kind::Enroll(key.parse().map_err(|_| unknown())?),
             ["node", node, rest @ ..] => {
                 Kind::Node(node.parse()?, parse_node_topic(rest)?.ok_or_else(unknown)?)
@@ -220,6 +236,21 @@ impl Filter {
         Self(format!("{fleet}/{MAJOR}/enroll/request/+"))
     }
 
+    /// All that people want of rollouts.
+    pub fn plans(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/plan/+"))
+    }
+
+    /// All that has become of rollouts.
+    pub fn courses(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/course/+"))
+    }
+
+    /// All controllers.
+    pub fn controllers(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/controller/+"))
+    }
+
     /// Everything of a fleet.
     pub fn everything(fleet: &FleetId) -> Self {
         Self(format!("{fleet}/{MAJOR}/#"))
@@ -254,7 +285,11 @@ mod tests {
             "deploybus/v1/release/canary/web",
             "deploybus/v1/bus/availability",
             "deploybus/v1/bus/info",
+            "deploybus/v1/bus/lease",
             "deploybus/v1/rollout/all/web",
+            "deploybus/v1/plan/web",
+            "deploybus/v1/course/web",
+            "deploybus/v1/controller/0123456789abcdef",
             "deploybus/v1/enroll/request/0123456789abcdef",
             "deploybus/v1/node/pi-1/command",
             "deploybus/v1/node/pi-1/report",

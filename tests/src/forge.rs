@@ -93,7 +93,11 @@ impl Forge {
     pub fn announcement(&self, order: &Order, release: &Release) -> Announcement {
         let release = Signed::seal(release, std::slice::from_ref(&self.release_key));
         let order = Order { release: release.digest(), ..order.clone() };
-        Announcement { order: Signed::seal(&order, std::slice::from_ref(&self.ops_key)), release }
+        Announcement {
+            order: Signed::seal(&order, std::slice::from_ref(&self.ops_key)),
+            mandate: None,
+            release,
+        }
     }
 
     /// Reads a node's report, if its key signed it.

@@ -131,7 +131,11 @@ impl Sample {
     pub fn announcement(&self, revision: u64, counter: u64, version: &str) -> Announcement {
         let release = Signed::seal(&self.release(counter, version), std::slice::from_ref(&self.release_key));
         let order = self.order(revision, release.digest());
-        Announcement { order: Signed::seal(&order, std::slice::from_ref(&self.ops_key)), release }
+        Announcement {
+            order: Signed::seal(&order, std::slice::from_ref(&self.ops_key)),
+            release,
+            mandate: None,
+        }
     }
 
     /// An order of `release` for `canary`.

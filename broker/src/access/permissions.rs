@@ -43,6 +43,9 @@ const COMMANDS: Pattern = &[Fleet, Major, Is("node"), Any, Is("command")];
 const REQUESTS: Pattern = &[Fleet, Major, Is("node"), Any, Is("request")];
 const ENROLLMENTS: Pattern = &[Fleet, Major, Is("enroll"), Is("request"), Any];
 const ROLLOUTS: Pattern = &[Fleet, Major, Is("rollout"), Rest];
+const PLANS: Pattern = &[Fleet, Major, Is("plan"), Any];
+const COURSES: Pattern = &[Fleet, Major, Is("course"), Any];
+const CONTROLLERS: Pattern = &[Fleet, Major, Is("controller"), Any];
 const BUS: Pattern = &[Fleet, Major, Is("bus"), Rest];
 const ALL_OF_THE_FLEET: Pattern = &[Fleet, Major, Rest];
 const SYS: Pattern = &[Is("$SYS"), Rest];
@@ -86,11 +89,9 @@ fn rule(role: Role, action: Action) -> Rule {
         }
         (Role::Node, Action::Subscribe) => only(&[TRUST, OWN_RELEASES, OWN]),
         (Role::Publisher, Action::Publish) => {
-            only(&[RELEASES, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS])
+            only(&[RELEASES, PLANS, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS])
         }
-        (Role::Controller, Action::Publish) => {
-            only(&[RELEASES, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS, ROLLOUTS, BUS])
-        }
+        (Role::Controller, Action::Publish) => only(&[RELEASES, ROLLOUTS, COURSES, CONTROLLERS, BUS]),
         (Role::Watcher | Role::Guest, Action::Publish) | (Role::Guest, Action::Subscribe) => only(&[]),
         (Role::HomeAssistant, Action::Publish) => only(&[REQUESTS, DISCOVERY]),
         (Role::HomeAssistant, Action::Subscribe) => only(&[ALL_OF_THE_FLEET, DISCOVERY, SYS]),
@@ -193,7 +194,13 @@ mod tests {
         assert!(!may("publisher", publish, "home/v1/node/pi-1/report"));
         assert!(!may("publisher", publish, "home/v1/rollout/all/web"));
         assert!(may("controller", publish, "home/v1/rollout/all/web"));
-        assert!(may("controller", publish, "home/v1/bus/info"));
+        assert!(may("controller", publish, "home/v1/bus/lease"));
+        assert!(may("controller", publish, "home/v1/course/web"));
+        assert!(
+            may("publisher", publish, "home/v1/plan/web") && !may("controller", publish, "home/v1/plan/web")
+        );
+        assert!(!may("publisher", publish, "home/v1/course/web"));
+        assert!(!may("controller", publish, "home/v1/node/pi-1/record"));
         assert!(may("watcher", subscribe, "home/v1/#"));
         assert!(!may("watcher", subscribe, "#"));
         assert!(!may("watcher", publish, "home/v1/node/pi-1/request"));

@@ -153,7 +153,7 @@ pub(crate) fn announcement_by(
     let keys = std::slice::from_ref(key);
     let release = Signed::seal(release, keys);
     let order = Signed::seal(&order(group, app, revision, release.digest()), keys);
-    Announcement { order, release }
+    Announcement { order, release, mandate: None }
 }
 
 /// Waits until something holds, for ten seconds at most.

@@ -108,7 +108,7 @@ impl Draft {
         self.order.release = release.digest();
         let (group, app) = (self.order.group.clone(), self.order.app.clone());
         let order = Signed::seal(&self.order, std::slice::from_ref(&key));
-        Announcement { order, release }.verify(&trust(&key), &group, &app).unwrap()
+        Announcement { order, release, mandate: None }.verify(&trust(&key), &group, &app).unwrap()
     }
 }
 

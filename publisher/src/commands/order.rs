@@ -51,7 +51,7 @@ pub(super) async fn run(home: &Home, arguments: &Order, screen: &Screen) -> Resu
             uploaded: Uploaded::default(),
         };
         let announcement = match order {
-            Some(order) => Announcement { order, release: release.signed.clone() },
+            Some(order) => Announcement { order, release: release.signed.clone(), mandate: None },
             None => ordering.sign(home, &fleet)?,
         };
         match announcement.order.verify(&home.trust) {

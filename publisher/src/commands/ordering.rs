@@ -109,7 +109,11 @@ impl Ordering<'_> {
             not_before: UnixTime(0),
             expires: now.plus_secs(self.following.expires.as_secs()),
         };
-        Ok(Announcement { order: Signed::seal(&order, &[key]), release: self.release.signed.clone() })
+        Ok(Announcement {
+            order: Signed::seal(&order, &[key]),
+            release: self.release.signed.clone(),
+            mandate: None,
+        })
     }
 
     /// Verifies as nodes will: better to hear here than from them what is wrong with it.
@@ -128,7 +132,7 @@ impl Ordering<'_> {
     }
 
     fn show(&self, follow: &Follow, announced: &Announced, exit: Exit, screen: &Screen) -> Result<()> {
-        let Announced { order, release } = announced;
+        let Announced { order, release, .. } = announced;
         if screen.is_json() {
             return screen.json(&show::Outcomes {
                 app: order.app.clone(),
@@ -232,7 +236,7 @@ impl Live<'_> {
 /// Keeps what others announced, so that a rollback from here knows it.
 pub(super) fn learn(home: &Home, fleet: &Fleet) -> Result<()> {
     for ordered in fleet.believed_orders() {
-        let Announced { order, release } = &ordered.announced;
+        let Announced { order, release, .. } = &ordered.announced;
         home.remember(&ordered.announcement, order, release).context("cannot keep what is on the bus")?;
     }
     Ok(())

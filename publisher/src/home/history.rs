@@ -40,6 +40,10 @@ impl Home {
         let name = format!("{}-{}.cbor", release.counter, files::name_of(&release.version));
         let releases = self.releases_folder(&release.app);
         keep(&releases.join(name), &announcement.release.to_bytes())?;
+        if announcement.mandate.is_some() {
+            // A controller's order proves nothing without its mandate, and is nobody's to order again.
+            return Ok(());
+        }
         let orders = self.orders_folder(&order.app, &order.group);
         keep(&orders.join(format!("{}.cbor", order.revision)), &announcement.order.to_bytes())
     }

@@ -8,19 +8,28 @@ use schemas::{
     manifest::Manifest,
     record::Record,
     report::Report,
+    rollout::{Controller, Course, Lease, Planned},
     root::{Root, RootChain, Trust},
     seal::Signed,
 };
 
-use crate::sample::{announcement, chain, key, manifest, record, report, request, root, trust};
+use crate::sample::{
+    announcement, chain, controller, course, key, lease, mandate, mandated, manifest, order, planned, record,
+    report, request, root, trust,
+};
 
 /// The bytes that this version writes, by the name of their golden file.
 fn written() -> BTreeMap<&'static str, Vec<u8>> {
     BTreeMap::from([
         ("announcement", announcement().to_bytes()),
         ("chain", chain().to_bytes()),
+        ("controller", Signed::seal(&controller(), &[key(8)]).to_bytes()),
+        ("course", Signed::seal(&course(), &[key(8)]).to_bytes()),
         ("enroll", Signed::seal(&request(), &[key(9)]).to_bytes()),
+        ("lease", Signed::seal(&lease(), &[key(8)]).to_bytes()),
+        ("mandated", mandated(&order(), &mandate()).to_bytes()),
         ("manifest", manifest().encode()),
+        ("planned", planned().to_bytes()),
         ("record", Signed::seal(&record(), &[key(3)]).to_bytes()),
         ("report", Signed::seal(&report(), &[key(9)]).to_bytes()),
         ("root", Signed::seal(&root(), &[key(1)]).to_bytes()),
@@ -58,6 +67,15 @@ fn every_released_version_is_read() {
     assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), request());
     let read = Signed::<Report>::from_bytes(&v1["report"]).unwrap();
     assert_eq!(read.verify_by(&key(9).public(), trust().fleet()).unwrap().into_inner(), report());
+    let read = Planned::from_bytes(&v1["planned"]).unwrap().verify(&trust(), &app).unwrap();
+    let read_course = Signed::<Course>::from_bytes(&v1["course"]).unwrap();
+    assert_eq!(read.mandate.open(&read_course, trust().fleet()).unwrap().into_inner(), course());
+    let read = Announcement::from_bytes(&v1["mandated"]).unwrap().verify(&trust(), &group, &app).unwrap();
+    assert_eq!(read.mandate.unwrap().into_inner(), mandate());
+    let read = Signed::<Lease>::from_bytes(&v1["lease"]).unwrap();
+    assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), lease());
+    let read = Signed::<Controller>::from_bytes(&v1["controller"]).unwrap();
+    assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), controller());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());
     let read = RootChain::from_bytes(&v1["chain"]).unwrap();
     assert_eq!((read.last(), trust().follow(&read).unwrap()), (1, None));

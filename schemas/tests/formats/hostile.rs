@@ -5,11 +5,13 @@ use proptest::{collection::vec, prelude::*};
 use schemas::{
     announcement::Announcement,
     enroll::{Request, Welcome, is_proven},
+    mandate::Mandate,
     manifest::Manifest,
     order::Order,
     record::Record,
     release::Release,
     report::Report,
+    rollout::{Controller, Course, Lease, Planned, Rollout},
     root::{Root, RootChain, Trust},
     seal::{Document, RoleDocument, Signed},
 };
@@ -86,10 +88,19 @@ fn read(bytes: &[u8]) -> bool {
     });
     let chained =
         RootChain::from_bytes(bytes).is_ok_and(|chain| matches!(trust().follow(&chain), Ok(Some(_))));
+    let planned = Planned::from_bytes(bytes).is_ok_and(|it| it.verify(&trust(), &app).is_ok());
+    let courses = Signed::<Course>::from_bytes(bytes)
+        .is_ok_and(|signed| signed.verify_by(&key(8).public(), trust().fleet()).is_ok());
+    let _ = Signed::<Lease>::from_bytes(bytes).map(|signed| signed.verify_own(trust().fleet()));
+    let _ = Signed::<Controller>::from_bytes(bytes).map(|signed| signed.verify_own(trust().fleet()));
     let _ = Welcome::from_bytes(bytes);
     let _ = Manifest::parse(bytes, 1000);
-    let documents = signed::<Order>(bytes) || signed::<Release>(bytes) || signed::<Record>(bytes);
-    announced || reported || asked || rooted || chained || documents
+    let documents = signed::<Order>(bytes)
+        || signed::<Release>(bytes)
+        || signed::<Record>(bytes)
+        || signed::<Mandate>(bytes)
+        || signed::<Rollout>(bytes);
+    announced || reported || asked || rooted || chained || planned || courses || documents
 }
 
 /// Reads a document that a thief has signed with the right key.
@@ -183,8 +194,14 @@ fn says_the_same(bytes: &[u8], genuine: &[Vec<u8>]) -> bool {
     let announced = |bytes: &[u8]| {
         Announcement::from_bytes(bytes).map(|it| (it.order.digest(), it.release.digest())).ok()
     };
+    let planned = |bytes: &[u8]| {
+        Planned::from_bytes(bytes)
+            .map(|it| (it.rollout.digest(), it.mandate.digest(), it.release.digest()))
+            .ok()
+    };
     genuine.iter().any(|genuine| {
         digest(bytes).is_some() && digest(bytes) == digest(genuine)
             || announced(bytes).is_some() && announced(bytes) == announced(genuine)
+            || planned(bytes).is_some() && planned(bytes) == planned(genuine)
     })
 }

@@ -3,18 +3,22 @@
 use schemas::{
     announcement::{Announcement, AnnouncementError},
     codec,
-    id::{GroupId, PublicKey},
+    id::{Digest, GroupId, PublicKey, Revision},
+    mandate::Mandate,
     order::Order,
     reason::Reason,
     record::Record,
     release::Release,
     report::Report,
+    rollout::Planned,
     root::{Role, RoleKeys, Root, RootError, Trust},
     seal::{Document, Head, SecretKey, Signed},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::sample::{announcement, head, key, order, release, report, root, trust};
+use crate::sample::{
+    announcement, head, key, mandate, mandated, order, planned, release, report, root, trust,
+};
 
 fn reason(signed: &Signed<Order>) -> Reason {
     signed.verify(&trust()).unwrap_err().reason()
@@ -187,6 +191,48 @@ fn order_and_release_belong_together_and_to_their_topic() {
     let elsewhere: GroupId = "all".parse().unwrap();
     let moved = announcement().verify(&trust(), &elsewhere, &"web".parse().unwrap());
     assert_eq!(moved.unwrap_err().reason(), Reason::WrongTopic);
+}
+
+#[test]
+fn a_controller_orders_within_its_mandate_and_no_further() {
+    let may = |change: fn(&mut Order), bound: fn(&mut Mandate)| {
+        let (mut order, mut mandate) = (order(), mandate());
+        change(&mut order);
+        bound(&mut mandate);
+        verify(&mandated(&order, &mandate)).map_err(|error| error.reason())
+    };
+    assert!(may(|_| {}, |_| {}).is_ok());
+    let beyond = [
+        may(|order| order.revision = Revision(39), |_| {}),
+        may(|order| order.revision = Revision(50), |_| {}),
+        may(|order| order.expires = order.expires.plus_secs(1), |_| {}),
+        may(|_| {}, |mandate| mandate.groups = vec!["all".parse().unwrap()]),
+        may(|_| {}, |mandate| mandate.app = "db".parse().unwrap()),
+        may(|_| {}, |mandate| mandate.release = Digest::of(b"another")),
+    ];
+    for refused in beyond {
+        assert_eq!(refused.unwrap_err(), Reason::BeyondMandate);
+    }
+    assert_eq!(may(|_| {}, |mandate| mandate.keys.clear()).unwrap_err(), Reason::BadSignature);
+    // The mandate itself is signed by ops; the controller's key alone counts for nothing.
+    let own =
+        Announcement { mandate: Some(Signed::seal(&mandate(), &[key(8)])), ..mandated(&order(), &mandate()) };
+    assert_eq!(verify(&own).unwrap_err().reason(), Reason::BadSignature);
+    let bare = Announcement { mandate: None, ..own };
+    assert_eq!(verify(&bare).unwrap_err().reason(), Reason::BadSignature);
+}
+
+#[test]
+fn documents_of_a_rollout_belong_together() {
+    let app = "web".parse().unwrap();
+    assert!(planned().verify(&trust(), &app).is_ok());
+    let refused = |planned: &Planned| Reason::from(&planned.verify(&trust(), &app).unwrap_err());
+    let other = Mandate { first: Revision(41), ..mandate() };
+    let mixed = Planned { mandate: Signed::seal(&other, &[key(3)]), ..planned() };
+    assert_eq!(refused(&mixed), Reason::WrongRelease);
+    let forged = Planned { mandate: Signed::seal(&mandate(), &[key(8)]), ..planned() };
+    assert_eq!(refused(&forged), Reason::BadSignature);
+    assert!(planned().verify(&trust(), &"db".parse().unwrap()).is_err());
 }
 
 #[test]

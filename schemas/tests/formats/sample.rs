@@ -6,12 +6,17 @@ use schemas::{
     announcement::Announcement,
     enroll::{self, Request},
     id::{Counter, Digest, Revision, Seq},
+    mandate::Mandate,
     manifest::{Entry, Manifest, Node},
     order::{Audience, Order, OrderState, Policy},
     reason::Reason,
     record::{Record, RecordStatus},
     release::{Check, Expect, Hook, Part, PartKind, Probe, Proof, Provenance, Release, Run, Trial},
     report::{AppReport, Installed, Outcome, Refusal, Report, Target, Verdict},
+    rollout::{
+        Controller, Course, CourseState, CourseWave, Lease, Pause, PauseReason, Planned, Rollout, Standing,
+        WaveState, Wish,
+    },
     root::{Role, RoleKeys, Root, RootChain, Trust},
     seal::{Head, SecretKey, Signed},
     status::Phase,
@@ -120,7 +125,75 @@ pub(crate) fn order() -> Order {
 }
 
 pub(crate) fn announcement() -> Announcement {
-    Announcement { order: Signed::seal(&order(), &[key(3)]), release: Signed::seal(&release(), &[key(2)]) }
+    Announcement {
+        order: Signed::seal(&order(), &[key(3)]),
+        release: Signed::seal(&release(), &[key(2)]),
+        mandate: None,
+    }
+}
+
+/// Key 8 is a controller's.
+pub(crate) fn mandate() -> Mandate {
+    Mandate {
+        head: head(),
+        app: "web".parse().unwrap(),
+        groups: vec!["canary".parse().unwrap(), "all".parse().unwrap()],
+        release: order().release,
+        keys: vec![key(8).public()],
+        first: Revision(40),
+        last: Revision(49),
+        expires: AT.plus_secs(30 * 86_400),
+    }
+}
+
+/// An order by a controller.
+pub(crate) fn mandated(order: &Order, mandate: &Mandate) -> Announcement {
+    let mandate = Some(Signed::seal(mandate, &[key(3)]));
+    Announcement { order: Signed::seal(order, &[key(8)]), mandate, ..announcement() }
+}
+
+pub(crate) fn planned() -> Planned {
+    let rollout = Rollout {
+        head: head(),
+        app: "web".parse().unwrap(),
+        first: Revision(40),
+        seq: Seq(2),
+        plan: "app = \"web\"\n[[stage]]\ngroup = \"canary\"\n".into(),
+        wish: Wish::Abort { revert: true },
+        approved: 1,
+        acknowledged: vec!["pi-1".parse().unwrap()],
+        not_before: AT,
+    };
+    let seal = [key(3)];
+    let release = Signed::seal(&release(), &[key(2)]);
+    Planned { rollout: Signed::seal(&rollout, &seal), mandate: Signed::seal(&mandate(), &seal), release }
+}
+
+pub(crate) fn course() -> Course {
+    let cause = Pause { why: PauseReason::Failures, text: "pi-1 rolled back".into(), at: AT };
+    let seats =
+        vec![("pi-1".parse().unwrap(), Standing::RolledBack), ("pi-2".parse().unwrap(), Standing::None)];
+    Course {
+        head: head(),
+        app: "web".parse().unwrap(),
+        first: Revision(40),
+        seq: Seq(5),
+        epoch: 2,
+        heeded: Seq(2),
+        state: CourseState::Reverting { cause, wave: 0, since: AT },
+        revision: Revision(42),
+        waves: vec![CourseWave { stage: 0, state: WaveState::Failed, since: AT, seats }],
+        orders: vec![Signed::seal(&order(), &[key(8)])],
+        started_at: AT,
+    }
+}
+
+pub(crate) fn lease() -> Lease {
+    Lease { head: head(), key: key(8).public(), epoch: 2, until: AT.plus_secs(60) }
+}
+
+pub(crate) fn controller() -> Controller {
+    Controller { head: head(), key: key(8).public(), program: "broker 0.1.0".into() }
 }
 
 pub(crate) fn record() -> Record {

@@ -133,7 +133,9 @@ impl Catalog {
             let order = order(key, release.digest());
             let (group, app) = (order.group.clone(), order.app.clone());
             let order = Signed::seal(&order, std::slice::from_ref(secret));
-            Announcement { order, release }.verify(trust, &group, &app).expect("the order was just signed")
+            Announcement { order, release, mandate: None }
+                .verify(trust, &group, &app)
+                .expect("the order was just signed")
         });
         made.clone()
     }

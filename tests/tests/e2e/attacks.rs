@@ -87,7 +87,8 @@ fn documents_that_are_not_signed_as_they_must_be_are_refused() {
         let release = Signed::seal(release, std::slice::from_ref(keys[1]));
         let order = Order { release: release.digest(), ..order.clone() };
         let _ = attack;
-        Announcement { order: Signed::seal(&order, std::slice::from_ref(keys[0])), release }.to_bytes()
+        Announcement { order: Signed::seal(&order, std::slice::from_ref(keys[0])), release, mandate: None }
+            .to_bytes()
     };
     let (order, release) = (attack.order(), attack.release());
     let stranger = SecretKey::from_seed(&[7; 32]);

@@ -54,7 +54,7 @@ fn numbers_that_a_stolen_key_has_used_up_begin_anew() {
         Revision(u64::MAX),
     );
     let order = schemas::seal::Signed::seal(&order, std::slice::from_ref(&thief.ops_key));
-    let announcement = schemas::announcement::Announcement { order, release }.to_bytes();
+    let announcement = schemas::announcement::Announcement { order, release, mandate: None }.to_bytes();
     world.raw_publisher().unwrap().publish(topic, &announcement, true).unwrap();
     world
         .wait_report("pi-1", "the highest number", |report| {

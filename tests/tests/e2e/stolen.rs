@@ -172,7 +172,7 @@ fn who_has_the_ops_key_ships_no_code_and_goes_below_no_floor() {
     let own = Signed::seal(&secure, std::slice::from_ref(&forge.ops_key));
     let order = Order { revision: Revision(FUTURE.0 + 2), release: own.digest(), ..order };
     let order = Signed::seal(&order, std::slice::from_ref(&forge.ops_key));
-    bus.publish(RELEASE, &Announcement { order, release: own }.to_bytes(), true).unwrap();
+    bus.publish(RELEASE, &Announcement { order, release: own, mandate: None }.to_bytes(), true).unwrap();
     wait_refused(&world, "pi-1", Reason::BadSignature);
 }
 
@@ -187,9 +187,11 @@ fn who_has_the_release_key_makes_no_node_install_anything() {
     let order = forge.order(&group(), &web(), release.digest(), FUTURE);
     let order = Signed::seal(&order, std::slice::from_ref(&forge.release_key));
     let genuine = genuine(&world);
-    bus.publish(RELEASE, &Announcement { order, release: release.clone() }.to_bytes(), true).unwrap();
+    bus.publish(RELEASE, &Announcement { order, release: release.clone(), mandate: None }.to_bytes(), true)
+        .unwrap();
     wait_refused(&world, "pi-1", Reason::BadSignature);
-    bus.publish(RELEASE, &Announcement { order: genuine.order, release }.to_bytes(), true).unwrap();
+    bus.publish(RELEASE, &Announcement { order: genuine.order, release, mandate: None }.to_bytes(), true)
+        .unwrap();
     wait_refused(&world, "pi-1", Reason::WrongRelease);
     all_serve(&world, "1.0.0");
 }
