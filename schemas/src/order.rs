@@ -37,6 +37,10 @@ pub struct Order {
     pub not_before: UnixTime,
     /// Nothing new is begun from then on; what has begun goes on.
     pub expires: UnixTime,
+    /// The first order of the series that this one belongs to, about the same release: what a node has ended since then
+    /// is not begun again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Revision>,
 }
 
 /// Which nodes of a group an order is for.
@@ -108,6 +112,11 @@ impl RoleDocument for Order {
 }
 
 impl Order {
+    /// The first order of its series, which is itself when it continues none.
+    pub fn first(&self) -> Revision {
+        self.continues.map_or(self.revision, |first| first.min(self.revision))
+    }
+
     /// Whether it is too late to begin with it.
     pub fn is_expired(&self, now: UnixTime) -> bool {
         now > self.expires.plus_secs(CLOCK_SLACK_SECS)

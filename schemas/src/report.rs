@@ -123,6 +123,11 @@ impl Verdict {
             Self::Superseded => "superseded",
         }
     }
+
+    /// Whether the order was begun and came to its own end, so that orders that continue it need nothing more.
+    pub fn was_begun(self) -> bool {
+        matches!(self, Self::Kept | Self::RolledBack | Self::Failed)
+    }
 }
 
 /// How an order ended, and why.

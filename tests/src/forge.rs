@@ -86,6 +86,7 @@ impl Forge {
             policy: Policy::default(),
             not_before: UnixTime(0),
             expires: now().plus_secs(86_400),
+            continues: None,
         }
     }
 

@@ -151,6 +151,7 @@ impl Sample {
             policy: Policy::default(),
             not_before: UnixTime(0),
             expires: NOW.plus_secs(3_600),
+            continues: None,
         }
     }
 

@@ -132,6 +132,7 @@ pub(crate) fn order(group: &str, app: &str, revision: u64, release: Digest) -> O
         policy: Policy::default(),
         not_before: UnixTime(0),
         expires: UnixTime(4_000_000_000),
+        continues: None,
     }
 }
 

@@ -124,9 +124,9 @@ impl Journal {
     }
 
     /// Notes the highest order of a group's topic.
-    pub(crate) fn note_seen(&mut self, group: GroupId, revision: Revision, order: Digest) {
+    pub(crate) fn note_seen(&mut self, group: GroupId, seen: Seen) {
         self.note(|saved| {
-            saved.seen.insert(group, Seen { revision, order });
+            saved.seen.insert(group, seen);
         });
     }
 
@@ -138,7 +138,12 @@ impl Journal {
 
     /// Whether the order ended already.
     pub(crate) fn has_outcome(&self, revision: Revision) -> bool {
-        self.saved.outcomes.iter().chain(&self.ended).any(|outcome| outcome.revision == revision)
+        self.outcomes().any(|outcome| outcome.revision == revision)
+    }
+
+    /// How the last orders ended, those of which nobody was told yet too.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = &Outcome> {
+        self.saved.outcomes.iter().chain(&self.ended)
     }
 
     /// Slots that must stay: without them the journal on the disk could not be followed.

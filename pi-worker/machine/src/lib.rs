@@ -18,6 +18,7 @@ mod prepare;
 mod retry;
 mod rollback;
 mod saved;
+mod series;
 mod startup;
 mod state;
 mod trial;

@@ -18,7 +18,7 @@ use crate::{
     machine::{Machine, Setup},
     outcome::{Failure, Subject},
     retry::place_ms,
-    saved::{Saved, Slot, Spent},
+    saved::{Saved, Seen, Slot, Spent},
     state::Deferral,
 };
 
@@ -31,6 +31,8 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offer {
     subject: Subject,
+    /// The first order of its series.
+    first: Revision,
     counter: Counter,
     state: OrderState,
     expires: UnixTime,
@@ -94,9 +96,16 @@ impl Machine {
                 return self.refuse_trace(group, digest, Reason::RevisionConflict, text);
             }
             Some(seen) if order.revision == seen.revision => {}
-            _ => self.journal.note_seen(group.clone(), order.revision, digest),
+            _ => {
+                let (first, release) = (order.first(), Some(order.release));
+                let seen = Seen { revision: order.revision, order: digest, first, release };
+                self.journal.note_seen(group.clone(), seen);
+            }
         }
-        let offer = order.audience.includes(&self.setup.node).then(|| Offer::new(announced, &self.setup));
+        let mut offer = order.audience.includes(&self.setup.node).then(|| Offer::new(announced, &self.setup));
+        if let (Some(offer), Some(before)) = (&mut offer, self.offers.get_mut(&group)) {
+            offer.take_over(before);
+        }
         let newer = order.revision;
         if let Some(before) = self.replace_offer(group, offer) {
             self.supersede_waiting(before, newer, now);
@@ -165,6 +174,8 @@ impl Machine {
         let expired = if accepted { None } else { self.expiry(offer, now) };
         match offer.state {
             OrderState::Paused => Judgement::Nothing,
+            OrderState::Active if self.has_ended(offer) => Judgement::Nothing,
+            OrderState::Active if self.is_under_way(offer) => Judgement::Choose(Choice::Nothing),
             OrderState::Active if let Some(expired) = expired => Judgement::Refuse(expired),
             OrderState::Active => judge_active(saved, offer, accepted, now),
             OrderState::Withdrawn { revert } => {
@@ -228,7 +239,9 @@ impl Machine {
 impl Offer {
     fn new(announced: &Announced, setup: &Setup) -> Self {
         let (order, release) = (&announced.order, &announced.release);
+        let first = order.first();
         Self {
+            first,
             subject: Subject {
                 revision: order.revision,
                 release: order.release,
@@ -239,11 +252,38 @@ impl Offer {
             expires: order.expires,
             issued_at: order.head.issued_at,
             not_before: order.not_before,
-            place_ms: place_ms(&setup.node, &order.revision.to_string(), order.policy.jitter_ms),
+            place_ms: place_ms(&setup.node, &first.to_string(), order.policy.jitter_ms),
             due_ms: None,
             waits: false,
             slot: Slot::of(announced, setup).map(Box::new),
         }
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.subject.revision
+    }
+
+    pub(crate) fn release(&self) -> Digest {
+        self.subject.release
+    }
+
+    /// Whether it continues the order of this revision and release.
+    pub(crate) fn continues(&self, revision: Revision, release: Digest) -> bool {
+        self.release() == release && (self.first..self.revision()).contains(&revision)
+    }
+
+    /// Another order speaks for it.
+    pub(crate) fn wait_no_more(&mut self) {
+        self.waits = false;
+    }
+
+    /// Takes the place of an order that it continues: what waited goes on waiting, and not for longer.
+    fn take_over(&mut self, before: &mut Self) {
+        if !self.continues(before.revision(), before.release()) {
+            return;
+        }
+        before.wait_no_more();
+        self.due_ms = before.due_ms.filter(|_| self.not_before <= before.not_before);
     }
 
     /// When its time comes. Only ever moves closer, so that a coarse wall clock does not put it off.

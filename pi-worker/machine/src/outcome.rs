@@ -10,6 +10,7 @@ use schemas::{
 use crate::{
     input::Fault,
     saved::{Saved, Slot, Spent},
+    series,
 };
 
 /// Most bytes of a sentence in a report: several of them must fit beside their log tails.
@@ -86,15 +87,17 @@ impl Subject {
     }
 }
 
-/// Adds an outcome. Only the newest keeps its log tail. The one of the obeyed order is never dropped: without it the
-/// order would be begun again.
+/// Adds an outcome. Only the newest keeps its log tail. One without which an order would be begun again is never
+/// dropped.
 pub(crate) fn push(saved: &mut Saved, outcome: Outcome) {
     for older in &mut saved.outcomes {
         older.log_tail.clear();
     }
     saved.outcomes.push(outcome);
+    let needed = series::needed(saved);
     while saved.outcomes.len() > MAX_OUTCOMES {
-        let dropped = saved.outcomes.iter().position(|o| o.revision != saved.obeyed).unwrap_or(0);
+        let before = &saved.outcomes[..saved.outcomes.len() - 1];
+        let Some(dropped) = before.iter().position(|o| !needed.contains(&o.revision)) else { break };
         saved.outcomes.remove(dropped);
     }
     saved.stores = 0;

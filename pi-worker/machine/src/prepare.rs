@@ -147,6 +147,7 @@ impl Machine {
             let outcome = subject.ended(Verdict::Failed, failure, Spent::default(), now.wall);
             return self.journal.note_outcome(outcome);
         }
+        self.stand_for_series(slot.revision);
         let job = Job { slot, spent: Spent::default(), since_ms: now.mono_ms, attempt: 1 };
         self.enter(State::Preparing(Box::new(job), Prep::new(now.mono_ms)));
         self.prepare(now);
@@ -155,6 +156,7 @@ impl Machine {
     fn already_installed(&mut self, subject: Subject, now: Now) {
         let revision = subject.revision;
         self.journal.note(|saved| saved.obeyed = saved.obeyed.max(revision));
+        self.stand_for_series(revision);
         self.supersede_waiting_below(revision, now);
         self.journal.note_outcome(subject.kept("already installed", Spent::default(), now.wall));
         self.back_to_idle();

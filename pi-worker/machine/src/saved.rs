@@ -51,6 +51,12 @@ pub struct Seen {
     pub revision: Revision,
     /// Its digest: another order of the same revision is a conflict.
     pub order: Digest,
+    /// The first order of its series.
+    #[serde(default)]
+    pub first: Revision,
+    /// The release that the series is about; unknown when an older worker took note of it.
+    #[serde(default)]
+    pub release: Option<Digest>,
 }
 
 /// What is under way across a power cut.

@@ -79,6 +79,7 @@ pub(crate) fn order(revision: u64, counter: u64) -> Draft {
         policy: Policy::default(),
         not_before: UnixTime(0),
         expires: WALL.plus_secs(86_400),
+        continues: None,
     };
     Draft { release, order }
 }

@@ -108,6 +108,7 @@ impl Ordering<'_> {
             policy: Policy::default(),
             not_before: UnixTime(0),
             expires: now.plus_secs(self.following.expires.as_secs()),
+            continues: None,
         };
         Ok(Announcement {
             order: Signed::seal(&order, &[key]),

@@ -121,6 +121,7 @@ pub(crate) fn order() -> Order {
         policy: Policy::default(),
         not_before: UnixTime(0),
         expires: AT.plus_secs(30 * 86_400),
+        continues: None,
     }
 }
 

@@ -17,6 +17,35 @@ pub(crate) struct Bus {
 impl Bus {
     /// A random order, which takes the place of its group's.
     pub(crate) fn publish_any(&mut self, now_ms: u64, rng: &mut Rng) -> OrderKey {
+        let key = match self.series(rng) {
+            Some(key) => key,
+            None => self.any(rng),
+        };
+        let key = self.publish(key, now_ms);
+        if rng.permille(200) {
+            self.wire.pop();
+        }
+        for _ in 0..rng.below(3) {
+            self.wire.push((now_ms + rng.between(0, 90_000), key));
+        }
+        key
+    }
+
+    /// The next order of a series that is retained: paused, active again, for more nodes, or for another group too.
+    fn series(&self, rng: &mut Rng) -> Option<OrderKey> {
+        let before = self.retained[group(rng)].filter(|_| rng.permille(500))?;
+        let goes_on = matches!(before.what, What::Run | What::Pause);
+        goes_on.then(|| OrderKey {
+            group: if rng.permille(800) { before.group } else { group(rng) },
+            what: rng.pick(&[What::Run, What::Run, What::Run, What::Pause]),
+            when: rng.pick(&[before.when, When::Now]),
+            for_us: before.for_us || rng.permille(930),
+            continues: Some(before.continues.unwrap_or(before.revision)),
+            ..before
+        })
+    }
+
+    fn any(&self, rng: &mut Rng) -> OrderKey {
         let what = rng.pick(&[
             What::Run,
             What::Run,
@@ -28,7 +57,7 @@ impl Bus {
         ]);
         let when =
             rng.pick(&[When::Now, When::Now, When::Now, When::Now, When::Later, When::Spread, When::TooLate]);
-        let group = usize::try_from(rng.below(GROUPS.len() as u64)).unwrap_or(0);
+        let group = group(rng);
         let before = self.retained[group].map(|order| order.release);
         let any = usize::try_from(rng.below(COUNT)).unwrap_or(0);
         let any = if rng.permille(400) { rng.pick(&GOOD) } else { any };
@@ -43,15 +72,7 @@ impl Bus {
                 }
             }
         };
-        let key = OrderKey { revision: 0, release, group, what, when, for_us: rng.permille(930) };
-        let key = self.publish(key, now_ms);
-        if rng.permille(200) {
-            self.wire.pop();
-        }
-        for _ in 0..rng.below(3) {
-            self.wire.push((now_ms + rng.between(0, 90_000), key));
-        }
-        key
+        OrderKey { revision: 0, release, group, what, when, for_us: rng.permille(930), continues: None }
     }
 
     /// Publishes with the next revision; it arrives at once.
@@ -90,4 +111,8 @@ impl Bus {
     pub(crate) fn retained(&self) -> impl Iterator<Item = OrderKey> {
         self.retained.iter().flatten().copied()
     }
+}
+
+fn group(rng: &mut Rng) -> usize {
+    usize::try_from(rng.below(GROUPS.len() as u64)).unwrap_or(0)
 }

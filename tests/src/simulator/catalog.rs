@@ -74,6 +74,8 @@ pub(crate) struct OrderKey {
     pub(crate) what: What,
     pub(crate) when: When,
     pub(crate) for_us: bool,
+    /// The first order of its series.
+    pub(crate) continues: Option<u64>,
 }
 
 /// What is ordered.
@@ -163,6 +165,7 @@ fn order(key: OrderKey, release: Digest) -> Order {
         policy: Policy { jitter_ms: if key.when == When::Spread { 90_000 } else { 0 } },
         not_before,
         expires,
+        continues: key.continues.map(Revision),
     }
 }
 

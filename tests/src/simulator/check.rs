@@ -142,12 +142,15 @@ impl Node {
             return Err(format!("two verdicts about one order: {revisions:?}"));
         }
         self.check_trial_begins(last, next)?;
+        self.check_series(last, next)?;
         self.check_commit(last, next, now_ms)
     }
 
     fn check_trial_begins(&self, last: &Saved, next: &Saved) -> Result<(), String> {
         match (&last.step, &next.step) {
-            (Step::Idle, Step::Trying { slot, .. }) if slot.revision < last.obeyed.max(self.withdrawn()) => {
+            (Step::Idle, Step::Trying { slot, .. })
+                if slot.revision < last.obeyed || self.stands_under(slot) < self.withdrawn() =>
+            {
                 Err(format!("order {} is begun after a higher one was accepted", slot.revision))
             }
             (Step::Trying { tries_left: last, slot: old, .. }, Step::Trying { tries_left, slot, .. })
@@ -156,6 +159,16 @@ impl Node {
                 Err(format!("tries rise from {last} to {tries_left}"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What an order of a series brought to its end is not begun again by a later one.
+    fn check_series(&self, last: &Saved, next: &Saved) -> Result<(), String> {
+        let (Step::Idle, Step::Trying { slot, .. }) = (&last.step, &next.step) else { return Ok(()) };
+        let series = self.first(slot.revision)..slot.revision;
+        match self.ended.iter().find(|(at, of)| series.contains(at) && *of == slot.release) {
+            Some((at, _)) => Err(format!("order {} tries again what ended with order {at}", slot.revision)),
+            None => Ok(()),
         }
     }
 

@@ -38,6 +38,7 @@ impl Node {
                 self.was_torn |= self.torn;
             }
             self.disk.write(&flight.effect);
+            self.note_ended();
         }
         match &flight.effect {
             Effect::Stop(slot) => self.stop(slot),

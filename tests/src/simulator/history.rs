@@ -120,6 +120,7 @@ impl World<'_> {
             98..99 if !self.node.disk.link_lost => {
                 self.tell(|| "the journal is lost".to_owned());
                 self.node.disk.journal = None;
+                self.node.ended.clear();
                 return self.kill_worker();
             }
             // Without both nobody could know what is installed.
@@ -147,8 +148,15 @@ impl World<'_> {
             return Ok(());
         }
         self.check_end()?;
-        let best =
-            OrderKey { revision: 0, release: BEST, group: 0, what: What::Run, when: When::Now, for_us: true };
+        let best = OrderKey {
+            revision: 0,
+            release: BEST,
+            group: 0,
+            what: What::Run,
+            when: When::Now,
+            for_us: true,
+            continues: None,
+        };
         let best = self.bus.publish(best, self.now_ms);
         self.tell(|| format!("publish the best release: {best:?}"));
         self.live_until(self.now_ms + CALM_MS)?;
@@ -177,7 +185,13 @@ impl World<'_> {
         if highest.revision < saved.obeyed.0 {
             return Ok(());
         }
-        let about = |outcome: &&Outcome| outcome.revision.0 == highest.revision;
+        let release = self.catalog.digest(highest.release);
+        let first = highest.continues.unwrap_or(highest.revision);
+        let about = |outcome: &&Outcome| {
+            let of_series = (first..highest.revision).contains(&outcome.revision.0);
+            let ended = of_series && outcome.release == release && outcome.verdict.was_begun();
+            outcome.revision.0 == highest.revision || ended
+        };
         match saved.outcomes.iter().find(about) {
             None => Err(format!("order {} got no verdict", highest.revision)),
             Some(outcome) if outcome.verdict != Verdict::Kept && outcome.reason.is_none() => {

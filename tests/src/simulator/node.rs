@@ -1,6 +1,6 @@
 //! The model node: a real machine, with a disk, a process and a watch on its health that are only pretended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{Effect, Fault, Guarded, Health, Input, Machine, Now, Setup, Slot, Yield, guard};
 use schemas::{
@@ -29,8 +29,12 @@ pub(crate) struct Node {
     pub(crate) torn: bool,
     /// That happened at least once, so the symlink may have decided what is committed.
     pub(crate) was_torn: bool,
-    /// Newest orders of their groups that take another back, since the worker started.
-    withdrawn: BTreeMap<GroupId, Revision>,
+    /// Newest orders of their groups that are for this node, since the worker started.
+    newest: BTreeMap<GroupId, Order>,
+    /// The first order of the series of each order that the machine was told of.
+    firsts: BTreeMap<Revision, Revision>,
+    /// Orders that were begun and came to their end, with their release, as a journal on the disk said.
+    pub(crate) ended: BTreeSet<(Revision, Digest)>,
     /// Whatever runs answers its checks badly until then.
     pub(crate) ill_until_ms: u64,
     boot: u32,
@@ -84,7 +88,9 @@ impl Node {
             bus: None,
             torn: false,
             was_torn: false,
-            withdrawn: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            firsts: BTreeMap::new(),
+            ended: BTreeSet::new(),
             ill_until_ms: 0,
             boot: 0,
             started_ms: 0,
@@ -96,22 +102,50 @@ impl Node {
         Now { mono_ms: now_ms - self.started_ms, wall: WALL.plus_secs(now_ms / 1_000) }
     }
 
-    /// Takes note of an order that takes another back, if the machine did not refuse it as a replay.
-    pub(crate) fn note_withdrawn(&mut self, order: &Order) {
+    /// The first order of the series of an order.
+    pub(crate) fn first(&self, revision: Revision) -> Revision {
+        self.firsts.get(&revision).copied().unwrap_or(revision)
+    }
+
+    /// Takes note of how orders ended, as the journal on the disk says it.
+    pub(crate) fn note_ended(&mut self) {
+        let outcomes = self.disk.journal.iter().flat_map(|saved| &saved.outcomes);
+        let begun = outcomes.filter(|outcome| outcome.verdict.was_begun());
+        self.ended.extend(begun.map(|outcome| (outcome.revision, outcome.release)));
+    }
+
+    /// Takes note of the series to which an order belongs.
+    pub(crate) fn note_series(&mut self, order: &Order) {
+        self.firsts.insert(order.revision, order.first());
+    }
+
+    /// Takes note of an order, if the machine did not refuse it as a replay.
+    pub(crate) fn note_newest(&mut self, order: &Order) {
         let seen = self.machine.saved().seen.get(&order.group).map(|seen| seen.revision);
         if seen != Some(order.revision) {
             return;
         }
-        self.withdrawn.remove(&order.group);
-        let for_us = order.audience.includes(&setup(0).node);
-        if for_us && matches!(order.state, OrderState::Withdrawn { .. }) {
-            self.withdrawn.insert(order.group.clone(), order.revision);
+        self.newest.remove(&order.group);
+        if order.audience.includes(&setup(0).node) {
+            self.newest.insert(order.group.clone(), order.clone());
         }
     }
 
     /// The highest order that takes another back.
     pub(crate) fn withdrawn(&self) -> Revision {
-        self.withdrawn.values().copied().max().unwrap_or_default()
+        let withdrawn = |order: &&Order| matches!(order.state, OrderState::Withdrawn { .. });
+        self.newest.values().filter(withdrawn).map(|order| order.revision).max().unwrap_or_default()
+    }
+
+    /// The highest order under which `slot` is prepared: its own, or a later one of the series.
+    pub(crate) fn stands_under(&self, slot: &Slot) -> Revision {
+        let continues = |order: &&Order| {
+            order.state == OrderState::Active
+                && order.release == slot.release
+                && (order.first()..order.revision).contains(&slot.revision)
+        };
+        let later = self.newest.values().filter(continues).map(|order| order.revision);
+        later.max().unwrap_or_default().max(slot.revision)
     }
 
     /// When the machine wants to be called.
@@ -124,7 +158,7 @@ impl Node {
         (self.started_ms, self.bus, self.watch, self.flight, self.evidence) =
             (now_ms, None, None, None, None);
         self.torn = false;
-        self.withdrawn.clear();
+        self.newest.clear();
         let (journal, active) = (self.disk.journal.clone(), self.disk.active());
         self.machine = Machine::start(setup(self.boot), journal, active, self.now(now_ms));
     }

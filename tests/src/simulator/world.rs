@@ -125,8 +125,9 @@ impl<'a> World<'a> {
                 let Some(order) = self.bus.take() else { return Ok(()) };
                 let announced = self.catalog.announced(order);
                 let order = announced.order.clone();
+                self.node.note_series(&order);
                 self.input(Input::Announced(Box::new(announced)))?;
-                self.node.note_withdrawn(&order);
+                self.node.note_newest(&order);
                 Ok(())
             }
             Next::Health => match self.node.take_health(self.now_ms) {
