@@ -60,6 +60,11 @@ pub enum Audience {
     },
 }
 
+/// Where a node has its place among all that a share may be of: the lowest places are in the smallest share.
+pub fn place_in_share(salt: &str, node: &NodeId) -> Digest {
+    Digest::of(format!("{salt}\0{node}").as_bytes())
+}
+
 impl Audience {
     /// Whether `node` is one of them.
     pub fn includes(&self, node: &NodeId) -> bool {
@@ -67,9 +72,9 @@ impl Audience {
             Self::All => true,
             Self::Nodes(nodes) => nodes.contains(node),
             Self::Share { permille, salt } => {
-                let digest = Digest::of(format!("{salt}\0{node}").as_bytes());
-                let place = u16::from_be_bytes([digest.0[0], digest.0[1]]);
-                u32::from(place) * 1_000 < u32::from(*permille) * 0x1_0000
+                let place = place_in_share(salt, node);
+                u32::from(u16::from_be_bytes([place.0[0], place.0[1]])) * 1_000
+                    < u32::from(*permille) * 0x1_0000
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     codec::{self, CodecError},
     id::{AppId, NodeId, PublicKey, Revision, Seq},
     mandate::Mandate,
-    order::Order,
+    order::{Audience, Order},
     reason::Reason,
     release::Release,
     root::{Role, Trust},
@@ -234,6 +234,9 @@ pub struct CourseWave {
     pub since: UnixTime,
     /// Its nodes, and what is remembered of each.
     pub seats: Vec<(NodeId, Standing)>,
+    /// Whom an order is for that is for this wave and those of its stage before, where they are too many to be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Audience>,
 }
 
 /// How a wave stands.

@@ -14,16 +14,21 @@ use schemas::{
     root::Trust,
     seal::{Signed, Verified},
     status::availability,
-    topic::{Kind, NodeTopic, Topic},
+    topic::{BusTopic, Kind, NodeTopic, Topic},
 };
+
+use crate::rollouts::Rollouts;
 
 /// What was said on the bus, and what of it is believed.
 #[derive(Debug, Clone)]
 pub struct Fleet {
     trust: Trust,
     orders: BTreeMap<(GroupId, AppId), Belief<Ordered>>,
+    /// As they came, until other keys can prove them.
+    order_bytes: BTreeMap<(GroupId, AppId), Vec<u8>>,
     nodes: BTreeMap<NodeId, Node>,
     requests: BTreeMap<KeyId, Verified<Request>>,
+    rollouts: Rollouts,
 }
 
 /// A document, or why it is not believed.
@@ -79,6 +84,14 @@ pub enum Change {
     Report(NodeId),
     /// Whether a node is online.
     Availability(NodeId),
+    /// What people want of the rollout of an app.
+    Plan(AppId),
+    /// What has become of the rollout of an app.
+    Course(AppId),
+    /// A controller.
+    Controller(KeyId),
+    /// Which controller works.
+    Lease,
 }
 
 impl Node {
@@ -150,7 +163,34 @@ fn reason<T>(belief: &Belief<T>) -> Option<&str> {
 impl Fleet {
     /// A fleet of which nothing was heard yet.
     pub fn new(trust: Trust) -> Self {
-        Self { trust, orders: BTreeMap::new(), nodes: BTreeMap::new(), requests: BTreeMap::new() }
+        Self {
+            trust,
+            orders: BTreeMap::new(),
+            order_bytes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            rollouts: Rollouts::default(),
+        }
+    }
+
+    /// By which keys messages are believed.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Believes by other keys from now on, and judges everything again that was heard.
+    pub fn trusts(&mut self, trust: Trust) {
+        self.trust = trust;
+        for (name, node) in &mut self.nodes {
+            let bytes = &node.record_bytes;
+            node.record = (!bytes.is_empty()).then(|| judge_record(bytes, &self.trust, name));
+            node.report = None;
+            node.judge_report(&self.trust, name);
+        }
+        for ((group, app), bytes) in std::mem::take(&mut self.order_bytes) {
+            self.take_order(&group, &app, &bytes);
+        }
+        self.rollouts.judge_again(&self.trust);
     }
 
     /// Takes a message and says what it was about; nothing when this view has no place for it.
@@ -187,8 +227,29 @@ impl Fleet {
                 self.nodes.entry(name.clone()).or_default().online = online;
                 Some(Change::Availability(name.clone()))
             }
+            Kind::Plan(app) => {
+                self.rollouts.take_plan(app, payload, &self.trust);
+                Some(Change::Plan(app.clone()))
+            }
+            Kind::Course(app) => {
+                self.rollouts.take_course(app, payload, self.trust.fleet());
+                Some(Change::Course(app.clone()))
+            }
+            Kind::Controller(key) => {
+                self.rollouts.take_controller(*key, payload, self.trust.fleet());
+                Some(Change::Controller(*key))
+            }
+            Kind::Bus(BusTopic::Lease) => {
+                self.rollouts.take_lease(payload, self.trust.fleet());
+                Some(Change::Lease)
+            }
             _ => None,
         }
+    }
+
+    /// What is said of rollouts.
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.rollouts
     }
 
     /// All nodes that were heard of, by name.
@@ -218,15 +279,19 @@ impl Fleet {
 
     /// The highest revision on the bus, as far as it is believed.
     pub fn highest_revision(&self) -> Revision {
-        self.believed_orders().map(|ordered| ordered.announced.order.revision).max().unwrap_or_default()
+        let of_orders = self.believed_orders().map(|ordered| ordered.announced.order.revision).max();
+        // What is set aside for a controller is taken.
+        of_orders.max(self.rollouts.highest_revision()).unwrap_or_default()
     }
 
     fn take_order(&mut self, group: &GroupId, app: &AppId, payload: &[u8]) {
         let key = (group.clone(), app.clone());
         if payload.is_empty() {
             self.orders.remove(&key);
+            self.order_bytes.remove(&key);
             return;
         }
+        self.order_bytes.insert(key.clone(), payload.to_vec());
         let judged = Announcement::from_bytes(payload).and_then(|announcement| {
             let announced = announcement.verify(&self.trust, group, app)?;
             Ok(Ordered { announcement, announced })

@@ -2,13 +2,16 @@
 //!
 //! [`Fleet`] is what of the bus is believed; [`Follow`] says how far each node of a group is with an order, and what that
 //! comes to. Publisher and controller judge by the same formula, because it is here. [`plan`] says which nodes get a release
-//! in which wave.
+//! in which wave; [`course`] carries a plan out.
 
+pub mod course;
 mod fleet;
 mod follow;
 pub mod plan;
+mod rollouts;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
+pub use rollouts::{Rollouts, Wanted};

@@ -12,10 +12,12 @@ use std::collections::BTreeMap;
 use schemas::{
     announcement::Announcement,
     id::{Counter, Digest, NodeId, Revision, Seq},
+    mandate::{Mandate, REVISIONS},
     order::{Audience, Order, OrderState, Policy},
     record::{Record, RecordStatus},
     release::{Part, PartKind, Proof, Provenance, Release, Run, Trial},
     report::{AppReport, Installed, Outcome, Report, Target, Verdict},
+    rollout::{Planned, Rollout, Wish},
     root::{Role, RoleKeys, Root, Trust},
     seal::{Head, SecretKey, Signed},
     status::Phase,
@@ -23,7 +25,7 @@ use schemas::{
     topic::{Kind, NodeTopic, Topic},
 };
 
-use crate::Fleet;
+use crate::{Fleet, plan::Plan};
 
 /// When everything in a sample happens.
 pub const NOW: UnixTime = UnixTime(1_795_240_000);
@@ -155,6 +157,38 @@ impl Sample {
         }
     }
 
+    /// A rollout of version 1.1.0 of `web` with these wishes; its controller has the key [`controller_key`].
+    pub fn planned(&self, plan: &str, seq: u64, change: impl FnOnce(&mut Rollout)) -> Planned {
+        let plan = format!("app = \"web\"\n{plan}");
+        let release = Signed::seal(&self.release(7, "1.1.0"), std::slice::from_ref(&self.release_key));
+        let groups = Plan::parse(&plan).map(|plan| plan.groups()).unwrap_or_default();
+        let first = Revision(100);
+        let mandate = Mandate {
+            head: self.head(),
+            app: "web".parse().expect("samples use valid names"),
+            groups: groups.into_iter().collect(),
+            release: release.digest(),
+            keys: vec![controller_key().public()],
+            first,
+            last: Revision(first.0 + REVISIONS),
+            expires: NOW.plus_secs(30 * 86_400),
+        };
+        let mut rollout = Rollout {
+            head: self.head(),
+            app: mandate.app.clone(),
+            first,
+            seq: Seq(seq),
+            plan,
+            wish: Wish::Run,
+            approved: 0,
+            acknowledged: Vec::new(),
+            not_before: UnixTime(0),
+        };
+        change(&mut rollout);
+        let ops = std::slice::from_ref(&self.ops_key);
+        Planned { rollout: Signed::seal(&rollout, ops), mandate: Signed::seal(&mandate, ops), release }
+    }
+
     /// A release of `web`.
     pub fn release(&self, counter: u64, version: &str) -> Release {
         let part = Part {
@@ -186,6 +220,11 @@ impl Sample {
 /// The secret key that belongs to a name.
 pub fn node_key(node: &str) -> SecretKey {
     SecretKey::from_seed(&Digest::of(node.as_bytes()).0)
+}
+
+/// The secret key of the controller.
+pub fn controller_key() -> SecretKey {
+    node_key("controller")
 }
 
 /// A name of a node.

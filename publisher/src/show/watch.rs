@@ -65,6 +65,7 @@ impl Watcher {
                 let request = fleet.requests().get(key);
                 request.map(|request| request_line(fleet, request)).into_iter().collect()
             }
+            Change::Plan(_) | Change::Course(_) | Change::Controller(_) | Change::Lease => Vec::new(),
             Change::Record(name) | Change::Report(name) | Change::Availability(name) => {
                 fleet.nodes().get(name).map(|node| self.node_lines(name, node)).unwrap_or_default()
             }

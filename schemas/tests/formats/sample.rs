@@ -183,7 +183,7 @@ pub(crate) fn course() -> Course {
         heeded: Seq(2),
         state: CourseState::Reverting { cause, wave: 0, since: AT },
         revision: Revision(42),
-        waves: vec![CourseWave { stage: 0, state: WaveState::Failed, since: AT, seats }],
+        waves: vec![CourseWave { stage: 0, state: WaveState::Failed, since: AT, seats, audience: None }],
         orders: vec![Signed::seal(&order(), &[key(8)])],
         started_at: AT,
     }

@@ -19,22 +19,22 @@ mod forecast;
 mod share;
 mod waves;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 use schemas::id::{AppId, GroupId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     forecast::{BAD_SHARE, ForecastWave, forecast, members},
     share::{InvalidShare, Percent, Share},
-    waves::{Member, Wave, lay_out},
+    waves::{MAX_NAMED, Member, Wave, lay_out},
 };
 
 /// A plan has at most so many stages, and a stage so many waves: far more than anybody can follow.
 const MAX_STEPS: usize = 50;
 
 /// What a rollout is to be.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The app.
@@ -42,13 +42,19 @@ pub struct Plan {
     /// What happens to those that have the release when it stops by failures.
     #[serde(default)]
     pub on_failure: OnFailure,
+    /// So many nodes install at the same time, in all stages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<NonZeroU32>,
+    /// So many nodes with the same label `site`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_per_site: Option<NonZeroU32>,
     /// One after the other.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
 }
 
 /// What happens when a rollout stops by failures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Nodes that have the release keep it; people decide.
@@ -59,7 +65,7 @@ pub enum OnFailure {
 }
 
 /// A group of nodes, in waves.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Whose nodes it is about, but for those of earlier stages.
@@ -70,15 +76,31 @@ pub struct Stage {
     /// How long the nodes of a wave must be well before the next one opens.
     #[serde(default, with = "humantime_serde")]
     pub soak: Duration,
-    /// It stops at so many failures.
+    /// It stops at so many failures; at the first one when neither this nor `max_failure_rate` is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<NonZeroU32>,
     /// It stops when more than this share of those that reported failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_failure_rate: Option<Percent>,
     /// From so many reports on.
     #[serde(default = "three")]
     pub min_reports: NonZeroU32,
+    /// So much of a wave must be well, of those that are there: 100 % of the first wave and 90 % of the others when it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success: Option<Percent>,
     /// So many nodes install at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<NonZeroU32>,
+    /// So long a wave waits for nodes that are not there; when none was well by then, it stops as inconclusive.
+    #[serde(default = "an_hour", with = "humantime_serde")]
+    pub deadline: Duration,
+    /// It does not open before somebody approves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approval: bool,
+}
+
+fn an_hour() -> Duration {
+    Duration::from_hours(1)
 }
 
 fn all_at_once() -> Vec<Share> {
@@ -148,9 +170,42 @@ impl Plan {
             max_failures: Some(NonZeroU32::MIN),
             max_failure_rate: None,
             min_reports: three(),
+            success: None,
             max_parallel: None,
+            deadline: an_hour(),
+            approval: false,
         };
-        Self { app, on_failure: OnFailure::default(), stages: vec![stage] }
+        Self {
+            app,
+            on_failure: OnFailure::default(),
+            max_parallel: None,
+            max_parallel_per_site: None,
+            stages: vec![stage],
+        }
+    }
+
+    /// Of nothing: what stands in the place of a plan that cannot be read.
+    pub(crate) fn nothing(app: &AppId) -> Self {
+        Self {
+            app: app.clone(),
+            on_failure: OnFailure::default(),
+            max_parallel: None,
+            max_parallel_per_site: None,
+            stages: Vec::new(),
+        }
+    }
+
+    /// The plan as a person would write it.
+    ///
+    /// # Errors
+    /// Never for a plan that was parsed or made here.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// The groups that it is about, each once.
+    pub fn groups(&self) -> BTreeSet<GroupId> {
+        self.stages.iter().map(|stage| stage.group.clone()).collect()
     }
 
     fn check(&self) -> Result<(), InvalidPlan> {
@@ -162,6 +217,12 @@ impl Plan {
 }
 
 impl Stage {
+    /// At so many failures it stops.
+    pub(crate) fn failure_limit(&self) -> Option<u32> {
+        let first = self.max_failure_rate.is_none().then_some(NonZeroU32::MIN);
+        self.max_failures.or(first).map(NonZeroU32::get)
+    }
+
     fn check(&self) -> Result<(), InvalidPlan> {
         let group = || self.group.clone();
         if !(1..=MAX_STEPS).contains(&self.waves.len()) {
@@ -209,6 +270,14 @@ mod tests {
         assert_eq!((canary.soak, canary.min_reports.get()), (Duration::from_mins(10), 3));
         assert_eq!(all.waves[0], Share::Count(3));
         assert_eq!(all.max_failure_rate, Percent::new(10));
+    }
+
+    #[test]
+    fn a_plan_is_written_as_it_is_read() {
+        let usual = Plan::by_size("web".parse().unwrap(), "all".parse().unwrap(), 30);
+        for plan in [Plan::parse(FULL).unwrap(), usual] {
+            assert_eq!(Plan::parse(&plan.to_toml().unwrap()).unwrap(), plan);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// From 1 to 100 hundredths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,11 @@ impl Percent {
     /// From 1 to 100.
     pub fn new(value: u8) -> Option<Self> {
         (1..=100).contains(&value).then_some(Self(value))
+    }
+
+    /// Whether `part` of `whole` is as much as this.
+    pub fn is_reached_by(self, part: usize, whole: usize) -> bool {
+        part * 100 >= whole * usize::from(self.0)
     }
 
     /// Whether `part` of `whole` is more than this.
@@ -81,6 +86,18 @@ impl FromStr for Share {
         }
         let count = text.parse::<NonZeroU32>().map_err(|_| InvalidShare(text.to_owned()))?;
         Ok(Self::Count(count.get()))
+    }
+}
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -2,9 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use schemas::id::{Counter, Digest, GroupId, NodeId};
+use schemas::{
+    id::{Counter, GroupId, NodeId},
+    order::{Audience, place_in_share},
+};
 
 use super::{Plan, Stage};
+
+/// An order names so many nodes at most; larger waves are shares of their group.
+pub const MAX_NAMED: usize = 2_000;
 
 /// A node that a rollout may be for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub struct Wave {
     pub stage: usize,
     /// Its nodes, those that go first at the front.
     pub nodes: Vec<NodeId>,
+    /// Whom an order is for that is for this wave and those of its stage before, where they are too many to be named.
+    pub audience: Option<Audience>,
 }
 
 /// The waves of `plan` for a release with `counter`: each target is in one of them at most, and none is empty.
@@ -38,9 +46,13 @@ pub fn lay_out(plan: &Plan, members: &[Member], counter: Counter) -> Vec<Wave> {
         let ranked = ranked(wanted, members, &taken, counter);
         let mut begin = 0;
         for share in &wanted.waves {
-            let end = share.of(ranked.len()).min(ranked.len());
+            let mut end = share.of(ranked.len()).min(ranked.len());
+            let audience = (end > MAX_NAMED).then(|| audience(end, ranked.len(), counter));
+            if let Some(share @ Audience::Share { .. }) = &audience {
+                end = ranked.iter().rposition(|node| share.includes(node)).map_or(end, |last| last + 1);
+            }
             if end > begin {
-                waves.push(Wave { stage, nodes: ranked[begin..end].to_vec() });
+                waves.push(Wave { stage, nodes: ranked[begin..end].to_vec(), audience });
                 begin = end;
             }
         }
@@ -50,6 +62,14 @@ pub fn lay_out(plan: &Plan, members: &[Member], counter: Counter) -> Vec<Wave> {
     waves
 }
 
+fn audience(end: usize, total: usize, counter: Counter) -> Audience {
+    if end == total {
+        return Audience::All;
+    }
+    let permille = u16::try_from(end * 1_000 / total).unwrap_or(1_000);
+    Audience::Share { permille, salt: counter.to_string() }
+}
+
 /// The nodes of a stage, in the order in which they get the release: those that people chose, then one of each hardware
 /// model, then the others; of those that are equal, who is online, and then by a digest that differs from release to release.
 fn ranked(stage: &Stage, members: &[Member], taken: &BTreeSet<NodeId>, counter: Counter) -> Vec<NodeId> {
@@ -57,20 +77,21 @@ fn ranked(stage: &Stage, members: &[Member], taken: &BTreeSet<NodeId>, counter: 
         .iter()
         .filter(|member| member.groups.contains(&stage.group) && !taken.contains(&member.node))
         .collect();
-    targets.sort_by_key(|member| (!member.goes_first, !member.online, place(&member.node, counter)));
+    // What is a share of the group cannot depend on who is there.
+    let is_named = targets.len() <= MAX_NAMED;
+    targets.sort_by_cached_key(|member| {
+        let is_away = is_named && !member.online;
+        (!member.goes_first, is_away, place_in_share(&counter.to_string(), &member.node))
+    });
     let mut models = BTreeSet::new();
     let (mut first, mut later) = (Vec::new(), Vec::new());
     for member in targets {
-        let is_new_model = member.online && models.insert(member.model.clone());
+        let is_new_model = is_named && member.online && models.insert(member.model.clone());
         let list = if member.goes_first || is_new_model { &mut first } else { &mut later };
         list.push(member.node.clone());
     }
     first.append(&mut later);
     first
-}
-
-fn place(node: &NodeId, counter: Counter) -> Digest {
-    Digest::of(&[&counter.0.to_be_bytes()[..], node.as_str().as_bytes()].concat())
 }
 
 #[cfg(test)]
@@ -108,6 +129,18 @@ mod tests {
         assert_eq!(sizes(&plan, &fleet(6)), [1, 2, 3]);
         assert_eq!(sizes(&plan, &fleet(1)), [1]);
         assert_eq!(sizes(&plan, &fleet(0)), [0; 0]);
+    }
+
+    #[test]
+    fn a_wave_of_too_many_nodes_is_a_share_of_the_group() {
+        let plan = plan("[[stage]]\ngroup = \"all\"\nwaves = [\"2\", \"10%\", \"50%\", \"100%\"]");
+        let waves = lay_out(&plan, &fleet(10_000), Counter(7));
+        let audiences: Vec<_> = waves.iter().map(|wave| wave.audience.clone()).collect();
+        let half = Audience::Share { permille: 500, salt: "7".to_owned() };
+        assert_eq!(audiences, [None, None, Some(half.clone()), Some(Audience::All)]);
+        assert!(waves[..3].iter().flat_map(|wave| &wave.nodes).all(|node| half.includes(node)));
+        assert!(!waves[3].nodes.iter().any(|node| half.includes(node)));
+        assert!((3_700..4_300).contains(&waves[2].nodes.len()), "{}", waves[2].nodes.len());
     }
 
     #[test]

@@ -1,0 +1,308 @@
+//! How a rollout gets from one state to the next.
+
+use std::time::Duration;
+
+use schemas::{
+    id::GroupId,
+    rollout::{CourseState, Pause, PauseReason, WaveState, Wish},
+};
+
+use super::{
+    Conductor, Deed, Dirt, Milestone, MilestoneKind, Now,
+    judge::{Judgement, judge, stops},
+    state::INSTALL_LIMIT_MS,
+};
+use crate::{Fleet, plan::OnFailure};
+
+/// Names of nodes in a sentence.
+const MAX_NAMES: usize = 5;
+
+impl Conductor {
+    /// Takes note of what people want, once.
+    pub(super) fn heed(&mut self, now: Now, deeds: &mut Vec<Deed>) {
+        if self.rollout.seq <= self.course.heeded {
+            return;
+        }
+        self.course.heeded = self.rollout.seq;
+        self.changed = Dirt::Hard;
+        if self.course.state.is_over() {
+            return;
+        }
+        let cause = |text: &str| Pause { why: PauseReason::Operator, text: text.to_owned(), at: now.wall };
+        match self.rollout.wish {
+            Wish::Run => {
+                if matches!(self.course.state, CourseState::Paused(_)) {
+                    self.set(CourseState::Running);
+                    self.reopen(now);
+                    tell(deeds, MilestoneKind::Resumed, "somebody lets it go on".to_owned());
+                }
+            }
+            Wish::Pause => {
+                let is_on =
+                    !matches!(self.course.state, CourseState::Paused(_) | CourseState::Reverting { .. });
+                if is_on {
+                    self.pause(cause("somebody has paused it"), deeds);
+                }
+            }
+            Wish::Abort { revert } => {
+                if !matches!(self.course.state, CourseState::Reverting { .. }) {
+                    self.abort(cause("somebody has ended it"), revert, now, deeds);
+                }
+            }
+        }
+    }
+
+    /// Does what follows from what is known, until nothing more does.
+    pub(super) fn advance(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) {
+        // A wave opens, its nodes are looked at, and some of it may be over already.
+        while self.advance_once(fleet, now, deeds) {}
+    }
+
+    fn advance_once(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        match &self.course.state {
+            CourseState::Scheduled if now.wall >= self.rollout.not_before => {
+                self.set(CourseState::Running);
+                true
+            }
+            CourseState::AwaitingApproval if self.is_approved() => {
+                self.set(CourseState::Running);
+                true
+            }
+            CourseState::Running => self.run(fleet, now, deeds),
+            CourseState::Reverting { .. } => self.revert(fleet, now, deeds),
+            _ => false,
+        }
+    }
+
+    fn run(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        if let Some(text) = self.is_used_up(now) {
+            self.pause(Pause { why: PauseReason::Deadline, text, at: now.wall }, deeds);
+            return true;
+        }
+        if let Some(text) = self.too_many_failures() {
+            self.fail(&text, now, deeds);
+            return true;
+        }
+        let open = self.course.waves.iter().position(|wave| wave.state != WaveState::Passed);
+        match open {
+            None => {
+                self.set(CourseState::Completed);
+                tell(deeds, MilestoneKind::Completed, format!("{} is everywhere", self.version));
+                true
+            }
+            Some(wave) if self.course.waves[wave].state == WaveState::Closed => {
+                self.open(wave, fleet, now, deeds)
+            }
+            Some(wave) => self.weigh(wave, now, deeds),
+        }
+    }
+
+    fn is_used_up(&self, now: Now) -> Option<String> {
+        if now.wall > self.mandate.expires {
+            return Some("the mandate of the controller is over".to_owned());
+        }
+        (self.course.revision >= self.mandate.last)
+            .then(|| "the numbers of the controller's orders are used up".to_owned())
+    }
+
+    fn too_many_failures(&self) -> Option<String> {
+        self.plan.stages.iter().enumerate().find_map(|(at, stage)| {
+            let of_stage = |wave: usize| self.course.waves[wave].stage as usize == at;
+            stops(&self.count(|seat| of_stage(seat.wave)), stage)
+        })
+    }
+
+    /// Opens a wave, unless somebody has to approve.
+    fn open(&mut self, wave: usize, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        if !self.is_approved() {
+            self.set(CourseState::AwaitingApproval);
+            return true;
+        }
+        if self.course.started_at.0 == 0 {
+            self.course.started_at = now.wall;
+            tell(
+                deeds,
+                MilestoneKind::Started,
+                format!("{} in {} waves", self.version, self.course.waves.len()),
+            );
+        }
+        self.wave_is(wave, WaveState::Open, now);
+        let nodes: Vec<usize> = (0..self.seats.len()).filter(|at| self.seats[*at].wave == wave).collect();
+        let text = format!("wave {} of {}: {}", wave + 1, self.course.waves.len(), self.names(&nodes));
+        tell(deeds, MilestoneKind::WaveOpened, text);
+        for at in nodes {
+            self.look_at(at, fleet, now);
+        }
+        self.offer(fleet, now);
+        true
+    }
+
+    /// What an open wave comes to.
+    fn weigh(&mut self, wave: usize, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        let Some(stage) = self.plan.stages.get(self.course.waves[wave].stage as usize) else { return false };
+        let waited = Duration::from_millis(now.mono_ms.saturating_sub(self.wave_since_ms));
+        let tally = self.tally(wave);
+        let soak = stage.soak;
+        match (judge(&tally, stage, wave == 0, waited), self.course.waves[wave].state) {
+            (Judgement::Wait, _) => false,
+            (Judgement::TooFew, _) => {
+                let text = format!("{} of {} that reported are well", tally.good, tally.reports());
+                self.fail(&text, now, deeds);
+                true
+            }
+            (Judgement::Inconclusive, _) => {
+                let text = format!("nobody of wave {} was there for {}", wave + 1, minutes(stage.deadline));
+                self.pause(Pause { why: PauseReason::Inconclusive, text, at: now.wall }, deeds);
+                true
+            }
+            (Judgement::Well, WaveState::Soaking) if waited < soak => false,
+            (Judgement::Well, WaveState::Soaking) => {
+                self.pass(wave, now, deeds);
+                true
+            }
+            (Judgement::Well, _) if soak.is_zero() => {
+                self.pass(wave, now, deeds);
+                true
+            }
+            (Judgement::Well, _) => {
+                self.wave_is(wave, WaveState::Soaking, now);
+                true
+            }
+        }
+    }
+
+    fn pass(&mut self, wave: usize, now: Now, deeds: &mut Vec<Deed>) {
+        self.wave_is(wave, WaveState::Passed, now);
+        let good = self.tally(wave).good;
+        let text = format!("wave {} of {}: {good} well", wave + 1, self.course.waves.len());
+        tell(deeds, MilestoneKind::WavePassed, text);
+    }
+
+    /// Stops by failures, as the plan says.
+    fn fail(&mut self, text: &str, now: Now, deeds: &mut Vec<Deed>) {
+        let failed: Vec<usize> = (0..self.seats.len())
+            .filter(|at| {
+                let seat = &self.seats[*at];
+                seat.state.weight() == super::Weight::Failure && !self.is_acknowledged(&seat.node)
+            })
+            .collect();
+        let text = format!("{text}: {}", self.names(&failed));
+        let cause = Pause { why: PauseReason::Failures, text, at: now.wall };
+        if let Some(wave) = self.last_open() {
+            self.wave_is(wave, WaveState::Failed, now);
+        }
+        match self.plan.on_failure {
+            OnFailure::Pause => self.pause(cause, deeds),
+            OnFailure::Revert => self.abort(cause, true, now, deeds),
+        }
+    }
+
+    fn pause(&mut self, cause: Pause, deeds: &mut Vec<Deed>) {
+        tell(deeds, MilestoneKind::Stopped, cause.text.clone());
+        self.set(CourseState::Paused(cause));
+    }
+
+    fn abort(&mut self, cause: Pause, revert: bool, now: Now, deeds: &mut Vec<Deed>) {
+        tell(deeds, MilestoneKind::Stopped, cause.text.clone());
+        if let Some(wave) = self.last_begun().filter(|_| revert) {
+            let wave = u32::try_from(wave).unwrap_or(u32::MAX);
+            self.set(CourseState::Reverting { cause, wave, since: now.wall });
+            self.wave_since_ms = now.mono_ms;
+        } else {
+            let text = cause.text.clone();
+            self.set(CourseState::Aborted { cause, reverted: false });
+            tell(deeds, MilestoneKind::Aborted, text);
+        }
+    }
+
+    /// Lets the waves go back, newest first.
+    fn revert(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+        let CourseState::Reverting { cause, wave, .. } = &self.course.state else { return false };
+        let (cause, wave) = (cause.clone(), *wave as usize);
+        let is_pending = |seat: &&super::Seat| {
+            let node = fleet.nodes().get(&seat.node).filter(|node| node.online() == Some(true));
+            seat.wave == wave
+                && node.is_some_and(|node| self.subject.is_installed(node) || self.subject.is_under_way(node))
+        };
+        let waited_ms = now.mono_ms.saturating_sub(self.wave_since_ms);
+        let limit_ms = INSTALL_LIMIT_MS.max(self.subject.trial_ms);
+        if waited_ms < limit_ms && self.seats.iter().any(|seat| is_pending(&seat)) {
+            return false;
+        }
+        self.wave_since_ms = now.mono_ms;
+        if let Some(before) = wave.checked_sub(1) {
+            let wave = u32::try_from(before).unwrap_or_default();
+            self.set(CourseState::Reverting { cause, wave, since: now.wall });
+        } else {
+            let text = format!("{}; every node that is there has gone back", cause.text);
+            self.set(CourseState::Aborted { cause, reverted: true });
+            tell(deeds, MilestoneKind::Aborted, text);
+        }
+        true
+    }
+
+    /// A wave that had stopped goes on where it was.
+    fn reopen(&mut self, now: Now) {
+        if let Some(wave) = self.last_open() {
+            self.wave_is(wave, WaveState::Open, now);
+        }
+        for seat in &mut self.seats {
+            seat.since_ms = now.mono_ms;
+        }
+    }
+
+    /// Whether the stage of the next wave may open.
+    fn is_approved(&self) -> bool {
+        let next = self.course.waves.iter().find(|wave| wave.state == WaveState::Closed);
+        let Some(next) = next else { return true };
+        let asking = |stage: &&crate::plan::Stage| stage.approval;
+        let so_far = self.plan.stages.iter().take(next.stage as usize + 1).filter(asking).count();
+        so_far <= self.rollout.approved as usize
+    }
+
+    /// The wave that is open, or was when it stopped.
+    pub(super) fn last_open(&self) -> Option<usize> {
+        let is_open = |state| matches!(state, WaveState::Open | WaveState::Soaking | WaveState::Failed);
+        self.course.waves.iter().rposition(|wave| is_open(wave.state))
+    }
+
+    fn last_begun(&self) -> Option<usize> {
+        self.course.waves.iter().rposition(|wave| wave.state != WaveState::Closed)
+    }
+
+    fn wave_is(&mut self, wave: usize, state: WaveState, now: Now) {
+        let of = &mut self.course.waves[wave];
+        (of.state, of.since) = (state, now.wall);
+        self.wave_since_ms = now.mono_ms;
+        self.changed = Dirt::Hard;
+    }
+
+    pub(super) fn set(&mut self, state: CourseState) {
+        self.course.state = state;
+        self.changed = Dirt::Hard;
+    }
+
+    fn names(&self, seats: &[usize]) -> String {
+        let names: Vec<&str> = seats.iter().take(MAX_NAMES).map(|at| self.seats[*at].node.as_str()).collect();
+        match seats.len().saturating_sub(MAX_NAMES) {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names.join(", ")),
+        }
+    }
+
+    /// The group of a wave.
+    pub(super) fn group_of(&self, wave: usize) -> Option<&GroupId> {
+        self.plan.stages.get(self.course.waves[wave].stage as usize).map(|stage| &stage.group)
+    }
+}
+
+pub(super) fn tell(deeds: &mut Vec<Deed>, kind: MilestoneKind, text: String) {
+    deeds.push(Deed::Tell(Milestone { kind, text }));
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs() {
+        secs if secs < 120 => format!("{secs} s"),
+        secs => format!("{} min", secs / 60),
+    }
+}

@@ -1,0 +1,139 @@
+//! How a rollout begins, and how a controller that was started again takes it up.
+
+use schemas::{
+    id::{NodeId, Revision, Seq},
+    order::Order,
+    rollout::{Course, CourseState, CourseWave, Pause, PauseReason, Planned, Plans, Standing, WaveState},
+    seal::{Head, Signed},
+    time::UnixTime,
+};
+
+use super::{Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
+use crate::{
+    Fleet, Node,
+    plan::{Plan, Wave, lay_out, members},
+};
+
+impl Conductor {
+    /// A rollout that nobody has begun: its waves are laid out over the fleet as it is.
+    pub fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, epoch: u64, now: Now) -> Self {
+        let (plan, waves, state) = match lay(&plans, fleet) {
+            Ok((plan, waves)) => (plan, waves, CourseState::Scheduled),
+            Err(text) => {
+                let cause = Pause { why: PauseReason::Plan, text, at: now.wall };
+                let state = CourseState::Aborted { cause, reverted: false };
+                (Plan::nothing(&plans.mandate.app), Vec::new(), state)
+            }
+        };
+        let course = Course {
+            head: Head::new(plans.mandate.head.fleet.clone(), now.wall),
+            app: plans.mandate.app.clone(),
+            first: plans.mandate.first,
+            seq: Seq(0),
+            epoch,
+            heeded: Seq(0),
+            state,
+            revision: Revision(plans.mandate.first.0.saturating_sub(1)),
+            waves: waves.into_iter().map(|wave| closed(wave, now.wall)).collect(),
+            orders: Vec::new(),
+            started_at: UnixTime(0),
+        };
+        let mut conductor = Self::new(planned, plans, plan, course, fleet, now);
+        conductor.changed = Dirt::Hard;
+        conductor
+    }
+
+    /// A rollout that goes on where `course` says that it was.
+    pub fn resume(
+        planned: &Planned,
+        plans: Plans,
+        course: &Course,
+        fleet: &Fleet,
+        epoch: u64,
+        now: Now,
+    ) -> Self {
+        let plan = Plan::parse(&plans.rollout.plan).unwrap_or_else(|_| Plan::nothing(&plans.mandate.app));
+        let mut conductor = Self::new(planned, plans, plan, course.clone(), fleet, now);
+        if conductor.course.epoch != epoch {
+            conductor.course.epoch = epoch;
+            conductor.changed = Dirt::Hard;
+        }
+        conductor
+    }
+
+    fn new(planned: &Planned, plans: Plans, plan: Plan, mut course: Course, fleet: &Fleet, now: Now) -> Self {
+        let Plans { rollout, mandate, release } = plans;
+        let open = |signed: &Signed<Order>| {
+            let order = mandate.verify(signed, &mandate.head.fleet).ok()?;
+            Some((order.group.clone(), Given { order, signed: signed.clone(), at_ms: 0 }))
+        };
+        let orders = course.orders.iter().filter_map(open).collect();
+        let seats = seats(&mut course, fleet, now);
+        let index = seats.iter().enumerate().map(|(at, seat)| (seat.node.clone(), at)).collect();
+        let last = course.waves.iter().rfind(|wave| wave.state != WaveState::Closed);
+        let since = last.map_or(now.wall, |wave| wave.since);
+        let waited_ms = now.wall.0.saturating_sub(since.0).saturating_mul(1_000);
+        let mut conductor = Self {
+            planned: planned.clone(),
+            version: release.version.clone(),
+            subject: Subject::new(&mandate, &release),
+            rollout,
+            mandate,
+            plan,
+            course,
+            seats,
+            index,
+            orders,
+            wave_since_ms: now.mono_ms.saturating_sub(waited_ms),
+            published_ms: 0,
+            changed: Dirt::None,
+        };
+        conductor.restore_offers();
+        conductor
+    }
+}
+
+/// The plan and its waves, or why there are none.
+fn lay(plans: &Plans, fleet: &Fleet) -> Result<(Plan, Vec<Wave>), String> {
+    let plan = Plan::parse(&plans.rollout.plan).map_err(|error| error.to_string())?;
+    if plan.app != plans.mandate.app {
+        return Err(format!("the plan is for {}", plan.app));
+    }
+    if let Some(group) = plan.groups().iter().find(|group| !plans.mandate.groups.contains(group)) {
+        return Err(format!("the mandate does not name group {group}"));
+    }
+    let waves = lay_out(&plan, &members(fleet), plans.release.counter);
+    if waves.is_empty() {
+        return Err("nobody is in its groups".to_owned());
+    }
+    Ok((plan, waves))
+}
+
+fn closed(wave: Wave, now: UnixTime) -> CourseWave {
+    CourseWave {
+        stage: u32::try_from(wave.stage).unwrap_or(u32::MAX),
+        state: WaveState::Closed,
+        since: now,
+        seats: wave.nodes.into_iter().map(|node| (node, Standing::None)).collect(),
+        audience: wave.audience,
+    }
+}
+
+/// Takes the seats out of a course.
+fn seats(course: &mut Course, fleet: &Fleet, now: Now) -> Vec<Seat> {
+    let site = |node: &NodeId| {
+        let record = fleet.nodes().get(node).and_then(Node::record)?;
+        record.labels.get("site").cloned()
+    };
+    let mut seats = Vec::new();
+    for (wave, of) in course.waves.iter_mut().enumerate() {
+        let is_open = of.state != WaveState::Closed;
+        for (node, standing) in std::mem::take(&mut of.seats) {
+            // Who had begun had the order; of the others the last order says it.
+            let offered = is_open && standing != Standing::None;
+            let (state, since_ms, site) = (NodeState::Waiting, now.mono_ms, site(&node));
+            seats.push(Seat { node, wave, standing, state, since_ms, offered, site });
+        }
+    }
+    seats
+}

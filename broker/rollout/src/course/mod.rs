@@ -1,0 +1,343 @@
+//! A rollout on its way: which wave is open, when it stops, what is ordered. Pure: the fleet, the time and a key in, deeds out.
+//!
+//! ```text
+//! awaiting_approval -> running          somebody approves
+//! scheduled         -> running          its time has come
+//! running           -> awaiting_approval the next stage asks for it
+//! running           -> paused           a person, failures, too little news, or the mandate is over
+//! running           -> reverting        failures, where the plan says so
+//! running           -> completed        every wave has passed
+//! paused            -> running          a person
+//! paused, running   -> reverting        a person
+//! reverting         -> aborted          every wave has gone back
+//! paused, running   -> aborted          a person
+//! (any)             -> superseded       a person orders something else
+//! ```
+//!
+//! All that it remembers is its [`Course`], which it publishes before the orders that rely on it: a controller that dies at any
+//! moment goes on from there.
+
+mod advance;
+mod begin;
+pub mod check;
+mod explain;
+mod judge;
+mod orders;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemas::{
+    id::{AppId, Digest, GroupId, NodeId, Revision},
+    mandate::Mandate,
+    order::Order,
+    rollout::{Course, CourseState, CourseWave, Planned, Plans, Rollout, Standing, WaveState},
+    seal::{SecretKey, Signed, Verified},
+    time::UnixTime,
+    topic::{Kind, Topic},
+};
+
+use self::state::Subject;
+pub use self::{
+    explain::{Line, explain},
+    judge::{Judgement, Tally, judge, stops},
+    state::{Failure, NodeState, Skip, Weight},
+};
+use crate::{fleet::Fleet, plan::Plan};
+
+/// What is remembered of nodes is published that often at most while nothing else changes.
+const SOFT_MS: u64 = 5_000;
+/// An order that is not on the bus is published again after so long.
+const AGAIN_MS: u64 = 10_000;
+
+/// The time as a rollout sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps.
+    pub mono_ms: u64,
+    /// The wall clock.
+    pub wall: UnixTime,
+}
+
+/// What is to be done, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    /// This is to be retained.
+    Publish(Topic, Vec<u8>),
+    /// This is to be told: log, page, webhooks.
+    Tell(Milestone),
+}
+
+/// Something that people want to know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Milestone {
+    /// What happened.
+    pub kind: MilestoneKind,
+    /// The same for people.
+    pub text: String,
+}
+
+/// What happened to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MilestoneKind {
+    /// It has begun.
+    Started,
+    /// A wave has opened.
+    WaveOpened,
+    /// A wave has passed.
+    WavePassed,
+    /// It does not go on.
+    Stopped,
+    /// It goes on again.
+    Resumed,
+    /// Every wave has passed.
+    Completed,
+    /// It was ended.
+    Aborted,
+    /// Another order took its place.
+    Superseded,
+}
+
+/// Which nodes have to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum Changed<'a> {
+    /// All.
+    All,
+    /// Those of which something was heard.
+    Nodes(&'a BTreeSet<NodeId>),
+}
+
+/// One rollout, and how far it is.
+#[derive(Debug, Clone)]
+pub struct Conductor {
+    planned: Planned,
+    rollout: Verified<Rollout>,
+    mandate: Verified<Mandate>,
+    version: String,
+    plan: Plan,
+    subject: Subject,
+    course: Course,
+    seats: Vec<Seat>,
+    index: BTreeMap<NodeId, usize>,
+    orders: BTreeMap<GroupId, Given>,
+    /// When the open wave came into its state, or began to go back.
+    wave_since_ms: u64,
+    /// When the course was published last.
+    published_ms: u64,
+    changed: Dirt,
+}
+
+/// A node with its place.
+#[derive(Debug, Clone)]
+struct Seat {
+    node: NodeId,
+    wave: usize,
+    standing: Standing,
+    state: NodeState,
+    since_ms: u64,
+    /// Its order is on the bus.
+    offered: bool,
+    site: Option<String>,
+}
+
+/// An order that is to be on its topic.
+#[derive(Debug, Clone)]
+struct Given {
+    order: Verified<Order>,
+    signed: Signed<Order>,
+    /// Put there last.
+    at_ms: u64,
+}
+
+/// What has to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Dirt {
+    None,
+    /// Only what is remembered of nodes.
+    Soft,
+    Hard,
+}
+
+impl Conductor {
+    /// People want something else of the same rollout.
+    pub fn renew(&mut self, planned: &Planned, plans: Plans) {
+        if plans.rollout.first == self.rollout.first && plans.rollout.seq >= self.rollout.seq {
+            self.planned = planned.clone();
+            self.rollout = plans.rollout;
+            self.mandate = plans.mandate;
+        }
+    }
+
+    /// Looks at the fleet and says what is to be done.
+    pub fn step(&mut self, fleet: &Fleet, changed: Changed<'_>, now: Now, key: &SecretKey) -> Vec<Deed> {
+        let mut deeds = Vec::new();
+        self.notice_others(fleet, &mut deeds);
+        self.heed(now, &mut deeds);
+        if self.course.state == CourseState::Superseded {
+            self.publish(now, key, &mut deeds);
+            return deeds;
+        }
+        self.look(fleet, changed, now);
+        self.advance(fleet, now, &mut deeds);
+        self.offer(fleet, now);
+        self.order(fleet, now, key);
+        self.publish(now, key, &mut deeds);
+        deeds
+    }
+
+    /// How it stands; the seats are in [`Self::seats`].
+    pub fn state(&self) -> &CourseState {
+        &self.course.state
+    }
+
+    /// The name of the rollout.
+    pub fn first(&self) -> Revision {
+        self.course.first
+    }
+
+    /// The app.
+    pub fn app(&self) -> &AppId {
+        &self.course.app
+    }
+
+    /// The version of the release.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The waves, without their seats.
+    pub fn waves(&self) -> &[CourseWave] {
+        &self.course.waves
+    }
+
+    /// When it began.
+    pub fn started_at(&self) -> UnixTime {
+        self.course.started_at
+    }
+
+    /// Every node with its wave and state.
+    pub fn seats(&self) -> impl Iterator<Item = (&NodeId, usize, &NodeState)> {
+        self.seats.iter().map(|seat| (&seat.node, seat.wave, &seat.state))
+    }
+
+    /// What a node does, and in which wave; nothing when it is in none.
+    pub fn seat(&self, node: &NodeId) -> Option<(usize, &NodeState)> {
+        let seat = &self.seats[*self.index.get(node)?];
+        Some((seat.wave, &seat.state))
+    }
+
+    /// How many nodes of `wave` are how far.
+    pub fn tally(&self, wave: usize) -> Tally {
+        self.count(|seat| seat.wave == wave)
+    }
+
+    /// Everything that it remembers, as it is published.
+    pub fn course(&self) -> Course {
+        let mut course = self.course.clone();
+        for seat in &self.seats {
+            course.waves[seat.wave].seats.push((seat.node.clone(), seat.standing));
+        }
+        course.orders = self.orders.values().map(|given| given.signed.clone()).collect();
+        course
+    }
+
+    fn count(&self, counts: impl Fn(&Seat) -> bool) -> Tally {
+        let mut tally = Tally::default();
+        for seat in self.seats.iter().filter(|seat| counts(seat)) {
+            let is_known = seat.state.weight() == Weight::Failure && self.is_acknowledged(&seat.node);
+            tally.add(if is_known { Weight::Skipped } else { seat.state.weight() });
+        }
+        tally
+    }
+
+    fn is_acknowledged(&self, node: &NodeId) -> bool {
+        self.rollout.acknowledged.contains(node)
+    }
+
+    /// Looks at the nodes of waves that are or were open.
+    fn look(&mut self, fleet: &Fleet, changed: Changed<'_>, now: Now) {
+        match changed {
+            Changed::All => {
+                for at in 0..self.seats.len() {
+                    self.look_at(at, fleet, now);
+                }
+            }
+            Changed::Nodes(nodes) => {
+                let seats: Vec<usize> =
+                    nodes.iter().filter_map(|node| self.index.get(node).copied()).collect();
+                for at in seats {
+                    self.look_at(at, fleet, now);
+                }
+            }
+        }
+        self.give_up(now);
+    }
+
+    fn look_at(&mut self, at: usize, fleet: &Fleet, now: Now) {
+        let seat = &self.seats[at];
+        let wave = &self.course.waves[seat.wave];
+        let is_closed = wave.state == WaveState::Closed;
+        let Some(stage) = self.plan.stages.get(wave.stage as usize) else { return };
+        let is_ours = |digest: &Digest| self.orders.values().any(|given| given.order.digest() == *digest);
+        let state = if is_closed && self.course.state != CourseState::Completed {
+            NodeState::Waiting
+        } else {
+            self.subject.look(fleet, (&seat.node, &stage.group), (seat.standing, seat.offered), is_ours)
+        };
+        self.seat_is(at, state, now);
+    }
+
+    fn seat_is(&mut self, at: usize, state: NodeState, now: Now) {
+        let seat = &mut self.seats[at];
+        if !seat.state.is_as_far_as(&state) {
+            seat.since_ms = now.mono_ms;
+        }
+        let standing = state.standing(seat.standing);
+        if standing != seat.standing {
+            seat.standing = standing;
+            self.changed = self.changed.max(Dirt::Soft);
+        }
+        seat.state = state;
+    }
+
+    /// Silence is not success.
+    fn give_up(&mut self, now: Now) {
+        let trial_ms = self.subject.trial_ms;
+        for at in 0..self.seats.len() {
+            let seat = &self.seats[at];
+            if let Some((limit_ms, text)) = seat.state.limit(trial_ms)
+                && now.mono_ms.saturating_sub(seat.since_ms) >= limit_ms
+            {
+                self.seat_is(at, NodeState::Lost(text), now);
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Now, key: &SecretKey, deeds: &mut Vec<Deed>) {
+        let is_due = match self.changed {
+            Dirt::None => false,
+            Dirt::Soft => now.mono_ms.saturating_sub(self.published_ms) >= SOFT_MS,
+            Dirt::Hard => true,
+        };
+        if is_due {
+            self.course.seq = self.course.seq.next(0);
+            self.course.head.issued_at = now.wall;
+            self.changed = Dirt::None;
+            self.published_ms = now.mono_ms;
+            let course = Signed::seal(&self.course(), std::slice::from_ref(key)).to_bytes();
+            let topic = Kind::Course(self.course.app.clone()).of(&self.mandate.head.fleet);
+            // Before the orders that rely on it.
+            let at = deeds.iter().position(|deed| matches!(deed, Deed::Publish(..))).unwrap_or(deeds.len());
+            deeds.insert(at, Deed::Publish(topic, course));
+        }
+        self.publish_orders(now, deeds);
+    }
+}
+
+#[cfg(test)]
+mod tests;

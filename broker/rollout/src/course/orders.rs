@@ -1,0 +1,312 @@
+//! What is ordered: for each group of a rollout the one order that is to be on its topic.
+
+use std::collections::BTreeMap;
+
+use schemas::{
+    announcement::Announcement,
+    id::{GroupId, NodeId},
+    order::{Audience, Order, OrderState, Policy},
+    rollout::{CourseState, WaveState},
+    seal::{Head, SecretKey, Signed},
+    time::UnixTime,
+    topic::Kind,
+};
+
+use super::{
+    AGAIN_MS, Conductor, Deed, Dirt, Given, MilestoneKind, Now, Seat,
+    advance::tell,
+    state::{NodeState, Weight},
+};
+use crate::{
+    Fleet, Node,
+    plan::{MAX_NAMED, Percent, Share},
+};
+
+impl Conductor {
+    /// What others have ordered meanwhile.
+    pub(super) fn notice_others(&mut self, fleet: &Fleet, deeds: &mut Vec<Deed>) {
+        if self.course.state == CourseState::Superseded {
+            return;
+        }
+        for group in self.plan.groups() {
+            let key = (group.clone(), self.course.app.clone());
+            let Some(there) = fleet.orders().get(&key).and_then(|belief| belief.believed()) else { continue };
+            let announced = &there.announced;
+            let revision = announced.order.revision;
+            let is_mandated =
+                announced.mandate.as_ref().is_some_and(|mandate| mandate.first == self.mandate.first);
+            if is_mandated {
+                if revision > self.course.revision {
+                    // A controller of an earlier term has written it: what is wanted gets a higher number.
+                    self.course.revision = revision;
+                    self.orders.remove(&group);
+                    self.changed = Dirt::Hard;
+                }
+            } else if revision > self.mandate.first {
+                let text = format!("order {revision} for {group} took its place");
+                self.set(CourseState::Superseded);
+                tell(deeds, MilestoneKind::Superseded, text);
+                return;
+            }
+        }
+    }
+
+    /// After a start, the orders that were given say who had one.
+    pub(super) fn restore_offers(&mut self) {
+        for at in 0..self.seats.len() {
+            let seat = &self.seats[at];
+            let given = self.group_of(seat.wave).and_then(|group| self.orders.get(group));
+            let is_named = given.is_some_and(|given| given.order.audience.includes(&seat.node));
+            let is_open = self.course.waves[seat.wave].state != WaveState::Closed;
+            self.seats[at].offered |= is_named && is_open;
+        }
+    }
+
+    /// Decides who of the open waves may begin: all, or so many at a time.
+    pub(super) fn offer(&mut self, fleet: &Fleet, now: Now) {
+        if self.course.state != CourseState::Running {
+            return;
+        }
+        let mut room = Room::new(self);
+        let mut changed = Vec::new();
+        for at in 0..self.seats.len() {
+            let seat = &self.seats[at];
+            let wave = &self.course.waves[seat.wave];
+            if wave.state == WaveState::Closed {
+                continue;
+            }
+            let stage = wave.stage as usize;
+            let wants = match seat.state.weight() {
+                Weight::Good | Weight::Failure | Weight::Skipped => true,
+                _ if !self.is_limited(stage) => true,
+                // Who is away could come back at any time, and be one too many.
+                _ if is_away(fleet, &seat.node) && !began(seat) => false,
+                _ => seat.offered || room.takes(self, stage, seat),
+            };
+            if self.seats[at].offered != wants {
+                self.seats[at].offered = wants;
+                changed.push(at);
+            }
+        }
+        // Their time to answer begins.
+        for at in changed {
+            self.look_at(at, fleet, now);
+        }
+    }
+
+    /// Whether so many nodes may install at the same time, and no more.
+    fn is_limited(&self, stage: usize) -> bool {
+        let of_stage = self.plan.stages.get(stage).and_then(|stage| stage.max_parallel);
+        [of_stage, self.plan.max_parallel, self.plan.max_parallel_per_site].iter().any(Option::is_some)
+    }
+
+    /// Signs what is to be on the topics and is not.
+    pub(super) fn order(&mut self, fleet: &Fleet, now: Now, key: &SecretKey) {
+        for (group, (state, audience)) in self.wanted() {
+            let given = self.orders.get(&group);
+            if given.is_some_and(|given| given.order.state == state && given.order.audience == audience) {
+                continue;
+            }
+            if self.course.revision >= self.mandate.last {
+                continue;
+            }
+            self.course.revision = self.course.revision.next(self.mandate.first.0);
+            let order = Order {
+                head: Head::new(self.mandate.head.fleet.clone(), now.wall),
+                app: self.course.app.clone(),
+                group: group.clone(),
+                revision: self.course.revision,
+                release: self.mandate.release,
+                audience,
+                state,
+                policy: Policy::default(),
+                not_before: UnixTime(0),
+                expires: self.mandate.expires,
+                continues: Some(self.mandate.first),
+            };
+            let signed = Signed::seal(&order, std::slice::from_ref(key));
+            match self.mandate.verify(&signed, &self.mandate.head.fleet) {
+                Ok(order) => {
+                    self.orders.insert(group, Given { order, signed, at_ms: 0 });
+                    self.changed = Dirt::Hard;
+                }
+                // The mandate names another controller's key: what is wanted stays undone, and the course says so.
+                Err(_) => return,
+            }
+        }
+        self.see_again(fleet, now);
+    }
+
+    /// An order that is not on its topic goes there again.
+    fn see_again(&mut self, fleet: &Fleet, now: Now) {
+        let app = self.course.app.clone();
+        for (group, given) in &mut self.orders {
+            let there =
+                fleet.orders().get(&(group.clone(), app.clone())).and_then(|belief| belief.believed());
+            let is_there = there.is_some_and(|there| there.announced.order.digest() == given.order.digest());
+            if !is_there && given.at_ms > 0 && now.mono_ms.saturating_sub(given.at_ms) >= AGAIN_MS {
+                given.at_ms = 0;
+            } else if is_there && given.at_ms == 0 {
+                given.at_ms = now.mono_ms.max(1);
+            }
+        }
+    }
+
+    pub(super) fn publish_orders(&mut self, now: Now, deeds: &mut Vec<Deed>) {
+        if self.course.state == CourseState::Superseded {
+            return;
+        }
+        for (group, given) in self.orders.iter_mut().filter(|(_, given)| given.at_ms == 0) {
+            given.at_ms = now.mono_ms.max(1);
+            let announcement = Announcement {
+                order: given.signed.clone(),
+                release: self.planned.release.clone(),
+                mandate: Some(self.planned.mandate.clone()),
+            };
+            let topic = Kind::Release(group.clone(), self.course.app.clone()).of(&self.mandate.head.fleet);
+            deeds.push(Deed::Publish(topic, announcement.to_bytes()));
+        }
+    }
+
+    /// For each group that has had an order: what its order is to say.
+    fn wanted(&self) -> BTreeMap<GroupId, (OrderState, Audience)> {
+        let mut wanted = BTreeMap::new();
+        for group in self.plan.groups() {
+            let mut waves = (0..self.course.waves.len()).filter(|wave| self.group_of(*wave) == Some(&group));
+            if waves.any(|wave| self.course.waves[wave].state != WaveState::Closed)
+                && let Some(order) = self.wanted_for(&group)
+            {
+                wanted.insert(group, order);
+            }
+        }
+        wanted
+    }
+
+    fn wanted_for(&self, group: &GroupId) -> Option<(OrderState, Audience)> {
+        let present = || self.orders.get(group).map(|given| given.order.audience.clone());
+        match &self.course.state {
+            CourseState::Superseded => None,
+            CourseState::Running | CourseState::Completed | CourseState::AwaitingApproval => {
+                Some((OrderState::Active, self.audience(group)))
+            }
+            CourseState::Scheduled | CourseState::Paused(_) => {
+                Some((OrderState::Paused, present().unwrap_or_else(|| self.audience(group))))
+            }
+            CourseState::Reverting { wave, .. } => {
+                let from = *wave as usize;
+                let nodes = self.named(group, |seat| seat.wave >= from);
+                if nodes.is_empty() {
+                    return Some((OrderState::Paused, present()?));
+                }
+                let audience = if nodes.len() > MAX_NAMED { Audience::All } else { Audience::Nodes(nodes) };
+                Some((OrderState::Withdrawn { revert: true }, audience))
+            }
+            CourseState::Aborted { reverted, .. } => {
+                Some((OrderState::Withdrawn { revert: *reverted }, Audience::All))
+            }
+        }
+    }
+
+    /// Whom the order of a group is for.
+    fn audience(&self, group: &GroupId) -> Audience {
+        if self.is_through(group) {
+            return Audience::All;
+        }
+        let named = self.named(group, |seat| seat.offered);
+        if named.len() <= MAX_NAMED {
+            return Audience::Nodes(named);
+        }
+        let is_settled = |state: &NodeState| matches!(state.weight(), Weight::Good | Weight::Failure);
+        let unsettled = self.named(group, |seat| seat.offered && !is_settled(&seat.state));
+        let mut stages = (0..self.plan.stages.len()).filter(|at| self.plan.stages[*at].group == *group);
+        let is_limited = stages.any(|stage| self.is_limited(stage));
+        let of_waves = self.course.waves.iter().enumerate().rev().find_map(|(at, wave)| {
+            let counts = wave.state != WaveState::Closed && self.group_of(at) == Some(group);
+            wave.audience.clone().filter(|_| counts)
+        });
+        match of_waves {
+            Some(audience) if !is_limited => audience,
+            _ => Audience::Nodes(unsettled),
+        }
+    }
+
+    /// Whether every wave of the group has passed, and together they were to be everybody.
+    fn is_through(&self, group: &GroupId) -> bool {
+        let mut waves =
+            self.course.waves.iter().enumerate().filter(|(at, _)| self.group_of(*at) == Some(group));
+        let last = self.plan.stages.iter().rfind(|stage| stage.group == *group);
+        let all = Share::Percent(Percent::ALL);
+        waves.all(|(_, wave)| wave.state == WaveState::Passed)
+            && last.is_some_and(|stage| stage.waves.last() == Some(&all))
+    }
+
+    fn named(&self, group: &GroupId, counts: impl Fn(&Seat) -> bool) -> Vec<NodeId> {
+        let is_open = |seat: &&Seat| {
+            self.course.waves[seat.wave].state != WaveState::Closed && self.group_of(seat.wave) == Some(group)
+        };
+        let mut named: Vec<NodeId> = self
+            .seats
+            .iter()
+            .filter(is_open)
+            .filter(|seat| counts(seat))
+            .map(|seat| seat.node.clone())
+            .collect();
+        named.sort();
+        named
+    }
+}
+
+fn is_away(fleet: &Fleet, node: &NodeId) -> bool {
+    fleet.nodes().get(node).and_then(Node::online) != Some(true)
+}
+
+fn began(seat: &Seat) -> bool {
+    seat.standing != schemas::rollout::Standing::None
+}
+
+/// How many more nodes may begin.
+struct Room {
+    stages: Vec<usize>,
+    fleet: usize,
+    sites: BTreeMap<String, usize>,
+}
+
+impl Room {
+    fn new(conductor: &Conductor) -> Self {
+        let mut room =
+            Self { stages: vec![0; conductor.plan.stages.len()], fleet: 0, sites: BTreeMap::new() };
+        for seat in conductor.seats.iter().filter(|seat| seat.offered && may_begin(&seat.state)) {
+            room.count(conductor.course.waves[seat.wave].stage as usize, seat);
+        }
+        room
+    }
+
+    /// Whether there is room for one more, which takes it.
+    fn takes(&mut self, conductor: &Conductor, stage: usize, seat: &Seat) -> bool {
+        let plan = &conductor.plan;
+        let fits = |limit: Option<std::num::NonZeroU32>, used: usize| {
+            limit.is_none_or(|limit| used < limit.get() as usize)
+        };
+        let of_site = seat.site.as_ref().map_or(0, |site| self.sites.get(site).copied().unwrap_or_default());
+        let is_room = fits(plan.max_parallel, self.fleet)
+            && fits(plan.stages.get(stage).and_then(|stage| stage.max_parallel), self.stages[stage])
+            && (seat.site.is_none() || fits(plan.max_parallel_per_site, of_site));
+        if is_room {
+            self.count(stage, seat);
+        }
+        is_room
+    }
+
+    fn count(&mut self, stage: usize, seat: &Seat) {
+        self.fleet += 1;
+        self.stages[stage] += 1;
+        if let Some(site) = &seat.site {
+            *self.sites.entry(site.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// Whether a node that has the order may be installing, or begin to at any time.
+fn may_begin(state: &NodeState) -> bool {
+    state.is_in_flight() || matches!(state, NodeState::Waiting | NodeState::Deferred(_))
+}

@@ -1,0 +1,446 @@
+//! Rollouts as people live through them. Nodes are puppets here: they say what a test lets them say.
+
+use std::time::Duration;
+
+use schemas::{
+    announcement::Announcement,
+    id::{Digest, GroupId, NodeId},
+    order::{Audience, OrderState},
+    report::{AppReport, Outcome, Verdict},
+    rollout::{CourseState, PauseReason, Rollout, WaveState, Wish},
+    seal::Signed,
+    status::Phase,
+    topic::NodeTopic,
+};
+
+use super::*;
+use crate::samples::{NOW, Sample, controller_key, ended, idle, outcome, working};
+
+const CANARY_THEN_ALL: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"100%\"]";
+
+/// A fleet of puppets and the rollout that is carried out over it.
+struct Play {
+    sample: Sample,
+    fleet: Fleet,
+    plan: String,
+    planned: Planned,
+    conductor: Conductor,
+    now: Now,
+    seq: u64,
+    told: Vec<MilestoneKind>,
+}
+
+impl Play {
+    fn new(nodes: usize, plan: &str) -> Self {
+        let sample = Sample::new();
+        let names: Vec<String> = (0..nodes).map(|n| format!("pi-{n}")).collect();
+        let members: Vec<_> = names.iter().map(|name| (name.as_str(), Some(idle(1)))).collect();
+        let mut fleet = sample.fleet(&members);
+        let planned = sample.planned(plan, 1, |_| {});
+        let now = Now { mono_ms: 1, wall: NOW };
+        let plans = planned.verify(&sample.trust, &app()).unwrap();
+        fleet.take(&Kind::Plan(app()).of(sample.trust.fleet()), &planned.to_bytes());
+        let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
+        let plan = plan.to_owned();
+        let mut play = Self { sample, fleet, plan, planned, conductor, now, seq: 1, told: Vec::new() };
+        play.step();
+        play
+    }
+
+    fn step(&mut self) {
+        let deeds = self.conductor.step(&self.fleet, Changed::All, self.now, &controller_key());
+        for deed in deeds {
+            match deed {
+                Deed::Publish(topic, payload) => drop(self.fleet.take(&topic, &payload)),
+                Deed::Tell(milestone) => self.told.push(milestone.kind),
+            }
+        }
+        check::check(&self.conductor).unwrap();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.mono_ms += u64::try_from(time.as_millis()).unwrap();
+        self.now.wall = self.now.wall.plus_secs(time.as_secs());
+        self.step();
+    }
+
+    fn says(&mut self, node: &str, app: AppReport) {
+        self.seq += 1;
+        self.sample.says(&mut self.fleet, node, self.seq, Some(app));
+        self.step();
+    }
+
+    fn ends(&mut self, node: &str, verdict: Verdict) {
+        let outcome = self.outcome(verdict);
+        self.says(node, ended(outcome));
+    }
+
+    fn outcome(&self, verdict: Verdict) -> Outcome {
+        Outcome { release: self.release(), ..outcome(self.conductor.first().0, verdict) }
+    }
+
+    fn release(&self) -> Digest {
+        self.planned.release.digest()
+    }
+
+    fn is_online(&mut self, node: &str, online: bool) {
+        let text: &[u8] = if online { b"online" } else { b"offline" };
+        self.fleet.take(&self.sample.topic(node, NodeTopic::Availability), text);
+        self.step();
+    }
+
+    fn wish(&mut self, change: impl FnOnce(&mut Rollout)) {
+        let seq = self.conductor.rollout.seq.0 + 1;
+        self.planned = self.sample.planned(&self.plan, seq, change);
+        let plans = self.planned.verify(&self.sample.trust, &app()).unwrap();
+        self.conductor.renew(&self.planned, plans);
+        self.step();
+    }
+
+    /// The controller dies, and another one reads the bus.
+    fn restart(&mut self) {
+        let course = self.fleet.rollouts().course(&app()).unwrap().clone();
+        let plans = self.planned.verify(&self.sample.trust, &app()).unwrap();
+        self.conductor = Conductor::resume(&self.planned, plans, &course, &self.fleet, 1, self.now);
+        self.step();
+    }
+
+    fn order(&self, group: &str) -> (OrderState, Vec<String>) {
+        let key = (group.parse::<GroupId>().unwrap(), app());
+        let order = &self.fleet.orders()[&key].believed().unwrap().announced.order;
+        let names = match &order.audience {
+            Audience::All => vec!["*".to_owned()],
+            Audience::Nodes(nodes) => nodes.iter().map(ToString::to_string).collect(),
+            Audience::Share { .. } => vec!["share".to_owned()],
+        };
+        (order.state, names)
+    }
+
+    fn wave(&self, wave: usize) -> Vec<String> {
+        let of_wave = |(node, at, _): (&NodeId, usize, &NodeState)| (at == wave).then(|| node.to_string());
+        self.conductor.seats().filter_map(of_wave).collect()
+    }
+
+    fn canary(&self) -> String {
+        self.wave(0)[0].clone()
+    }
+
+    fn state_of(&self, node: &str) -> &'static str {
+        self.conductor.seat(&node.parse().unwrap()).unwrap().1.name()
+    }
+
+    fn why(&self) -> PauseReason {
+        self.conductor.state().cause().unwrap().why
+    }
+}
+
+fn app() -> AppId {
+    "web".parse().unwrap()
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+#[test]
+fn all_is_well_wave_after_wave_and_then_it_is_for_everybody() {
+    use MilestoneKind::{Completed, Started, WaveOpened, WavePassed};
+    let mut play = Play::new(5, CANARY_THEN_ALL);
+    let canary = play.canary();
+    assert_eq!(play.order("all"), (OrderState::Active, vec![canary.clone()]));
+    play.ends(&canary, Verdict::Kept);
+    assert_eq!(play.order("all").1.len(), 5);
+    for node in play.wave(1) {
+        assert_eq!(*play.conductor.state(), CourseState::Running);
+        play.ends(&node, Verdict::Kept);
+    }
+    assert_eq!(*play.conductor.state(), CourseState::Completed);
+    assert_eq!(play.order("all"), (OrderState::Active, vec!["*".to_owned()]));
+    assert_eq!(play.told, [Started, WaveOpened, WavePassed, WaveOpened, WavePassed, Completed]);
+}
+
+#[test]
+fn a_bad_canary_stops_it_before_a_second_node_is_hurt() {
+    let mut play = Play::new(5, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.says(&canary, working(100, Phase::Trial, 0));
+    play.ends(&canary, Verdict::RolledBack);
+    assert_eq!(play.why(), PauseReason::Failures);
+    assert_eq!(play.order("all"), (OrderState::Paused, vec![canary.clone()]));
+    for node in play.wave(1) {
+        assert_eq!(play.state_of(&node), "waiting");
+    }
+    let cause = play.conductor.state().cause().unwrap();
+    assert_eq!(cause.text, format!("1 node failed, it stops at 1: {canary}"));
+    assert_eq!(play.conductor.waves()[0].state, WaveState::Failed);
+}
+
+#[test]
+fn hundred_nodes_ten_online_all_ten_fail_and_it_stops() {
+    let mut play = Play::new(100, "[[stage]]\ngroup = \"all\"\nmax_failure_rate = \"30%\"\nmin_reports = 3");
+    for n in 10..100 {
+        play.fleet.take(&play.sample.topic(&format!("pi-{n}"), NodeTopic::Availability), b"offline");
+    }
+    play.step();
+    for n in 0..10 {
+        let node = format!("pi-{n}");
+        let stops = play.conductor.state().cause().is_some();
+        assert_eq!(stops, n >= 3, "after {n} failures");
+        play.ends(&node, Verdict::RolledBack);
+    }
+    assert_eq!((play.why(), play.order("all").0), (PauseReason::Failures, OrderState::Paused));
+}
+
+#[test]
+fn a_canary_that_is_away_is_no_success() {
+    let mut play = Play::new(2, &format!("{CANARY_THEN_ALL}\ndeadline = \"30m\""));
+    let canary = play.canary();
+    play.is_online(&canary, false);
+    assert_eq!(play.state_of(&canary), "excused");
+    play.wait(29 * MINUTE);
+    assert_eq!(*play.conductor.state(), CourseState::Running);
+    play.wait(MINUTE);
+    assert_eq!(play.why(), PauseReason::Inconclusive);
+    // It comes back: nothing begins before somebody says so.
+    play.is_online(&canary, true);
+    assert_eq!(play.order("all").0, OrderState::Paused);
+    play.wish(|_| {});
+    assert_eq!(play.order("all"), (OrderState::Active, vec![canary.clone()]));
+    play.ends(&canary, Verdict::Kept);
+    assert_eq!(play.conductor.waves()[1].state, WaveState::Open);
+}
+
+#[test]
+fn silence_after_the_switch_is_a_failure_and_silence_before_the_order_is_none() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.says(&canary, working(100, Phase::Trial, 0));
+    play.is_online(&canary, false);
+    play.wait(6 * MINUTE);
+    assert_eq!(play.state_of(&canary), "trial");
+    play.wait(2 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.why()), ("lost", PauseReason::Failures));
+    // What it says when it is back is what counts.
+    play.is_online(&canary, true);
+    play.ends(&canary, Verdict::Kept);
+    assert_eq!(play.state_of(&canary), "good");
+}
+
+#[test]
+fn a_node_that_is_there_and_never_answers_is_lost() {
+    let mut play = Play::new(2, CANARY_THEN_ALL);
+    let canary = play.canary();
+    assert_eq!(play.state_of(&canary), "offered");
+    play.wait(5 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.why()), ("lost", PauseReason::Failures));
+}
+
+#[test]
+fn a_node_that_holds_itself_back_is_waited_for() {
+    let mut play = Play::new(2, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.says(&canary, working(100, Phase::Deferred, 0));
+    play.wait(600 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.conductor.state()), ("deferred", &CourseState::Running));
+}
+
+#[test]
+fn who_gets_on_is_given_time() {
+    let mut play = Play::new(2, CANARY_THEN_ALL);
+    let canary = play.canary();
+    for permille in 0..9 {
+        play.says(&canary, working(100, Phase::Fetching, permille * 100));
+        play.wait(19 * MINUTE);
+    }
+    assert_eq!(*play.conductor.state(), CourseState::Running);
+    play.wait(MINUTE);
+    assert_eq!(play.why(), PauseReason::Failures);
+}
+
+#[test]
+fn a_wave_must_stay_well_while_it_soaks() {
+    let mut play = Play::new(2, &format!("{CANARY_THEN_ALL}\nsoak = \"10m\""));
+    let canary = play.canary();
+    play.ends(&canary, Verdict::Kept);
+    play.wait(9 * MINUTE);
+    assert_eq!(play.conductor.waves()[0].state, WaveState::Soaking);
+    let sick = AppReport { healthy: Some(false), ..ended(play.outcome(Verdict::Kept)) };
+    play.says(&canary, sick);
+    assert_eq!((play.state_of(&canary), play.why()), ("unwell", PauseReason::Failures));
+}
+
+#[test]
+fn a_node_that_is_away_at_the_end_of_its_soak_holds_the_next_wave() {
+    let mut play = Play::new(2, &format!("{CANARY_THEN_ALL}\nsoak = \"2m\""));
+    let canary = play.canary();
+    play.ends(&canary, Verdict::Kept);
+    play.is_online(&canary, false);
+    play.wait(3 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.conductor.waves()[1].state), ("away", WaveState::Closed));
+    play.wait(2 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.why()), ("lost", PauseReason::Failures));
+}
+
+#[test]
+fn resuming_needs_the_failures_to_be_known() {
+    let mut play = Play::new(4, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.ends(&canary, Verdict::RolledBack);
+    play.wish(|_| {});
+    assert_eq!(play.why(), PauseReason::Failures, "the same failure stops it again");
+    play.wish(|rollout| rollout.acknowledged = vec![canary.parse().unwrap()]);
+    assert_eq!(*play.conductor.state(), CourseState::Running);
+    let next = play.wave(1);
+    assert!(play.order("all").1.contains(&next[0]));
+    play.ends(&next[0], Verdict::Failed);
+    assert_eq!(play.why(), PauseReason::Failures, "a new one does too");
+}
+
+#[test]
+fn an_abort_lets_nodes_go_back_newest_first() {
+    let plan = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"2\", \"100%\"]";
+    let mut play = Play::new(4, plan);
+    let (first, second) = (play.canary(), play.wave(1)[0].clone());
+    play.ends(&first, Verdict::Kept);
+    play.ends(&second, Verdict::Kept);
+    play.wish(|rollout| rollout.wish = Wish::Abort { revert: true });
+    assert!(matches!(
+        play.conductor.state(),
+        CourseState::Reverting { wave: 2, .. } | CourseState::Reverting { wave: 1, .. }
+    ));
+    let back = |revision| ended(outcome(revision, Verdict::Kept));
+    assert_eq!(play.order("all").0, OrderState::Withdrawn { revert: true });
+    assert!(!play.order("all").1.contains(&first));
+    play.says(&second, back(110));
+    assert!(play.order("all").1.contains(&first));
+    play.says(&first, back(111));
+    assert!(matches!(play.conductor.state(), CourseState::Aborted { reverted: true, .. }));
+    assert_eq!(play.order("all"), (OrderState::Withdrawn { revert: true }, vec!["*".to_owned()]));
+}
+
+#[test]
+fn a_plan_may_say_that_a_failure_lets_all_go_back() {
+    let mut play = Play::new(3, &format!("on_failure = \"revert\"\n{CANARY_THEN_ALL}"));
+    let canary = play.canary();
+    play.ends(&canary, Verdict::RolledBack);
+    assert!(matches!(play.conductor.state(), CourseState::Aborted { reverted: true, .. }));
+    assert_eq!(play.why(), PauseReason::Failures);
+}
+
+#[test]
+fn another_order_takes_its_place() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let later = play.sample.announcement(100_101, 9, "1.2.0");
+    let order = later.order.clone();
+    let key = Kind::Release("canary".parse().unwrap(), app()).of(play.sample.trust.fleet());
+    play.fleet.take(&key, &Announcement { order, ..later }.to_bytes());
+    play.step();
+    assert_eq!(*play.conductor.state(), CourseState::Running, "it is for another group");
+    let mut play = Play::new(3, "[[stage]]\ngroup = \"canary\"");
+    play.fleet.take(&key, &play.sample.announcement(100_101, 9, "1.2.0").to_bytes());
+    play.step();
+    assert_eq!(*play.conductor.state(), CourseState::Superseded);
+}
+
+#[test]
+fn a_stage_waits_for_an_approval() {
+    let plan = "[[stage]]\ngroup = \"canary\"\nwaves = [\"1\"]\n[[stage]]\ngroup = \"all\"\napproval = true";
+    let mut play = Play::new(3, plan);
+    let canary = play.canary();
+    play.ends(&canary, Verdict::Kept);
+    assert_eq!(*play.conductor.state(), CourseState::AwaitingApproval);
+    assert_eq!(
+        play.order("canary"),
+        (OrderState::Active, vec![canary]),
+        "one node was asked for, not the group"
+    );
+    play.wait(600 * MINUTE);
+    play.wish(|rollout| rollout.approved = 1);
+    assert_eq!((play.conductor.state(), play.order("all").1.len()), (&CourseState::Running, 2));
+}
+
+#[test]
+fn it_begins_when_its_time_has_come() {
+    let mut play = Play::new(2, CANARY_THEN_ALL);
+    play.wish(|rollout| rollout.wish = Wish::Pause);
+    assert_eq!((play.why(), play.order("all").0), (PauseReason::Operator, OrderState::Paused));
+    let mut later = Play::new(0, "[[stage]]\ngroup = \"all\"");
+    assert_eq!(later.why(), PauseReason::Plan, "nobody is in it");
+    later.wish(|_| {});
+    assert!(later.conductor.state().is_over());
+}
+
+#[test]
+fn no_more_nodes_install_at_the_same_time_than_the_plan_says() {
+    let mut play = Play::new(9, "max_parallel = 2\n[[stage]]\ngroup = \"all\"");
+    let mut done = 0;
+    while *play.conductor.state() != CourseState::Completed {
+        let (_, names) = play.order("all");
+        let open: Vec<_> = names.into_iter().filter(|name| play.state_of(name) == "offered").collect();
+        assert!((1..=2).contains(&open.len()), "{open:?}");
+        play.ends(&open[0], Verdict::Kept);
+        done += 1;
+    }
+    assert_eq!(done, 9);
+}
+
+#[test]
+fn a_controller_that_dies_at_any_moment_goes_on_where_it_was() {
+    for at in 0..12 {
+        let mut play = Play::new(4, &format!("{CANARY_THEN_ALL}\nsoak = \"2m\""));
+        let canary = play.canary();
+        let mut moments = 0;
+        let mut moment = |play: &mut Play| {
+            moments += 1;
+            if moments == at {
+                let before = (play.conductor.state().clone(), play.order("all"));
+                play.restart();
+                assert_eq!((play.conductor.state().clone(), play.order("all")), before);
+            }
+        };
+        moment(&mut play);
+        play.says(&canary, working(100, Phase::Fetching, 5));
+        moment(&mut play);
+        play.ends(&canary, Verdict::Kept);
+        moment(&mut play);
+        play.wait(3 * MINUTE);
+        moment(&mut play);
+        for node in play.wave(1) {
+            play.ends(&node, Verdict::Kept);
+            moment(&mut play);
+        }
+        play.wait(3 * MINUTE);
+        moment(&mut play);
+        assert_eq!(*play.conductor.state(), CourseState::Completed, "died at {at}");
+        assert_eq!(play.order("all").1, ["*"]);
+    }
+}
+
+#[test]
+fn what_was_signed_before_the_controller_died_is_published_again_to_the_byte() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let given =
+        play.fleet.orders()[&("all".parse().unwrap(), app())].believed().unwrap().announcement.clone();
+    // The order is lost on the way to the disk, the course is not.
+    play.fleet.take(&Kind::Release("all".parse().unwrap(), app()).of(play.sample.trust.fleet()), b"");
+    play.wait(Duration::from_secs(1));
+    play.restart();
+    let again = &play.fleet.orders()[&("all".parse().unwrap(), app())].believed().unwrap().announcement;
+    assert_eq!(again.to_bytes(), given.to_bytes());
+}
+
+#[test]
+fn a_plan_that_cannot_be_carried_out_says_why_and_orders_nothing() {
+    let play = Play::new(2, "[[stage]]\ngroup = \"all\"\nwaves = []");
+    assert!(play.conductor.state().is_over() && play.fleet.orders().is_empty());
+    assert_eq!(play.why(), PauseReason::Plan);
+}
+
+#[test]
+fn a_course_is_read_back_as_it_was_signed() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.ends(&canary, Verdict::RolledBack);
+    let course = play.conductor.course();
+    let signed = Signed::seal(&course, &[controller_key()]);
+    let read = signed.verify_by(&controller_key().public(), play.sample.trust.fleet()).unwrap();
+    assert_eq!(*read, course);
+}

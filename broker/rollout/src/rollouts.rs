@@ -1,0 +1,166 @@
+//! What the bus says of rollouts: what people want, what has become of it, who carries it out.
+
+use std::collections::BTreeMap;
+
+use schemas::{
+    id::{AppId, FleetId, KeyId, Revision},
+    mandate::Mandate,
+    rollout::{Controller, Course, Lease, Planned, Plans},
+    root::Trust,
+    seal::{Signed, Verified},
+};
+
+use crate::fleet::Belief;
+
+/// What was said of rollouts, and what of it is believed.
+#[derive(Debug, Clone, Default)]
+pub struct Rollouts {
+    plans: BTreeMap<AppId, Belief<Wanted>>,
+    plan_bytes: BTreeMap<AppId, Vec<u8>>,
+    courses: BTreeMap<AppId, Belief<Verified<Course>>>,
+    /// As they came: a course may come before the plan that proves it.
+    course_bytes: BTreeMap<AppId, Vec<u8>>,
+    controllers: BTreeMap<KeyId, Verified<Controller>>,
+    lease: Option<Verified<Lease>>,
+}
+
+/// A rollout that people want, as it came and as it was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// As it came.
+    pub planned: Planned,
+    /// What it says.
+    pub plans: Plans,
+}
+
+impl Rollouts {
+    /// The rollouts that people want, by app.
+    pub fn plans(&self) -> &BTreeMap<AppId, Belief<Wanted>> {
+        &self.plans
+    }
+
+    /// The rollout of an app that people want, when it is believed.
+    pub fn plan(&self, app: &AppId) -> Option<&Wanted> {
+        self.plans.get(app)?.believed()
+    }
+
+    /// What has become of the rollout of an app that people want now.
+    pub fn course(&self, app: &AppId) -> Option<&Verified<Course>> {
+        self.courses.get(app)?.believed()
+    }
+
+    /// Why the plan or the course of an app is not believed.
+    pub fn disbelief(&self, app: &AppId) -> Option<&str> {
+        match (self.plans.get(app), self.courses.get(app)) {
+            (Some(Belief::NotBelieved(text)), _) | (_, Some(Belief::NotBelieved(text))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Who says that it carries rollouts out.
+    pub fn controllers(&self) -> &BTreeMap<KeyId, Verified<Controller>> {
+        &self.controllers
+    }
+
+    /// Which controller works.
+    pub fn lease(&self) -> Option<&Verified<Lease>> {
+        self.lease.as_ref()
+    }
+
+    /// The highest revision that is set aside for a controller.
+    pub(crate) fn highest_revision(&self) -> Option<Revision> {
+        self.plans.values().filter_map(Belief::believed).map(|wanted| wanted.plans.mandate.last).max()
+    }
+
+    pub(crate) fn take_plan(&mut self, app: &AppId, payload: &[u8], trust: &Trust) {
+        if payload.is_empty() {
+            self.plans.remove(app);
+            self.plan_bytes.remove(app);
+        } else {
+            let judged = judge_plan(payload, trust, app);
+            if let (Some(known), Belief::Believed(new)) = (self.plan(app), &judged)
+                && number(&new.plans) < number(&known.plans)
+            {
+                // An old one, replayed.
+                return;
+            }
+            self.plan_bytes.insert(app.clone(), payload.to_vec());
+            self.plans.insert(app.clone(), judged);
+        }
+        self.judge_course(app, trust.fleet());
+    }
+
+    pub(crate) fn take_course(&mut self, app: &AppId, payload: &[u8], fleet: &FleetId) {
+        if payload.is_empty() {
+            self.course_bytes.remove(app);
+            self.courses.remove(app);
+        } else {
+            self.course_bytes.insert(app.clone(), payload.to_vec());
+            self.judge_course(app, fleet);
+        }
+    }
+
+    pub(crate) fn take_controller(&mut self, key: KeyId, payload: &[u8], fleet: &FleetId) {
+        let controller =
+            Signed::<Controller>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet));
+        match controller {
+            Ok(controller) if controller.key.id() == key => self.controllers.insert(key, controller),
+            _ => self.controllers.remove(&key),
+        };
+    }
+
+    pub(crate) fn take_lease(&mut self, payload: &[u8], fleet: &FleetId) {
+        let lease = Signed::<Lease>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet));
+        self.lease = lease.ok();
+    }
+
+    /// By other keys.
+    pub(crate) fn judge_again(&mut self, trust: &Trust) {
+        for (app, bytes) in &self.plan_bytes {
+            self.plans.insert(app.clone(), judge_plan(bytes, trust, app));
+        }
+        let apps: Vec<AppId> = self.course_bytes.keys().cloned().collect();
+        for app in &apps {
+            self.judge_course(app, trust.fleet());
+        }
+    }
+
+    fn judge_course(&mut self, app: &AppId, fleet: &FleetId) {
+        let Some(bytes) = self.course_bytes.get(app) else { return };
+        let judged = match self.plan(app) {
+            None => Belief::NotBelieved("no plan says which controller signs it".to_owned()),
+            Some(wanted) => judge_course(bytes, &wanted.plans.mandate, fleet),
+        };
+        if let (Some(known), Belief::Believed(new)) = (self.course(app), &judged)
+            && known.first == new.first
+            && (known.epoch, known.seq) > (new.epoch, new.seq)
+        {
+            return;
+        }
+        self.courses.insert(app.clone(), judged);
+    }
+}
+
+/// Later ones count.
+fn number(plans: &Plans) -> (Revision, schemas::id::Seq) {
+    (plans.rollout.first, plans.rollout.seq)
+}
+
+fn judge_plan(bytes: &[u8], trust: &Trust, app: &AppId) -> Belief<Wanted> {
+    let judged = Planned::from_bytes(bytes)
+        .and_then(|planned| planned.verify(trust, app).map(|plans| Wanted { planned, plans }));
+    match judged {
+        Ok(wanted) => Belief::Believed(wanted),
+        Err(error) => Belief::NotBelieved(error.to_string()),
+    }
+}
+
+fn judge_course(bytes: &[u8], mandate: &Mandate, fleet: &FleetId) -> Belief<Verified<Course>> {
+    match Signed::<Course>::from_bytes(bytes).and_then(|signed| mandate.open(&signed, fleet)) {
+        Ok(course) if course.first != mandate.first || course.app != mandate.app => {
+            Belief::NotBelieved("it is about an earlier rollout".to_owned())
+        }
+        Ok(course) => Belief::Believed(course),
+        Err(error) => Belief::NotBelieved(error.to_string()),
+    }
+}
