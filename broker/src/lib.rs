@@ -1,9 +1,10 @@
-//! The bus service: the relay (an MQTT broker with a durable memory) and the store (objects over HTTP).
+//! The bus service: the relay (an MQTT broker with a durable memory), the store (objects over HTTP) and the controller (rollouts).
 //!
-//! [`Service`] is both in one process; [`main`] is the program around it.
+//! [`Service`] is all of them in one process; [`main`] is the program around it.
 
 mod access;
 mod cli;
+mod controller;
 mod folder;
 mod nodes;
 mod places;
@@ -17,6 +18,7 @@ use std::{error::Error, fmt::Write as _};
 
 pub use self::{
     cli::main,
+    controller::ControllerSettings,
     relay::{InvalidTopic, Transport},
     service::Service,
     settings::{Limits, Settings, SettingsError, TlsSettings},

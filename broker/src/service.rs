@@ -1,4 +1,4 @@
-//! Relay and store in one process.
+//! Relay, store and controller in one process.
 
 use std::{
     net::SocketAddr,
@@ -8,10 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use schemas::seal::SecretKey;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
     access::Access,
+    controller::{self, Controller, Wire},
     folder::{self, Lock},
     nodes::Nodes,
     relay::{Relay, RelayError, Transport},
@@ -33,6 +36,7 @@ pub struct Service {
     relay: Option<Relay>,
     store: Store,
     tls: Option<Arc<Tls>>,
+    controller: Option<JoinHandle<()>>,
     /// Given back last.
     _lock: Lock,
 }
@@ -52,7 +56,8 @@ impl Service {
         if let Some(tls) = &tls {
             tokio::spawn(watch_certificates(Arc::downgrade(tls)));
         }
-        let relay = match &settings.bus {
+        let key = settings.conducts().then(|| controller::open_key(&settings.data)).transpose()?;
+        let mut relay = match &settings.bus {
             Some(bus) => {
                 info!(%bus, "relay is off, another broker is the bus");
                 None
@@ -61,7 +66,8 @@ impl Service {
         };
         let door = relay.as_ref().zip(nodes).map(|(relay, nodes)| Door { nodes, inside: relay.inside() });
         let store = Store::start(&settings, access, tls.clone(), door).await?;
-        Ok(Self { relay, store, tls, _lock: lock })
+        let controller = key.map(|key| start_controller(&settings, key, relay.as_mut())).transpose()?;
+        Ok(Self { relay, store, tls, controller, _lock: lock })
     }
 
     /// Where the relay listens, by what is spoken there; nowhere if it does not run.
@@ -103,6 +109,10 @@ impl Service {
 
     /// Stops cleanly: everything that was acknowledged is stored.
     pub async fn stop(self) {
+        if let Some(controller) = &self.controller {
+            // It may die at any moment.
+            controller.abort();
+        }
         let store = self.store.stop();
         match self.relay {
             Some(relay) => {
@@ -147,9 +157,28 @@ fn start_relay(
     tls: Option<Arc<Tls>>,
     nodes: Option<&Arc<Nodes>>,
 ) -> anyhow::Result<Relay> {
+    let view = if settings.conducts() { controller::filters(&settings.fleet) } else { Vec::new() };
     let relay: Result<Relay, RelayError> =
-        Relay::start(settings, settings.lazy_filters()?, access, tls, nodes);
+        Relay::start(settings, settings.lazy_filters()?, access, tls, nodes, &view);
     relay.context("cannot start the relay")
+}
+
+fn start_controller(
+    settings: &Settings,
+    key: SecretKey,
+    relay: Option<&mut Relay>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let own = relay.and_then(|relay| Some(Wire::Inside(relay.inside(), relay.take_view()?)));
+    let wire = match (own, &settings.bus) {
+        (Some(own), _) => own,
+        (None, Some(bus)) => {
+            let filters = controller::filters(&settings.fleet);
+            Wire::connect(bus, &settings.controller, key.public().id(), filters)?
+        }
+        (None, None) => anyhow::bail!("there is no bus to carry rollouts out on"),
+    };
+    let root = settings.root.as_deref().context("the settings name no root")?;
+    Ok(tokio::spawn(Controller::new(root, key, wire)?.run()))
 }
 
 /// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet.

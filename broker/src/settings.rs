@@ -12,6 +12,7 @@ use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
+    controller::ControllerSettings,
     relay::{Filter, InvalidTopic, Transport},
     store::Scheme,
 };
@@ -57,6 +58,8 @@ pub struct Settings {
     pub root: Option<PathBuf>,
     /// Lets everybody on this machine do everything; for trying out.
     pub open_loopback: bool,
+    /// Who carries rollouts out.
+    pub controller: ControllerSettings,
     /// Another broker to use; then no relay runs here.
     pub bus: Option<BusUrl>,
     /// Filters of topics whose retained values may be lost for a minute: spares SD cards.
@@ -218,6 +221,7 @@ impl Settings {
             users: None,
             root: None,
             open_loopback: true,
+            controller: ControllerSettings::default(),
             bus: None,
             limits: Limits::default(),
         }
@@ -275,6 +279,11 @@ impl Settings {
         self.lazy_filters().map(drop)
     }
 
+    /// Whether rollouts are carried out here.
+    pub(crate) fn conducts(&self) -> bool {
+        self.controller.enabled && self.root.is_some()
+    }
+
     /// Where the relay listens, by what is spoken there.
     pub(crate) fn listeners(&self) -> impl Iterator<Item = (Transport, SocketAddr)> {
         let all = [
@@ -298,7 +307,7 @@ impl Settings {
             .tls
             .iter_mut()
             .flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(&mut tls.client_ca));
-        self.users.iter_mut().chain(&mut self.root).chain(tls)
+        self.users.iter_mut().chain(&mut self.root).chain(tls).chain(self.controller.files())
     }
 
     /// The filters of `lazy`.
@@ -329,6 +338,7 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .set_default("fleet", "deploybus")?
         .set_default("data", "/var/lib/deploybus/broker")?
         .set_default("open_loopback", false)?
+        .set_default("controller.enabled", true)?
         .set_default("limits.packet_bytes", Limits::default().packet_bytes as u64)?
         .set_override_option("data", text(overrides.data))?
         .set_override_option("mqtt", overrides.mqtt)?
@@ -352,9 +362,9 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .try_deserialize()
 }
 
-/// Nodes say how they are every minute; losing the last of it costs nothing.
+/// Nodes say how they are every minute, and the controller that it works; losing the last of it costs nothing.
 fn default_lazy(fleet: &str) -> Vec<String> {
-    vec![format!("{fleet}/v1/node/+/health")]
+    vec![format!("{fleet}/v1/node/+/health"), format!("{fleet}/v1/bus/lease")]
 }
 
 #[cfg(test)]
@@ -380,7 +390,7 @@ mod tests {
         let settings = with_file(text, flags).unwrap();
         assert_eq!((settings.mqtt.unwrap().port(), settings.http.unwrap().port()), (1, 9));
         assert_eq!((settings.limits.connections, settings.limits.queue_messages), (7, 1000));
-        assert_eq!(settings.lazy, ["home/v1/node/+/health"]);
+        assert_eq!(settings.lazy, ["home/v1/node/+/health", "home/v1/bus/lease"]);
         assert!(settings.users.unwrap().is_absolute());
     }
 

@@ -187,6 +187,54 @@ pub struct Status {
     pub at: Timestamp,
 }
 
+/// `rollout/<group>/<app>`: a stage of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The group.
+    pub group: GroupId,
+    /// The app.
+    pub app: AppId,
+    /// The version that is rolled out.
+    pub version: String,
+    /// How the rollout stands.
+    pub state: String,
+    /// Why it does not go on, or empty.
+    pub reason: String,
+    /// Nodes of the stage.
+    pub total: u64,
+    /// Well with the release.
+    pub ok: u64,
+    /// Not well with it, but for those that went back.
+    pub failed: u64,
+    /// Went back by themselves.
+    pub rolled_back: u64,
+    /// On the way.
+    pub updating: u64,
+    /// Have not got the order, or hold themselves back.
+    pub pending: u64,
+    /// Away.
+    pub offline: u64,
+    /// When it began, or 1970.
+    pub started_at: Timestamp,
+    /// When this was said.
+    pub at: Timestamp,
+}
+
+/// `bus/event`, not retained: what happened to a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BusEvent {
+    /// What happened: `rollout_started`, `rollout_stopped` …
+    pub event_type: String,
+    /// The app.
+    pub app: AppId,
+    /// The version that is rolled out.
+    pub version: String,
+    /// The same for people.
+    pub text: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// `node/<n>/event`, not retained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -48,6 +48,8 @@ pub enum BusTopic {
     Info,
     /// Which controller works; signed by it.
     Lease,
+    /// What happened to a rollout just now; not retained.
+    Event,
 }
 
 /// What is said to a node or by it.
@@ -114,6 +116,7 @@ impl Topic {
             Kind::Node(_, topic) => {
                 !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
             }
+            Kind::Bus(topic) => *topic != BusTopic::Event,
             _ => true,
         }
     }
@@ -128,6 +131,7 @@ impl fmt::Display for Topic {
             Kind::Bus(BusTopic::Availability) => f.write_str("bus/availability"),
             Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
             Kind::Bus(BusTopic::Lease) => f.write_str("bus/lease"),
+            Kind::Bus(BusTopic::Event) => f.write_str("bus/event"),
             Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
             Kind::Plan(app) => write!(f, "plan/{app}"),
             Kind::Course(app) => write!(f, "course/{app}"),
@@ -174,6 +178,7 @@ impl FromStr for Topic {
             ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
             ["bus", "info"] => Kind::Bus(BusTopic::Info),
             ["bus", "lease"] => Kind::Bus(BusTopic::Lease),
+            ["bus", "event"] => Kind::Bus(BusTopic::Event),
             ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
             ["plan", app] => Kind::Plan(app.parse()?),
             ["course", app] => Kind::Course(app.parse()?),
@@ -286,6 +291,7 @@ mod tests {
             "deploybus/v1/bus/availability",
             "deploybus/v1/bus/info",
             "deploybus/v1/bus/lease",
+            "deploybus/v1/bus/event",
             "deploybus/v1/rollout/all/web",
             "deploybus/v1/plan/web",
             "deploybus/v1/course/web",

@@ -1,8 +1,9 @@
 //! The service itself, on its own bus: it looks at records and root documents, and does what follows from them.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use schemas::id::FleetId;
+use bytes::Bytes;
+use schemas::topic::Topic;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -22,12 +23,31 @@ pub(crate) struct Inside(pub(super) Events);
 /// Messages that were retained.
 pub(super) type Seen = mpsc::UnboundedReceiver<Observed>;
 
-/// Who looks at what `Nodes` has to know.
-pub(super) fn observer(fleet: &FleetId) -> (Observer, Seen) {
+/// Somebody inside who looks at what is retained for `filters`.
+pub(super) fn observer(filters: &[schemas::topic::Filter]) -> (Observer, Seen) {
     let (sink, seen) = mpsc::unbounded_channel();
-    let filters =
-        Nodes::filters(fleet).iter().filter_map(|filter| Filter::parse(filter.as_str()).ok()).collect();
+    let filters = filters.iter().filter_map(|filter| Filter::parse(filter.as_str()).ok()).collect();
     (Observer { filters, sink }, seen)
+}
+
+/// What the service itself reads of its own bus: first what is retained already, then what comes.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(super) retained: VecDeque<Arc<Message>>,
+    pub(super) seen: Seen,
+}
+
+impl View {
+    /// The next message that is already retained; nothing when that was all.
+    pub(crate) fn retained(&mut self) -> Option<(String, Bytes)> {
+        self.retained.pop_front().map(|message| (message.topic.to_string(), message.payload.clone()))
+    }
+
+    /// The next message that is retained from now on; nothing when the relay is gone. May be cancelled at any time.
+    pub(crate) async fn next(&mut self) -> Option<(String, Bytes)> {
+        let (message, _permit) = self.seen.recv().await?;
+        Some((message.topic.to_string(), message.payload.clone()))
+    }
 }
 
 impl Inside {
@@ -42,6 +62,16 @@ impl Inside {
     pub(super) fn observe(&self, nodes: &Nodes, message: &Message) {
         for deed in nodes.take(message.topic.as_str(), &message.payload) {
             self.carry_out(deed);
+        }
+    }
+
+    /// Publishes something of the service itself, retained where its topic is.
+    pub(crate) fn publish(&self, topic: &Topic, payload: Vec<u8>) {
+        if let Ok(name) = TopicName::parse(&topic.to_string()) {
+            let retain = topic.is_retained();
+            let message = Message { payload: payload.into(), retain, ..Message::clearing(name) };
+            // When the hub is gone, so is the relay.
+            let _ = self.0.send(Event::Put(message));
         }
     }
 

@@ -34,7 +34,7 @@ use tracing::error;
 use self::{
     budget::Budget,
     denials::Denials,
-    hub::{Event, Events, Hub, HubSettings, UserLimits},
+    hub::{Event, Events, Hub, HubSettings, Observer, UserLimits},
     listener::Lobby,
     retained::Quota,
     router::Rumqttd,
@@ -42,7 +42,12 @@ use self::{
     stats::Stats,
     transport::Doorman,
 };
-pub(crate) use self::{inside::Inside, retained::LogError, router::RouterError, topic::Filter};
+pub(crate) use self::{
+    inside::{Inside, View},
+    retained::LogError,
+    router::RouterError,
+    topic::Filter,
+};
 pub use self::{topic::InvalidTopic, transport::Transport};
 use crate::{
     access::Access,
@@ -99,16 +104,20 @@ pub(crate) struct Relay {
     hub: JoinHandle<Result<(), RouterError>>,
     stop: watch::Sender<bool>,
     connections: mpsc::Receiver<()>,
+    /// For the one inside who asked for it.
+    view: Option<View>,
 }
 
 impl Relay {
-    /// Starts a relay that listens where `settings` say, and keeps its state in their folder.
+    /// Starts a relay that listens where `settings` say, and keeps its state in their folder. Somebody inside will read what is
+    /// retained for the filters of `view`.
     pub(crate) fn start(
         settings: &Settings,
         lazy: Vec<Filter>,
         access: Arc<Access>,
         tls: Option<Arc<Tls>>,
         nodes: Option<&Arc<Nodes>>,
+        view: &[schemas::topic::Filter],
     ) -> Result<Self, RelayError> {
         let limits = &settings.limits;
         let bound = bind(settings)?;
@@ -122,9 +131,15 @@ impl Relay {
                 filter_levels: limits.filter_levels_per_user,
             },
         };
-        let (observer, seen) = nodes.map(|_| inside::observer(&settings.fleet)).unzip();
+        let of_nodes = nodes.map(|_| inside::observer(&Nodes::filters(&settings.fleet)));
+        let of_view = (!view.is_empty()).then(|| inside::observer(view));
+        let filters =
+            |of: &Option<(Observer, _)>| of.as_ref().map_or_else(Vec::new, |(of, _)| of.filters.clone());
+        let (node_filters, view_filters) = (filters(&of_nodes), filters(&of_view));
+        let (of_nodes, seen) = of_nodes.unzip();
+        let (of_view, seen_by_view) = of_view.unzip();
         let hub_settings = HubSettings {
-            observer,
+            observers: of_nodes.into_iter().chain(of_view).collect(),
             queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
             sessions: limits.sessions,
             of_user,
@@ -134,9 +149,10 @@ impl Relay {
         if let Some((nodes, seen)) = nodes.zip(seen) {
             let inside = Inside(events.clone());
             // Before anybody logs in.
-            hub.observed().iter().for_each(|message| inside.observe(nodes, message));
+            hub.observed(&node_filters).iter().for_each(|message| inside.observe(nodes, message));
             tokio::spawn(inside.watch(Arc::clone(nodes), seen));
         }
+        let view = seen_by_view.map(|seen| View { retained: hub.observed(&view_filters).into(), seen });
         let shared = Arc::new(Shared {
             access,
             events: events.clone(),
@@ -162,12 +178,17 @@ impl Relay {
             tokio::spawn(listener::accept(listener, transport, lobby, alive, stopped));
         }
         tokio::spawn(watch_users(shared, stopped));
-        Ok(Self { listeners, events, hub: tokio::spawn(hub.run(queue)), stop, connections })
+        Ok(Self { listeners, events, hub: tokio::spawn(hub.run(queue)), stop, connections, view })
     }
 
     /// Where it listens.
     pub(crate) fn listeners(&self) -> &[(Transport, SocketAddr)] {
         &self.listeners
+    }
+
+    /// What somebody inside reads; once.
+    pub(crate) fn take_view(&mut self) -> Option<View> {
+        self.view.take()
     }
 
     /// Where the service itself may have things done.

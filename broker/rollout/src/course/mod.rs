@@ -98,6 +98,22 @@ pub enum MilestoneKind {
     Superseded,
 }
 
+impl MilestoneKind {
+    /// What happened, as topics and logs spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Started => "rollout_started",
+            Self::WaveOpened => "wave_opened",
+            Self::WavePassed => "wave_passed",
+            Self::Stopped => "rollout_stopped",
+            Self::Resumed => "rollout_resumed",
+            Self::Completed => "rollout_completed",
+            Self::Aborted => "rollout_aborted",
+            Self::Superseded => "rollout_superseded",
+        }
+    }
+}
+
 /// Which nodes have to be looked at.
 #[derive(Debug, Clone, Copy)]
 pub enum Changed<'a> {
@@ -160,11 +176,12 @@ enum Dirt {
 
 impl Conductor {
     /// People want something else of the same rollout.
-    pub fn renew(&mut self, planned: &Planned, plans: Plans) {
-        if plans.rollout.first == self.rollout.first && plans.rollout.seq >= self.rollout.seq {
+    pub fn renew(&mut self, planned: &Planned, plans: &Plans) {
+        let is_later = plans.rollout.seq >= self.rollout.seq && self.planned != *planned;
+        if is_later && plans.rollout.first == self.rollout.first {
             self.planned = planned.clone();
-            self.rollout = plans.rollout;
-            self.mandate = plans.mandate;
+            self.rollout = plans.rollout.clone();
+            self.mandate = plans.mandate.clone();
         }
     }
 
@@ -289,6 +306,9 @@ impl Conductor {
         } else {
             self.subject.look(fleet, (&seat.node, &stage.group), (seat.standing, seat.offered), is_ours)
         };
+        // Whoever has proven itself may be switched off afterwards.
+        let is_proven = wave.state == WaveState::Passed || self.course.state.is_over();
+        let state = if is_proven && state == NodeState::Away { NodeState::Good } else { state };
         self.seat_is(at, state, now);
     }
 
@@ -307,6 +327,9 @@ impl Conductor {
 
     /// Silence is not success.
     fn give_up(&mut self, now: Now) {
+        if self.course.state.is_over() {
+            return;
+        }
         let trial_ms = self.subject.trial_ms;
         for at in 0..self.seats.len() {
             let seat = &self.seats[at];

@@ -93,7 +93,7 @@ impl Play {
         let seq = self.conductor.rollout.seq.0 + 1;
         self.planned = self.sample.planned(&self.plan, seq, change);
         let plans = self.planned.verify(&self.sample.trust, &app()).unwrap();
-        self.conductor.renew(&self.planned, plans);
+        self.conductor.renew(&self.planned, &plans);
         self.step();
     }
 
@@ -277,6 +277,17 @@ fn a_node_that_is_away_at_the_end_of_its_soak_holds_the_next_wave() {
     assert_eq!((play.state_of(&canary), play.conductor.waves()[1].state), ("away", WaveState::Closed));
     play.wait(2 * MINUTE);
     assert_eq!((play.state_of(&canary), play.why()), ("lost", PauseReason::Failures));
+}
+
+#[test]
+fn who_has_proven_itself_may_be_switched_off() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let canary = play.canary();
+    play.ends(&canary, Verdict::Kept);
+    play.is_online(&canary, false);
+    play.says(&play.wave(1)[0].clone(), working(101, Phase::Fetching, 5));
+    play.wait(7 * MINUTE);
+    assert_eq!((play.state_of(&canary), play.state_of(&play.wave(1)[1])), ("good", "lost"));
 }
 
 #[test]

@@ -169,7 +169,7 @@ mod tests {
             sessions: 9,
             of_user: UserLimits::NONE,
             lazy: Vec::new(),
-            observer: None,
+            observers: Vec::new(),
         };
         Hub::new(settings, Arc::new(Stats::default()), retained, writer, Silent)
     }

@@ -57,7 +57,7 @@ pub(super) struct HubSettings {
     /// Topics whose retained values are stored lazily.
     pub(super) lazy: Vec<Filter>,
     /// Who is told of retained messages.
-    pub(super) observer: Option<Observer>,
+    pub(super) observers: Vec<Observer>,
 }
 
 /// A message that was retained, and its memory.

@@ -36,7 +36,7 @@ pub(super) struct InRouter {
     weight: usize,
     expires: Option<Instant>,
     origin: Origin,
-    /// Given back when the message is out, the retained log has it, and the observer has looked at it.
+    /// Given back when the message is out, the retained log has it, and the observers have looked at it.
     permit: Option<Arc<Permit>>,
 }
 
@@ -88,10 +88,10 @@ impl<R: Router> Hub<R> {
         topics.into_iter().try_for_each(|topic| self.put(Message::clearing(topic)))
     }
 
-    /// What is retained for the observer, filter by filter.
-    pub(in crate::relay) fn observed(&self) -> Vec<Arc<Message>> {
-        let filters = self.settings.observer.iter().flat_map(|observer| &observer.filters);
+    /// What is retained for an observer, filter by filter.
+    pub(in crate::relay) fn observed(&self, filters: &[Filter]) -> Vec<Arc<Message>> {
         filters
+            .iter()
             .flat_map(|filter| self.retained.look(filter, None).filter_map(|(_, message)| message.cloned()))
             .collect()
     }
@@ -176,7 +176,7 @@ impl<R: Router> Hub<R> {
                 let publisher = self.publisher(&origin);
                 let message = Arc::new(Message { expires, ..message });
                 self.show(&message, publisher);
-                self.tell_observer(message, permit);
+                self.tell_observers(&message, permit.as_ref());
                 acknowledge(&origin);
                 return;
             }
@@ -185,12 +185,14 @@ impl<R: Router> Hub<R> {
         }
     }
 
-    /// Its memory is given back when the observer has looked at it: nobody publishes faster than that.
-    fn tell_observer(&self, message: Arc<Message>, permit: Option<Arc<Permit>>) {
+    /// Its memory is given back when they have looked at it: nobody publishes faster than that.
+    fn tell_observers(&self, message: &Arc<Message>, permit: Option<&Arc<Permit>>) {
         let is_of = |observer: &&Observer| observer.filters.iter().any(|f| f.takes(message.topic.as_str()));
-        if let Some(observer) = self.settings.observer.as_ref().filter(|_| message.retain).filter(is_of) {
-            // Nobody looks any more when the service stops.
-            let _ = observer.sink.send((message, permit));
+        if message.retain {
+            for observer in self.settings.observers.iter().filter(is_of) {
+                // Nobody looks any more when the service stops.
+                let _ = observer.sink.send((Arc::clone(message), permit.cloned()));
+            }
         }
     }
 

@@ -1,0 +1,264 @@
+//! Who carries rollouts out: it follows the bus, lets the pure [`rollout::course`] decide, and publishes what that wants.
+//!
+//! It has no key of the fleet. Its own key counts within the mandate of each rollout. It keeps nothing on the disk but that key:
+//! what has become of a rollout is on the bus, signed, before the orders that rely on it; so it may die at any moment.
+
+mod key;
+mod lease;
+mod settings;
+mod status;
+mod wire;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use rollout::{
+    Change, Fleet,
+    course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
+};
+use schemas::{
+    id::{AppId, FleetId, NodeId},
+    rollout::Controller as Presence,
+    root::{Root, RootChain, Trust},
+    seal::{Head, SecretKey, Signed},
+    time::UnixTime,
+    topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
+};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+pub use self::settings::ControllerSettings;
+pub(crate) use self::{key::KeyError, wire::Wire};
+use self::{lease::Terms, status::Statuses, wire::Heard};
+
+/// Time goes on also when nothing is heard.
+const TICK: Duration = Duration::from_secs(1);
+/// All nodes are looked at that often; else those of which something was heard.
+const LOOK_AT_ALL: Duration = Duration::from_secs(5);
+/// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// What is known, and what is decided on it.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    wire: Wire,
+    key: SecretKey,
+    fleet: Fleet,
+    terms: Terms,
+    conductors: BTreeMap<AppId, Conductor>,
+    /// Nodes of which something was heard since the last step.
+    heard: BTreeSet<NodeId>,
+    statuses: Statuses,
+    started: Instant,
+    looked_at_all: Option<Instant>,
+}
+
+/// What has to be read on the bus of `fleet`, in the order in which what is retained is to be read.
+pub(crate) fn filters(fleet: &FleetId) -> Vec<Filter> {
+    let all_nodes = |topic| Filter::all_nodes(fleet, &topic);
+    vec![
+        Filter::from(&Kind::Trust.of(fleet)),
+        all_nodes(NodeTopic::Record),
+        all_nodes(NodeTopic::Availability),
+        all_nodes(NodeTopic::Report),
+        Filter::plans(fleet),
+        Filter::courses(fleet),
+        Filter::all_releases(fleet),
+        Filter::from(&Kind::Bus(BusTopic::Lease).of(fleet)),
+    ]
+}
+
+/// The controller's key in the data folder, which is made when there is none.
+pub(crate) fn open_key(data: &Path) -> Result<SecretKey, KeyError> {
+    key::open(data)
+}
+
+impl Controller {
+    /// Believes by the root document in the file at `root`.
+    pub(crate) fn new(root: &Path, key: SecretKey, wire: Wire) -> anyhow::Result<Self> {
+        let what = || format!("cannot trust root file {}", root.display());
+        let bytes = fs::read(root).with_context(what)?;
+        let trust =
+            Trust::first(&Signed::<Root>::from_bytes(&bytes).with_context(what)?).with_context(what)?;
+        Ok(Self {
+            terms: Terms::new(trust.fleet().clone(), key.public()),
+            wire,
+            key,
+            fleet: Fleet::new(trust),
+            conductors: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            statuses: Statuses::default(),
+            started: Instant::now(),
+            looked_at_all: None,
+        })
+    }
+
+    /// Carries rollouts out until the bus is gone.
+    pub(crate) async fn run(mut self) {
+        for (topic, payload) in self.wire.retained().await {
+            self.take(&topic, &payload);
+        }
+        self.present();
+        let mut wake = Instant::now();
+        loop {
+            tokio::select! {
+                heard = self.wire.next() => match heard {
+                    Heard::Message(topic, payload) => {
+                        if self.take(&topic, &payload) {
+                            wake = wake.min(Instant::now() + TOGETHER);
+                        }
+                    }
+                    Heard::News => {}
+                    Heard::Ended => return,
+                },
+                () = sleep_until(wake) => {
+                    self.step();
+                    wake = Instant::now() + TICK;
+                }
+            }
+        }
+    }
+
+    /// Says that there is a controller, and by which key.
+    fn present(&self) {
+        let head = Head::new(self.fleet.trust().fleet().clone(), self.now().wall);
+        let program = format!("broker {}", env!("CARGO_PKG_VERSION"));
+        let presence = Presence { head, key: self.key.public(), program };
+        let topic = Kind::Controller(self.key.public().id());
+        self.publish(topic, Signed::seal(&presence, std::slice::from_ref(&self.key)).to_bytes());
+    }
+
+    /// Takes a message, and says whether something may follow from it.
+    fn take(&mut self, topic: &Topic, payload: &[u8]) -> bool {
+        if topic.kind == Kind::Trust {
+            self.follow(payload);
+            return true;
+        }
+        match self.fleet.take(topic, payload) {
+            Some(Change::Record(node) | Change::Report(node) | Change::Availability(node)) => {
+                self.heard.insert(node);
+                true
+            }
+            Some(Change::Plan(app)) => {
+                if let Some(text) = self.fleet.rollouts().disbelief(&app) {
+                    warn!(%app, error = text, "rollout is not believed");
+                }
+                true
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// The keys of the fleet have changed.
+    fn follow(&mut self, payload: &[u8]) {
+        let Ok(chain) = RootChain::from_bytes(payload) else { return };
+        let mut trust = None;
+        while let Ok(Some((next, _))) = trust.as_ref().unwrap_or(self.fleet.trust()).follow(&chain) {
+            trust = Some(next);
+        }
+        if let Some(trust) = trust {
+            info!(version = trust.version(), "controller follows a change of the fleet's keys");
+            self.fleet.trusts(trust);
+            self.looked_at_all = None;
+        }
+    }
+
+    fn step(&mut self) {
+        let now = self.now();
+        let lease = self.terms.look(self.fleet.rollouts().lease().map(|lease| &**lease), now);
+        if let Some(lease) = lease {
+            let signed = Signed::seal(&lease, std::slice::from_ref(&self.key));
+            self.publish(Kind::Bus(BusTopic::Lease), signed.to_bytes());
+        }
+        let Some(epoch) = self.terms.epoch() else {
+            self.conductors.clear();
+            self.heard.clear();
+            return;
+        };
+        self.take_up(epoch, now);
+        let heard = std::mem::take(&mut self.heard);
+        let is_due = self.looked_at_all.is_none_or(|at| at.elapsed() >= LOOK_AT_ALL);
+        if is_due {
+            self.looked_at_all = Some(Instant::now());
+        }
+        let changed = if is_due { Changed::All } else { Changed::Nodes(&heard) };
+        let apps: Vec<AppId> = self.conductors.keys().cloned().collect();
+        for app in apps {
+            let Some(conductor) = self.conductors.get_mut(&app) else { continue };
+            let deeds = conductor.step(&self.fleet, changed, now, &self.key);
+            for deed in deeds {
+                self.carry_out(&app, deed, now);
+            }
+            if let Some(conductor) = self.conductors.get(&app) {
+                for (topic, payload) in self.statuses.news(conductor, now) {
+                    self.publish(topic, payload);
+                }
+            }
+        }
+    }
+
+    /// Takes up what people want and nobody carries out yet, and what they want anew.
+    fn take_up(&mut self, epoch: u64, now: Now) {
+        let rollouts = self.fleet.rollouts();
+        for (app, wanted) in rollouts.plans() {
+            let Some(wanted) = wanted.believed() else { continue };
+            let (planned, plans) = (&wanted.planned, &wanted.plans);
+            if let Some(conductor) = self.conductors.get_mut(app)
+                && conductor.first() == plans.rollout.first
+            {
+                conductor.renew(planned, plans);
+                continue;
+            }
+            if !plans.mandate.keys.contains(&self.key.public()) {
+                debug!(%app, "the rollout names another controller");
+                continue;
+            }
+            let conductor = match rollouts.course(app) {
+                Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, epoch, now),
+                None => Conductor::begin(planned, plans.clone(), &self.fleet, epoch, now),
+            };
+            info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
+            self.conductors.insert(app.clone(), conductor);
+        }
+        self.conductors.retain(|app, _| self.fleet.rollouts().plans().contains_key(app));
+    }
+
+    fn carry_out(&mut self, app: &AppId, deed: Deed, now: Now) {
+        match deed {
+            Deed::Publish(topic, payload) => {
+                // Known here before it comes back.
+                self.fleet.take(&topic, &payload);
+                self.wire.publish(topic, payload);
+            }
+            Deed::Tell(milestone) => self.tell(app, &milestone, now),
+        }
+    }
+
+    fn tell(&self, app: &AppId, milestone: &Milestone, now: Now) {
+        let Milestone { kind, text } = milestone;
+        let version = self.conductors.get(app).map(Conductor::version).unwrap_or_default();
+        if *kind == MilestoneKind::Stopped {
+            warn!(%app, version, "{}: {text}", kind.name());
+        } else {
+            info!(%app, version, "{}: {text}", kind.name());
+        }
+        let event = status::event(app, version, milestone, now);
+        self.publish(Kind::Bus(BusTopic::Event), event);
+    }
+
+    fn publish(&self, kind: Kind, payload: Vec<u8>) {
+        self.wire.publish(kind.of(self.fleet.trust().fleet()), payload);
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        Now { mono_ms, wall: UnixTime(wall.as_secs()) }
+    }
+}

@@ -1,0 +1,154 @@
+//! How the controller hears and speaks: inside the service's own relay, or as a client of another broker.
+
+use std::{collections::BTreeSet, fs, time::Duration};
+
+use anyhow::Context as _;
+use bus_client::{
+    Credentials, Tls,
+    bus::{Bus, BusUrl, ClientId, Event, Events, Message, Options},
+};
+use schemas::{
+    id::KeyId,
+    time::UnixTime,
+    topic::{Filter, Topic},
+};
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use super::ControllerSettings;
+use crate::relay::{Inside, View};
+
+/// Retained messages come in one burst; after so long a silence it is over.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Where messages come from and go to.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// Our own relay.
+    Inside(Inside, View),
+    /// Another broker.
+    Outside {
+        /// To speak.
+        bus: Bus,
+        /// To hear.
+        events: Events,
+        /// Subscriptions that the broker has not taken yet.
+        awaited: BTreeSet<Filter>,
+    },
+}
+
+impl Wire {
+    /// Connects to another broker.
+    pub(crate) fn connect(
+        url: &BusUrl,
+        settings: &ControllerSettings,
+        key: KeyId,
+        filters: Vec<Filter>,
+    ) -> anyhow::Result<Self> {
+        let id: ClientId = format!("controller-{key}").parse().context("cannot make a client id")?;
+        let mut options = Options::new(url.clone(), id);
+        if let Some(user) = &settings.user {
+            let password =
+                settings.password.as_ref().context("[controller] has a user and no password file")?;
+            let what = || format!("cannot read {}", password.display());
+            let password = fs::read_to_string(password).with_context(what)?;
+            options.credentials = Some(Credentials::new(user, password.trim_end()));
+        }
+        if let Some(ca) = &settings.ca {
+            let what = || format!("cannot use {}", ca.display());
+            options.tls =
+                Some(Tls::pinned(&fs::read(ca).with_context(what)?, UnixTime(0)).with_context(what)?);
+        }
+        let (bus, events) = Bus::connect(options);
+        bus.subscribe(filters.clone());
+        Ok(Self::Outside { bus, events, awaited: filters.into_iter().collect() })
+    }
+
+    /// What is retained, before anything is decided on it: all of it, or everything would seem to be at its beginning.
+    pub(super) async fn retained(&mut self) -> Vec<(Topic, Vec<u8>)> {
+        match self {
+            Self::Inside(_, view) => {
+                let messages = std::iter::from_fn(|| view.retained());
+                messages
+                    .filter_map(|(topic, payload)| Some((topic.parse().ok()?, payload.to_vec())))
+                    .collect()
+            }
+            Self::Outside { .. } => self.retained_outside().await,
+        }
+    }
+
+    async fn retained_outside(&mut self) -> Vec<(Topic, Vec<u8>)> {
+        let mut messages = Vec::new();
+        let mut quiet_at = None;
+        loop {
+            let heard = match quiet_at {
+                Some(at) => match timeout_at(at, self.next()).await {
+                    Ok(heard) => heard,
+                    Err(_) => return messages,
+                },
+                None => self.next().await,
+            };
+            match heard {
+                Heard::Message(topic, payload) => messages.push((topic, payload)),
+                Heard::Ended => return messages,
+                Heard::News => {}
+            }
+            let is_subscribed = matches!(self, Self::Outside { awaited, .. } if awaited.is_empty());
+            quiet_at = is_subscribed.then(|| Instant::now() + QUIET);
+        }
+    }
+
+    /// The next thing that is heard. May be cancelled at any time.
+    pub(super) async fn next(&mut self) -> Heard {
+        match self {
+            Self::Inside(_, view) => match view.next().await {
+                None => Heard::Ended,
+                Some((topic, payload)) => {
+                    topic.parse().map_or(Heard::News, |topic| Heard::Message(topic, payload.to_vec()))
+                }
+            },
+            Self::Outside { events, awaited, .. } => match events.next().await {
+                None => Heard::Ended,
+                Some(Event::Message(message)) => Heard::Message(message.topic, message.payload.to_vec()),
+                Some(Event::Subscribed(filter)) => {
+                    awaited.remove(&filter);
+                    Heard::News
+                }
+                Some(Event::Denied(filter)) => {
+                    warn!(%filter, "the bus does not let the controller read: give its user the role controller");
+                    Heard::News
+                }
+                Some(Event::Connected) => {
+                    info!("controller is on the bus");
+                    Heard::News
+                }
+                Some(Event::Disconnected(lost)) => {
+                    warn!(error = %crate::chain(&lost), "controller has lost the bus");
+                    Heard::News
+                }
+            },
+        }
+    }
+
+    /// Publishes, retained where the topic is; what is published first arrives first.
+    pub(super) fn publish(&self, topic: Topic, payload: Vec<u8>) {
+        match self {
+            Self::Inside(inside, _) => inside.publish(&topic, payload),
+            Self::Outside { bus, .. } => {
+                // Published again after each reconnect until it is acknowledged.
+                drop(bus.publish(Message::new(topic, payload)));
+            }
+        }
+    }
+}
+
+/// What was heard.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A message.
+    Message(Topic, Vec<u8>),
+    /// Something about the bus itself.
+    News,
+    /// Nothing more will come.
+    Ended,
+}
