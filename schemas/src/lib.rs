@@ -5,6 +5,7 @@
 pub mod announcement;
 pub mod codec;
 pub mod enroll;
+pub mod hold;
 pub mod id;
 pub mod mandate;
 pub mod manifest;

@@ -101,6 +101,9 @@ pub struct Policy {
     /// Nodes begin at a place of their own within so much time.
     #[serde(default)]
     pub jitter_ms: u64,
+    /// Nodes wait neither for their maintenance window nor for consent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
 }
 
 impl Document for Order {

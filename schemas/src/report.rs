@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    hold::HoldCode,
     id::{AppId, Counter, Digest, GroupId, NodeId, Revision, Seq},
     reason::Reason,
     seal::{Document, Head},
@@ -94,6 +95,12 @@ pub struct Target {
     pub attempt: u32,
     /// Why it does not go on now, or empty.
     pub waits_for: String,
+    /// What holds it back from beginning, if something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldCode>,
+    /// When it goes on by itself, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
 }
 
 /// How an order ended on a node.

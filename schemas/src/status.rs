@@ -65,6 +65,13 @@ pub mod availability {
 #[serde(transparent)]
 pub struct Timestamp(String);
 
+impl Timestamp {
+    /// What stands where there is no such time.
+    pub fn never() -> Self {
+        UnixTime(0).into()
+    }
+}
+
 impl From<UnixTime> for Timestamp {
     fn from(time: UnixTime) -> Self {
         Self(time.to_string())
@@ -175,6 +182,12 @@ pub struct Status {
     pub progress_ratio: f64,
     /// The version it is on the way to, or empty.
     pub target: String,
+    /// Code of what holds it back from beginning, or empty.
+    #[serde(default)]
+    pub hold: String,
+    /// When it goes on by itself, or 1970.
+    #[serde(default = "Timestamp::never")]
+    pub until: Timestamp,
     /// Which attempt it is; 0 when idle.
     pub attempt: u32,
     /// How a container was built; empty for other kinds.

@@ -57,6 +57,7 @@ fn assert_saw_everything(summary: &Summary) {
         "Superseded superseded",
         "Superseded withdrawn",
         "replayed",
+        "held",
     ];
     let missing: Vec<_> = expected.iter().filter(|name| !summary.told.contains_key(**name)).collect();
     assert!(missing.is_empty(), "no history shows {missing:?}");

@@ -254,6 +254,8 @@ pub fn working(revision: u64, phase: Phase, permille: u16) -> AppReport {
         progress_permille: permille,
         attempt: 1,
         waits_for: String::new(),
+        hold: None,
+        until: None,
     };
     AppReport { phase, target: Some(target), ..idle(revision) }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use machine::Latest;
 use schemas::{
+    hold::HoldCode,
     id::{AppId, GroupId, NodeId},
     reason::Reason,
     report::{AppReport, Verdict},
@@ -109,6 +110,8 @@ pub(crate) fn status(node: &NodeId, report: &AppReport, at: Timestamp) -> status
         phase: report.phase,
         progress_ratio: target.map_or(0.0, |target| f64::from(target.progress_permille.min(1_000)) / 1_000.0),
         target: target.map(|target| target.version.clone()).unwrap_or_default(),
+        hold: target.and_then(|target| target.hold).map_or("", HoldCode::name).to_owned(),
+        until: target.and_then(|target| target.until).unwrap_or_default().into(),
         attempt: target.map_or(0, |target| target.attempt),
         strategy: String::new(),
         last_result: last.map(|outcome| outcome.verdict.name().to_owned()).unwrap_or_default(),
@@ -194,7 +197,7 @@ mod tests {
             ),
             (
                 json(status(&node(), &report, AT.into())),
-                "app at attempt last_error last_result node phase progress_ratio strategy target",
+                "app at attempt hold last_error last_result node phase progress_ratio strategy target until",
             ),
             (
                 json(event(
@@ -344,6 +347,8 @@ mod tests {
             progress_permille: 425,
             attempt: 1,
             waits_for: String::new(),
+            hold: None,
+            until: None,
         };
         AppReport {
             phase: Phase::Fetching,

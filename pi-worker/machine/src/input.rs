@@ -1,6 +1,6 @@
 //! What a machine is told.
 
-use schemas::{announcement::Announced, id::Digest, reason::Reason, time::UnixTime};
+use schemas::{announcement::Announced, hold::HoldCode, id::Digest, reason::Reason, time::UnixTime};
 
 /// The time as a machine sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,21 @@ pub enum Input {
     Bus(Bus),
     /// Which keys count; given at the start and when that changes.
     Keys(Keys),
+    /// Everything that holds the node back from beginning now; given at the start and when that changes.
+    Holds(Vec<Hold>),
+    /// Somebody says yes to the release that waits.
+    Consent,
+}
+
+/// Something that holds the node back from beginning with an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The code that reports carry.
+    pub code: HoldCode,
+    /// What is waited for, for people. Without figures that change all the time, for each change is reported.
+    pub text: String,
+    /// When it ends by itself, where that is known.
+    pub until: Option<UnixTime>,
 }
 
 /// The keys that count now, as far as a machine is concerned: the root document that lists them.

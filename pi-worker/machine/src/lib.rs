@@ -6,6 +6,7 @@
 mod effect;
 mod guard;
 mod handover;
+mod holds;
 mod input;
 mod journal;
 mod keeper;
@@ -29,7 +30,7 @@ mod testing;
 
 pub use effect::{Effect, Refused};
 pub use guard::{Guarded, guard};
-pub use input::{Bus, Fault, Health, Input, Keys, Now, Yield};
+pub use input::{Bus, Fault, Health, Hold, Input, Keys, Now, Yield};
 pub use machine::{Machine, Setup};
 pub use saved::{Saved, Seen, Slot, Spent, Step};
 pub use view::Latest;

@@ -9,7 +9,7 @@ use schemas::{
 
 use crate::{
     effect::Effect,
-    input::{Bus, Fault, Health, Input, Keys, Now, Yield},
+    input::{Bus, Fault, Health, Hold, Input, Keys, Now, Yield},
     journal::Journal,
     keeper::Keeper,
     offers::Offer,
@@ -48,6 +48,8 @@ pub struct Machine {
     pub(crate) bus: Option<Bus>,
     /// Which keys count, once that was told.
     pub(crate) keys: Option<Keys>,
+    /// What holds the node back from beginning.
+    pub(crate) holds: Vec<Hold>,
     pub(crate) watched: Option<Watched>,
     /// Slots are to be removed, but for this and those that the journal needs.
     pub(crate) tidy: Option<Digest>,
@@ -73,6 +75,8 @@ impl Machine {
             Input::Exited(fault) => self.exited(fault, now),
             Input::Bus(bus) => self.bus = Some(bus),
             Input::Keys(keys) => self.renew(keys),
+            Input::Holds(holds) => self.holds = holds,
+            Input::Consent => self.consent(),
         }
         self.settle(now);
     }
@@ -124,6 +128,7 @@ impl Machine {
             wake_ms: None,
             bus: None,
             keys: None,
+            holds: Vec::new(),
             watched: None,
             tidy: None,
             #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use schemas::{
     announcement::Announced,
+    hold::HoldCode,
     id::{Counter, Digest, GroupId, Revision},
     order::OrderState,
     reason::Reason,
@@ -35,6 +36,7 @@ pub(crate) struct Offer {
     first: Revision,
     counter: Counter,
     state: OrderState,
+    urgent: bool,
     expires: UnixTime,
     issued_at: UnixTime,
     not_before: UnixTime,
@@ -59,9 +61,9 @@ pub(crate) enum Choice {
 }
 
 /// What is to be done about one order.
-enum Judgement {
+pub(crate) enum Judgement {
     Nothing,
-    Later { due_ms: u64, text: String },
+    Later { due_ms: u64, hold: Option<HoldCode>, until: Option<UnixTime>, text: String },
     Refuse(Failure),
     Choose(Choice),
 }
@@ -74,6 +76,16 @@ impl Choice {
             Self::Installed(subject) => Some(subject.revision),
             Self::Withdrawn(revision) => Some(*revision),
             Self::Begin(slot) => Some(slot.revision),
+        }
+    }
+}
+
+impl Judgement {
+    /// The slot that it begins with.
+    pub(crate) fn begins(&self) -> Option<&Slot> {
+        match self {
+            Self::Choose(Choice::Begin(slot)) => Some(slot),
+            _ => None,
         }
     }
 }
@@ -132,12 +144,16 @@ impl Machine {
             self.offers.insert(group, offer);
             match judgement {
                 Judgement::Nothing => {}
-                Judgement::Later { due_ms, text } => {
+                // What cannot be gone back from yet is taken back all the same.
+                Judgement::Later { .. } if takes_back && above.is_some() => {
+                    return Choice::Withdrawn(revision);
+                }
+                Judgement::Later { due_ms, hold, until, text } => {
                     let look_ms = due_ms.min(now.mono_ms + LOOK_AGAIN_MS);
                     self.wake_ms = Some(self.wake_ms.map_or(look_ms, |ms: u64| ms.min(look_ms)));
                     if waits == Choice::Nothing {
                         let Subject { revision, version, .. } = subject;
-                        waits = Choice::Wait(Deferral { revision, version, notes, text });
+                        waits = Choice::Wait(Deferral { revision, version, notes, text, hold, until });
                     }
                 }
                 Judgement::Refuse(failure) => {
@@ -177,13 +193,17 @@ impl Machine {
             OrderState::Active if self.has_ended(offer) => Judgement::Nothing,
             OrderState::Active if self.is_under_way(offer) => Judgement::Choose(Choice::Nothing),
             OrderState::Active if let Some(expired) = expired => Judgement::Refuse(expired),
-            OrderState::Active => judge_active(saved, offer, accepted, now),
+            OrderState::Active if accepted => judge_active(saved, offer, accepted, now),
+            OrderState::Active => {
+                let judgement = judge_active(saved, offer, accepted, now);
+                self.hold_back(offer, judgement)
+            }
             OrderState::Withdrawn { revert } => {
                 let revision = offer.subject.revision;
                 let runs = saved.current.as_ref().is_some_and(|slot| slot.release == offer.subject.release);
                 let judgement = match (revert && runs, expired) {
                     (true, Some(expired)) => Judgement::Refuse(expired),
-                    (true, None) => judge_revert(saved, offer),
+                    (true, None) => self.hold_back(offer, judge_revert(saved, offer)),
                     (false, _) => Judgement::Choose(Choice::Withdrawn(revision)),
                 };
                 if !accepted {
@@ -249,6 +269,7 @@ impl Offer {
             },
             counter: release.counter,
             state: order.state,
+            urgent: order.policy.urgent,
             expires: order.expires,
             issued_at: order.head.issued_at,
             not_before: order.not_before,
@@ -270,6 +291,10 @@ impl Offer {
     /// Whether it continues the order of this revision and release.
     pub(crate) fn continues(&self, revision: Revision, release: Digest) -> bool {
         self.release() == release && (self.first..self.revision()).contains(&revision)
+    }
+
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// Another order speaks for it.
@@ -328,12 +353,12 @@ fn judge_active(saved: &Saved, offer: &mut Offer, accepted: bool, now: Now) -> J
     }
     let due_ms = offer.due_ms(now);
     if !accepted && due_ms > now.mono_ms {
-        let text = if offer.not_before > now.wall {
-            format!("not before {}", offer.not_before)
-        } else {
-            "its place among the nodes of the order".to_owned()
+        let until = Some(offer.not_before).filter(|time| *time > now.wall);
+        let text = match until {
+            Some(time) => format!("not before {time}"),
+            None => "its place among the nodes of the order".to_owned(),
         };
-        return Judgement::Later { due_ms, text };
+        return Judgement::Later { due_ms, hold: None, until, text };
     }
     let installed = saved.current.as_ref().is_some_and(|current| current.release == slot.release);
     Judgement::Choose(if installed { Choice::Installed(offer.subject.clone()) } else { Choice::Begin(slot) })

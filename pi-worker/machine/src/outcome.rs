@@ -93,6 +93,9 @@ pub(crate) fn push(saved: &mut Saved, outcome: Outcome) {
     for older in &mut saved.outcomes {
         older.log_tail.clear();
     }
+    if outcome.verdict.was_begun() && saved.consented == Some(outcome.release) {
+        saved.consented = None;
+    }
     saved.outcomes.push(outcome);
     let needed = series::needed(saved);
     while saved.outcomes.len() > MAX_OUTCOMES {

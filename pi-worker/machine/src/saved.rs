@@ -42,6 +42,9 @@ pub struct Saved {
     /// The last root with which the floor was forgotten.
     #[serde(default)]
     pub floor_reset: u64,
+    /// The release that somebody said yes to, until it was tried.
+    #[serde(default)]
+    pub consented: Option<Digest>,
 }
 
 /// The highest order seen on a group's topic.
@@ -147,6 +150,7 @@ impl Saved {
             guarded: None,
             orders_reset: 0,
             floor_reset: 0,
+            consented: None,
         }
     }
 

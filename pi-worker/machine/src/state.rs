@@ -1,6 +1,6 @@
 //! The states of a machine.
 
-use schemas::{id::Revision, reason::Reason, status::Phase};
+use schemas::{hold::HoldCode, id::Revision, reason::Reason, status::Phase, time::UnixTime};
 
 use crate::{
     input::{Fault, Health},
@@ -11,12 +11,12 @@ use crate::{
 /// What a machine does. Every arrow there is:
 ///
 /// ```text
-/// idle         -> deferred      an order waits for its time
+/// idle         -> deferred      an order waits for its time, or something holds the node back
 /// idle         -> accepting     an order applies
 /// idle         -> switching     the worker starts and a slot was being tried
 /// idle         -> rolling_back  the worker starts and a slot had failed, or has no tries left
 /// deferred     -> idle          the order was taken back, or a new one needs nothing done
-/// deferred     -> accepting     its time has come, or a newer one applies now
+/// deferred     -> accepting     its time has come and nothing holds it back, or a newer one applies now
 /// accepting    -> fetching      the journal says so
 /// accepting    -> idle          superseded, withdrawn, or the journal cannot be written
 /// fetching     -> staging       everything is there
@@ -44,13 +44,15 @@ pub(crate) enum State {
     RollingBack(Box<Job>, Rollback),
 }
 
-/// The highest order that waits for its time.
+/// The highest order that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Deferral {
     pub(crate) revision: Revision,
     pub(crate) version: String,
     pub(crate) notes: String,
     pub(crate) text: String,
+    pub(crate) hold: Option<HoldCode>,
+    pub(crate) until: Option<UnixTime>,
 }
 
 /// An order that is being carried out. The slot carries the order's revision and group.

@@ -60,6 +60,8 @@ impl Machine {
                 progress_permille: 0,
                 attempt: 1,
                 waits_for: deferral.text.clone(),
+                hold: deferral.hold,
+                until: deferral.until,
             });
         }
         let job: &Job = self.state.job()?;
@@ -69,6 +71,8 @@ impl Machine {
             progress_permille: self.permille(),
             attempt: job.attempt,
             waits_for: self.waits_for(),
+            hold: None,
+            until: None,
         })
     }
 

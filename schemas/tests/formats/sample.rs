@@ -243,6 +243,8 @@ pub(crate) fn report() -> Report {
                 progress_permille: 500,
                 attempt: 1,
                 waits_for: String::new(),
+                hold: None,
+                until: None,
             }),
             healthy: Some(true),
             outcomes: vec![Outcome {

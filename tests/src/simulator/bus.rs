@@ -72,7 +72,16 @@ impl Bus {
                 }
             }
         };
-        OrderKey { revision: 0, release, group, what, when, for_us: rng.permille(930), continues: None }
+        OrderKey {
+            revision: 0,
+            release,
+            group,
+            what,
+            when,
+            for_us: rng.permille(930),
+            urgent: rng.permille(200),
+            continues: None,
+        }
     }
 
     /// Publishes with the next revision; it arrives at once.

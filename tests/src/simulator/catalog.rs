@@ -74,6 +74,7 @@ pub(crate) struct OrderKey {
     pub(crate) what: What,
     pub(crate) when: When,
     pub(crate) for_us: bool,
+    pub(crate) urgent: bool,
     /// The first order of its series.
     pub(crate) continues: Option<u64>,
 }
@@ -162,7 +163,7 @@ fn order(key: OrderKey, release: Digest) -> Order {
             What::Withdraw => OrderState::Withdrawn { revert: false },
             What::Revert => OrderState::Withdrawn { revert: true },
         },
-        policy: Policy { jitter_ms: if key.when == When::Spread { 90_000 } else { 0 } },
+        policy: Policy { jitter_ms: if key.when == When::Spread { 90_000 } else { 0 }, urgent: key.urgent },
         not_before,
         expires,
         continues: key.continues.map(Revision),

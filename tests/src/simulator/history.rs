@@ -113,9 +113,11 @@ impl World<'_> {
                 self.outside = self.rng.pick(&states);
                 return self.look_at_bus();
             }
-            82..87 => self.subscribe(),
-            87..91 => self.outages.store_ms = until_ms,
-            91..94 => self.outages.disk_ms = until_ms,
+            82..85 => self.subscribe(),
+            85..89 => return self.hold(),
+            89..91 => return self.consent(),
+            91..92 => self.outages.store_ms = until_ms,
+            92..94 => self.outages.disk_ms = until_ms,
             94..98 => self.node.ill_until_ms = until_ms,
             98..99 if !self.node.disk.link_lost => {
                 self.tell(|| "the journal is lost".to_owned());
@@ -141,6 +143,8 @@ impl World<'_> {
         (self.odds.faults, self.odds.cuts, self.outside) = (0, 0, Connected);
         (self.outages, self.node.ill_until_ms) = (Outages::default(), 0);
         self.tell(|| "calm".to_owned());
+        self.node.holds.clear();
+        self.tell_holds()?;
         self.look_at_bus()?;
         self.subscribe();
         self.live_until(self.now_ms + CALM_MS)?;
@@ -155,6 +159,7 @@ impl World<'_> {
             what: What::Run,
             when: When::Now,
             for_us: true,
+            urgent: false,
             continues: None,
         };
         let best = self.bus.publish(best, self.now_ms);

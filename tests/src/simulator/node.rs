@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{Effect, Fault, Guarded, Health, Input, Machine, Now, Setup, Slot, Yield, guard};
 use schemas::{
+    hold::HoldCode,
     id::{Digest, GroupId, Revision},
     order::{Order, OrderState},
     release::PartKind,
+    status::Phase,
 };
 
 use super::{
@@ -31,8 +33,16 @@ pub(crate) struct Node {
     pub(crate) was_torn: bool,
     /// Newest orders of their groups that are for this node, since the worker started.
     newest: BTreeMap<GroupId, Order>,
-    /// The first order of the series of each order that the machine was told of.
-    firsts: BTreeMap<Revision, Revision>,
+    /// Every order that the machine was told of.
+    orders: BTreeMap<Revision, Order>,
+    /// What holds it back.
+    pub(crate) holds: Vec<HoldCode>,
+    /// Releases that somebody said yes to while they waited.
+    consented: BTreeSet<Digest>,
+    /// The order that was begun last, since the worker started.
+    begun: Option<Revision>,
+    /// The order that was begun before the worker started.
+    accepted: Revision,
     /// Orders that were begun and came to their end, with their release, as a journal on the disk said.
     pub(crate) ended: BTreeSet<(Revision, Digest)>,
     /// Whatever runs answers its checks badly until then.
@@ -89,7 +99,11 @@ impl Node {
             torn: false,
             was_torn: false,
             newest: BTreeMap::new(),
-            firsts: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            holds: Vec::new(),
+            consented: BTreeSet::new(),
+            begun: None,
+            accepted: Revision::default(),
             ended: BTreeSet::new(),
             ill_until_ms: 0,
             boot: 0,
@@ -104,7 +118,7 @@ impl Node {
 
     /// The first order of the series of an order.
     pub(crate) fn first(&self, revision: Revision) -> Revision {
-        self.firsts.get(&revision).copied().unwrap_or(revision)
+        self.orders.get(&revision).map_or(revision, Order::first)
     }
 
     /// Takes note of how orders ended, as the journal on the disk says it.
@@ -114,9 +128,55 @@ impl Node {
         self.ended.extend(begun.map(|outcome| (outcome.revision, outcome.release)));
     }
 
-    /// Takes note of the series to which an order belongs.
-    pub(crate) fn note_series(&mut self, order: &Order) {
-        self.firsts.insert(order.revision, order.first());
+    /// Takes note of an order that the machine is about to be told of.
+    pub(crate) fn note_told(&mut self, order: &Order) {
+        self.orders.insert(order.revision, order.clone());
+    }
+
+    /// Takes note of a yes to what waits.
+    pub(crate) fn note_consent(&mut self) {
+        let report = self.machine.report();
+        let target = report.target.filter(|_| report.phase == Phase::Deferred);
+        let order = target.and_then(|target| self.orders.get(&target.revision));
+        self.consented.extend(order.map(|order| order.release));
+    }
+
+    /// Takes note of the order that is prepared now.
+    ///
+    /// # Errors
+    /// When it was begun although something holds the node back.
+    pub(crate) fn note_begun(&mut self) -> Result<(), String> {
+        let report = self.machine.report();
+        let prepares = matches!(report.phase, Phase::Fetching | Phase::Staging | Phase::Staged);
+        let Some(target) = report.target.filter(|_| prepares) else { return Ok(()) };
+        if self.begun.replace(target.revision) == Some(target.revision) {
+            return Ok(());
+        }
+        let Some(order) = self.orders.get(&target.revision) else { return Ok(()) };
+        if order.state == OrderState::Active && order.revision == self.accepted {
+            return Ok(());
+        }
+        match self.holds.iter().find(|code| self.is_held_by(order, **code)) {
+            Some(code) => Err(format!("order {} is begun while {code} holds the node back", order.revision)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something that waits is held back.
+    pub(crate) fn is_held(&self) -> bool {
+        self.machine.report().target.is_some_and(|target| target.hold.is_some())
+    }
+
+    fn is_held_by(&self, order: &Order, code: HoldCode) -> bool {
+        let before = self.machine.saved().previous.as_ref().map(|slot| slot.release);
+        let is_back = matches!(order.state, OrderState::Withdrawn { .. }) || before == Some(order.release);
+        match code {
+            HoldCode::Lock => true,
+            _ if is_back => false,
+            HoldCode::Window => !order.policy.urgent,
+            HoldCode::Consent => !order.policy.urgent && !self.consented.contains(&order.release),
+            _ => true,
+        }
     }
 
     /// Takes note of an order, if the machine did not refuse it as a replay.
@@ -159,6 +219,8 @@ impl Node {
             (now_ms, None, None, None, None);
         self.torn = false;
         self.newest.clear();
+        self.begun = None;
+        self.accepted = self.disk.journal.as_ref().map(|saved| saved.obeyed).unwrap_or_default();
         let (journal, active) = (self.disk.journal.clone(), self.disk.active());
         self.machine = Machine::start(setup(self.boot), journal, active, self.now(now_ms));
     }

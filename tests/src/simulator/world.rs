@@ -2,9 +2,9 @@
 
 use machine::{
     Bus::{self as BusState, BrokerDown, Connected, Unreachable},
-    Effect, Input,
+    Effect, Hold, Input,
 };
-use schemas::{reason::Reason, status::EventType};
+use schemas::{hold::HoldCode, reason::Reason, status::EventType};
 
 use super::{
     apps::Behaviour,
@@ -125,7 +125,7 @@ impl<'a> World<'a> {
                 let Some(order) = self.bus.take() else { return Ok(()) };
                 let announced = self.catalog.announced(order);
                 let order = announced.order.clone();
-                self.node.note_series(&order);
+                self.node.note_told(&order);
                 self.input(Input::Announced(Box::new(announced)))?;
                 self.node.note_newest(&order);
                 Ok(())
@@ -157,6 +157,10 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn pump(&mut self) -> Step {
+        self.node.note_begun()?;
+        if self.node.is_held() {
+            *self.told("held") += 1;
+        }
         while let Some(effect) = self.node.machine.poll_effect() {
             self.tell(|| story::effect(&effect));
             self.node.check_effect(&effect, self.now_ms)?;
@@ -243,7 +247,26 @@ impl<'a> World<'a> {
     fn begin_session(&mut self) -> Step {
         self.bus.lose_wire();
         self.pump()?;
+        self.tell_holds()?;
         self.look_at_bus()
+    }
+
+    /// Other things hold the node back than before, or nothing.
+    pub(crate) fn hold(&mut self) -> Step {
+        let odds = self.rng.pick(&[0, 0, 200, 600]);
+        self.node.holds = HoldCode::ALL.into_iter().filter(|_| self.rng.permille(odds)).collect();
+        self.tell_holds()
+    }
+
+    pub(crate) fn tell_holds(&mut self) -> Step {
+        let hold = |code: &HoldCode| Hold { code: *code, text: code.to_string(), until: None };
+        self.input(Input::Holds(self.node.holds.iter().map(hold).collect()))
+    }
+
+    /// Somebody says yes to what waits.
+    pub(crate) fn consent(&mut self) -> Step {
+        self.node.note_consent();
+        self.input(Input::Consent)
     }
 
     /// Tells the machine how the bus is, when that changed.

@@ -1,0 +1,106 @@
+//! What holds a node back from beginning with an order, and what people may ask of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::AppId;
+
+/// What holds a node back: a stable code for machines. What has begun is never held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldCode {
+    /// Somebody works on the node: its lock file is there.
+    Lock,
+    /// Its supply voltage is too low to write safely.
+    Undervoltage,
+    /// Its processor is too hot.
+    Temperature,
+    /// Its disk has too little room.
+    Disk,
+    /// Nobody has said yes to this release yet.
+    Consent,
+    /// It is not the time at which the node may be changed.
+    Window,
+    /// A code of a newer version than this one.
+    #[serde(other)]
+    Unknown,
+}
+
+impl HoldCode {
+    /// Every code that this version gives, what a person has to end first.
+    pub const ALL: [Self; 6] =
+        [Self::Lock, Self::Undervoltage, Self::Temperature, Self::Disk, Self::Consent, Self::Window];
+
+    /// The code, as reports, topics and the command line spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Undervoltage => "undervoltage",
+            Self::Temperature => "temperature",
+            Self::Disk => "disk",
+            Self::Consent => "consent",
+            Self::Window => "window",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether people chose it for convenience: then it holds back neither what is urgent nor going back.
+    pub fn is_choice(self) -> bool {
+        matches!(self, Self::Consent | Self::Window)
+    }
+}
+
+impl fmt::Display for HoldCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `node/<n>/request`: what people and tools ask of a node, not signed and not retained. So it only chooses among what
+/// the node has verified already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// What is asked for.
+    #[serde(rename = "do")]
+    pub what: WishKind,
+    /// About which app.
+    pub app: AppId,
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WishKind {
+    /// Install the release that waits: the yes that `consent` waits for.
+    Install,
+}
+
+impl Wish {
+    /// Most bytes of a wish: many times those of the longest name.
+    pub const MAX_BYTES: usize = 1_024;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_read_back_and_newer_ones_are_unknown() {
+        for code in HoldCode::ALL {
+            let json = serde_json::to_string(&code).unwrap();
+            assert_eq!(json, format!("\"{code}\""));
+            assert_eq!(serde_json::from_str::<HoldCode>(&json).unwrap(), code);
+        }
+        assert_eq!(serde_json::from_str::<HoldCode>("\"moon_phase\"").unwrap(), HoldCode::Unknown);
+        let bytes = crate::codec::encode(&"moon_phase");
+        assert_eq!(crate::codec::decode::<HoldCode>(&bytes, 99).unwrap(), HoldCode::Unknown);
+    }
+
+    #[test]
+    fn a_wish_reads_as_tools_write_it() {
+        let wish: Wish = serde_json::from_str(r#"{"do":"install","app":"web"}"#).unwrap();
+        assert_eq!(wish, Wish { what: WishKind::Install, app: "web".parse().unwrap() });
+        assert!(serde_json::from_str::<Wish>(r#"{"do":"explode","app":"web"}"#).is_err());
+    }
+}
