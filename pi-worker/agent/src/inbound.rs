@@ -2,6 +2,7 @@
 
 use schemas::{
     announcement::{Announced, Announcement, AnnouncementError},
+    hold::Wish,
     id::{AppId, Digest},
     reason::Reason,
     root::{RootChain, RootError},
@@ -19,6 +20,8 @@ pub(crate) enum Inbound {
     Record,
     /// Newer root documents, already followed; and why not to their end, if so.
     Keys(Option<Refused>),
+    /// Somebody asks for something; not signed.
+    Wish(Wish),
     /// Nothing for this node, or nothing new.
     Nothing,
 }
@@ -62,8 +65,21 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
             })?;
             Ok(if newer { Inbound::Record } else { Inbound::Nothing })
         }
+        Kind::Node(node, NodeTopic::Request) if *node == identity.node => {
+            wish(payload).map(Inbound::Wish).map_err(|(reason, text)| Refused { reason, text, order: None })
+        }
         _ => Ok(Inbound::Nothing),
     }
+}
+
+fn wish(payload: &[u8]) -> Result<Wish, (Reason, String)> {
+    if payload.len() > Wish::MAX_BYTES {
+        let text = format!("a request of {} bytes, {} are allowed", payload.len(), Wish::MAX_BYTES);
+        return Err((Reason::TooLarge, text));
+    }
+    serde_json::from_slice(payload).map_err(|error| {
+        (Reason::Malformed, format!("no request like {{\"do\":\"install\",\"app\":\"web\"}}: {error}"))
+    })
 }
 
 /// Follows the root documents of a chain as far as they verify.
@@ -134,6 +150,22 @@ mod tests {
         ] {
             let refused = read(&mut identity, &topic(place), &payload).unwrap_err();
             assert_eq!(refused.reason, reason, "{}", refused.text);
+        }
+    }
+
+    #[test]
+    fn a_request_of_the_node_is_read_and_nothing_else_is_taken_for_one() {
+        let (_home, mut identity) = identity();
+        let mut read = |payload: &[u8]| read(&mut identity, &topic("node/pi-1/request"), payload);
+        let wish = br#"{"do":"install","app":"web"}"#;
+        assert!(matches!(read(wish), Ok(Inbound::Wish(wish)) if wish.app.as_str() == "web"));
+        for (payload, reason) in [
+            (br#"{"do":"explode","app":"web"}"#.to_vec(), Reason::Malformed),
+            (br#"{"do":"install","app":"../web"}"#.to_vec(), Reason::Malformed),
+            (b"\xff".to_vec(), Reason::Malformed),
+            (vec![b' '; Wish::MAX_BYTES + 1], Reason::TooLarge),
+        ] {
+            assert_eq!(read(&payload).unwrap_err().reason, reason);
         }
     }
 

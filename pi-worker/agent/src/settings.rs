@@ -13,7 +13,7 @@ use config::{Config, ConfigError, Environment, FileFormat};
 use schemas::id::{AppId, FleetId, NodeId};
 use serde::Deserialize;
 
-use crate::installer::AppDirs;
+use crate::{hold::HoldSettings, installer::AppDirs};
 
 /// Environment variables with this prefix go above the file, as in `DEPLOYBUS_FETCH__PARALLEL=2`.
 const ENV_PREFIX: &str = "DEPLOYBUS";
@@ -67,6 +67,9 @@ pub struct Settings {
     /// How objects are fetched.
     #[serde(default)]
     pub fetch: FetchSettings,
+    /// What may hold the node back from beginning with an order.
+    #[serde(default)]
+    pub hold: HoldSettings,
     /// The environment of apps, checks and hooks on this node; above what a release says.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -224,8 +227,9 @@ impl Settings {
             return Err(SettingsError::NoStore { path: path() });
         }
         let folder = file.parent().unwrap_or(Path::new(""));
-        let Self { data, root, record, key, password, invitation, ca, .. } = &mut settings;
-        for relative in [data, root, record, key, password, invitation].into_iter().chain(ca) {
+        let Self { data, root, record, key, password, invitation, ca, hold, .. } = &mut settings;
+        let set = [data, root, record, key, password, invitation];
+        for relative in set.into_iter().chain(ca).chain(&mut hold.lock) {
             *relative = folder.join(&*relative);
         }
         Ok(settings)
@@ -298,6 +302,17 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_the_node_back_is_set_in_a_section() {
+        let hold = "[hold]\nwindows = [\"Mon-Fri 02:00-05:00\", \"Sat,Sun\"]\nlock = \"hold\"\nconsent = true\n\
+            min_free_bytes = 500_000_000\nmax_temperature_c = 75\nundervoltage = true";
+        let hold = load(&format!("{FILE}\n{hold}"), &[]).unwrap().hold;
+        assert_eq!(hold.windows.to_string(), "Mon-Fri 02:00-05:00, Sat,Sun");
+        assert_eq!(hold.lock.as_deref(), Some(Path::new("/etc/deploybus/hold")));
+        assert_eq!((hold.min_free_bytes, hold.max_temperature_c), (Some(500_000_000), Some(75)));
+        assert!(hold.consent && hold.undervoltage && !load(FILE, &[]).unwrap().hold.is_any());
+    }
+
+    #[test]
     fn variables_of_the_node_keep_their_names() {
         let settings = load(&format!("{FILE}\n[env]\nWEB_PORT = \"8081\"\nLang = \"de\""), &[]).unwrap();
         let env: Vec<_> = settings.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -313,6 +328,8 @@ mod tests {
             (FILE.replace("fleet = \"deploybus\"", ""), "fleet"),
             (format!("{FILE}\n[fetch]\nparallel = 0"), "parallel"),
             (format!("{FILE}\n[fetch]\nparallel = \"many\""), "`fetch.parallel`"),
+            (format!("{FILE}\n[hold]\nwindows = [\"Moon\"]"), "`hold.windows`: `Moon` is no window"),
+            (format!("{FILE}\n[hold]\nlocks = \"x\""), "locks"),
             (format!("{FILE}\n[env]\nPORT = 80"), "PORT = 80"),
             (FILE.replace("\"http://192.168.1.10:8080\"", ""), "store"),
             (FILE.replace("node =", "node"), "line 2"),

@@ -54,9 +54,14 @@ pub(crate) fn read(data: &Path) -> Facts {
     Facts {
         uptime_s: parse::uptime(&text("/proc/uptime")).unwrap_or(0),
         disk_free_bytes: free_bytes(data).unwrap_or(0),
-        temperature_c: parse::temperature(&text("/sys/class/thermal/thermal_zone0/temp")),
+        temperature_c: temperature_c(Path::new("/")),
         memory_free_bytes: parse::memory_available(&text("/proc/meminfo")).unwrap_or(0),
     }
+}
+
+/// Temperature of the processor, where there is a sensor below `root`.
+pub(crate) fn temperature_c(root: &Path) -> Option<f64> {
+    parse::temperature(&text(root.join("sys/class/thermal/thermal_zone0/temp")))
 }
 
 /// Free bytes of the file system on which `path` lies, for those without privileges.
@@ -66,7 +71,7 @@ pub(crate) fn free_bytes(path: &Path) -> std::io::Result<u64> {
 }
 
 /// The file's text; empty where there is none, for then the node has no such thing.
-fn text(path: &str) -> String {
+fn text(path: impl AsRef<Path>) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 

@@ -33,6 +33,7 @@ use crate::{
     durable::DurableError,
     facts,
     fetch::Fetcher,
+    hold::Judge,
     identity::{Identity, IdentityError, open_tls},
     installer::{Installer, Notice, Notices},
     journal::JournalError,
@@ -139,6 +140,7 @@ fn open<I: Installer>(
     let node = Node {
         speaker: Speaker::new(voice, bus.clone(), settings.status_file()),
         facts: facts::read(&settings.data),
+        judge: Judge::new(settings.hold.clone(), settings.node.clone(), settings.data.clone()),
         hands: Hands { installer, fetcher, events },
         state: State::default(),
         settings,

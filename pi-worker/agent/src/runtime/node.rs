@@ -1,5 +1,7 @@
 //! The node: a synchronous handler of events over the machines of its apps.
 
+mod holds;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bus_client::bus::{self, Bus, Incoming, Lost};
@@ -15,6 +17,7 @@ use schemas::{
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use self::holds::Holds;
 use super::{
     app::{App, may_be_cut, must_go_on},
     cadence::{Cadence, Urgency},
@@ -27,6 +30,7 @@ use crate::{
     clock::{self, Clock},
     facts::{self, Facts},
     fault,
+    hold::Judge,
     identity::Identity,
     inbound::{self, Inbound, Refused},
     installer::{Installer, Notice},
@@ -57,6 +61,7 @@ pub(super) struct Node<I> {
     pub(super) hands: Hands<I>,
     pub(super) speaker: Speaker,
     pub(super) facts: Facts,
+    pub(super) judge: Judge,
     pub(super) state: State,
 }
 
@@ -69,6 +74,7 @@ pub(super) struct State {
     cadence: Cadence,
     /// How the bus is, once that is known.
     reach: Option<(Reach, String)>,
+    holds: Holds,
     looked_ms: u64,
     ends_by_ms: Option<u64>,
 }
@@ -84,6 +90,7 @@ impl<I: Installer> Node<I> {
             path: self.settings.data.clone(),
             source,
         })?;
+        self.judge();
         for app in apps {
             // The others are not to suffer from it. The next order for it tries again and reports what is wrong.
             match self.open_app(&app) {
@@ -126,7 +133,8 @@ impl<I: Installer> Node<I> {
     pub(super) fn due(&self) -> Instant {
         let state = &self.state;
         let apps = state.apps.values().filter_map(App::due_ms);
-        let others = [state.cadence.due_ms(), state.ends_by_ms, Some(state.looked_ms + LOOK_EVERY_MS)];
+        let looked_ms = Some(state.looked_ms + LOOK_EVERY_MS);
+        let others = [state.cadence.due_ms(), state.ends_by_ms, looked_ms, self.judge_ms()];
         let due_ms = apps.chain(others.into_iter().flatten()).min().unwrap_or(u64::MAX);
         self.clock.instant(due_ms)
     }
@@ -176,6 +184,9 @@ impl<I: Installer> Node<I> {
             Ok(Inbound::Announced(app, announced)) => self.on_announced(&message.topic, &app, announced),
             Ok(Inbound::Record) => self.on_record(&message.payload),
             Ok(Inbound::Keys(refused)) => self.on_keys(&message.topic, refused),
+            // One that the broker kept was meant for what waited then.
+            Ok(Inbound::Wish(_)) if message.retained => {}
+            Ok(Inbound::Wish(wish)) => self.on_wish(&wish),
             Ok(Inbound::Nothing) => {}
             Err(refused) => self.refuse(&message.topic, &refused),
         }
@@ -189,6 +200,7 @@ impl<I: Installer> Node<I> {
             let order = Some(announced.order.digest());
             return self.refuse(topic, &Refused { reason: fault.reason, text: fault.text, order });
         }
+        self.judge();
         self.feed(app, Input::Announced(announced), Urgency::Change);
     }
 
@@ -241,11 +253,12 @@ impl<I: Installer> Node<I> {
         }
     }
 
-    /// Subscribes to whose keys count and to what is said about this node: keys first, since they prove the rest.
+    /// Subscribes to whose keys count, and to what is said about this node and asked of it: keys first, since they prove the rest.
     fn follow_own(&self) {
         let fleet = &self.identity.fleet;
-        let record = speaker::topic(fleet, &self.identity.node, NodeTopic::Record);
-        self.bus.subscribe([Filter::from(&Kind::Trust.of(fleet)), Filter::from(&record)]);
+        let own = |topic| Filter::from(&speaker::topic(fleet, &self.identity.node, topic));
+        let trust = Filter::from(&Kind::Trust.of(fleet));
+        self.bus.subscribe([trust, own(NodeTopic::Record), own(NodeTopic::Request)]);
     }
 
     fn releases(&self, group: &GroupId) -> Filter {
@@ -290,6 +303,7 @@ impl<I: Installer> Node<I> {
         };
         let mut opened = App::open(setup, &self.settings.app_dirs(app), installer.active(app), now)?;
         opened.feed(Input::Keys(self.identity.roots.keys()), now);
+        opened.feed(self.state.holds.input(), now);
         if let Some((reach, _)) = self.state.reach {
             opened.feed(Input::Bus(reach), now);
         }
@@ -359,6 +373,9 @@ impl<I: Installer> Node<I> {
         for app in woken {
             self.carry_on(&app);
             self.say(Urgency::Change);
+        }
+        if self.judge_ms().is_some_and(|due_ms| due_ms <= now.mono_ms) {
+            self.judge();
         }
         if now.mono_ms >= self.state.looked_ms + LOOK_EVERY_MS {
             self.state.looked_ms = now.mono_ms;
