@@ -2,6 +2,7 @@
 
 mod keys;
 mod node;
+mod request;
 
 use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -12,6 +13,7 @@ use schemas::id::{AppId, FleetId, GroupId};
 pub(crate) use self::{
     keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
+    request::Request,
 };
 use crate::{
     app_file::Version,
@@ -78,6 +80,7 @@ Examples:
   publisher announce ./app --group all --notes \"faster start\"
   publisher announce ./app --group all --version 1.2.0 --timeout 5m --json
   publisher announce ./app --group all --no-wait
+  publisher announce ./app --group all --urgent --notes fix      at once, also outside of maintenance windows
 
 With --json, one object is printed at the end: app, group, version, counter, revision, release, tree_hash,
 uploaded_objects, uploaded_bytes, exit_code, exit_meaning and nodes[]: node, state, online, announced_to_verdict_ms,
@@ -111,6 +114,12 @@ Examples:
 
 {}", Exit::table()))]
     Rollback(Rollback),
+    /// Ask a node for something: it only does what was signed before
+    #[command(after_help = "\
+Examples:
+  publisher request pi-kitchen install                 the release that waits there for a yes
+  publisher request pi-kitchen install --app web")]
+    Request(Request),
     /// See what a rollout in waves would come to
     #[command(subcommand)]
     Rollout(RolloutCommand),
@@ -336,6 +345,9 @@ pub(crate) struct Announce {
     /// What changed, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) notes: String,
+    /// Nodes wait neither for their maintenance window nor for consent; all else that holds them back still does
+    #[arg(long)]
+    pub(crate) urgent: bool,
     #[command(flatten)]
     pub(crate) following: Following,
 }
@@ -407,6 +419,9 @@ pub(crate) struct Order {
     /// Group of nodes that is to run the release
     #[arg(long)]
     pub(crate) group: Option<GroupId>,
+    /// Nodes wait neither for their maintenance window nor for consent; all else that holds them back still does
+    #[arg(long)]
+    pub(crate) urgent: bool,
     #[command(flatten)]
     pub(crate) following: Following,
 }

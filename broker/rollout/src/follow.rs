@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use schemas::{
+    hold::HoldCode,
     id::{AppId, Digest, GroupId, NodeId, Revision},
     order::{Audience, Order},
     reason::Reason,
     report::{AppReport, Outcome, Refusal, Verdict},
     status::Phase,
+    time::UnixTime,
     topic::{Kind, Topic},
 };
 
@@ -59,6 +61,10 @@ pub enum State {
         permille: u16,
         /// What it waits for, in words; empty when for nothing.
         waits_for: String,
+        /// What holds it back from beginning.
+        hold: Option<HoldCode>,
+        /// When it goes on by itself, where that is known.
+        until: Option<UnixTime>,
     },
     /// It gave a verdict.
     Ended(Outcome),
@@ -235,6 +241,8 @@ impl Follow {
                 phase: app.phase,
                 permille: target.progress_permille,
                 waits_for: target.waits_for.clone(),
+                hold: target.hold,
+                until: target.until,
             });
         }
         (app.revision > self.revision).then_some(State::Overtaken)

@@ -24,7 +24,7 @@ const UNBELIEVED: &str = "shorten --notes; else the files in the folder `keys` a
 
 /// Packs, then uploads while the bus is read, orders and follows.
 pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Result<Exit> {
-    let Announce { folder, group, notes, following } = arguments;
+    let Announce { folder, group, notes, urgent, following } = arguments;
     // Before anything is uploaded: it takes one person alone.
     home.sole_key(Role::Release, SEVERAL)?;
     home.sole_key(Role::Ops, SEVERAL)?;
@@ -39,7 +39,7 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
         let document =
             signed.verify(&home.trust).advise("what was signed here would not be believed", UNBELIEVED)?;
         let release = Kept { signed, document };
-        let ordering = Ordering { group: &group, release: &release, following: &following, uploaded };
+        let ordering = Ordering { group: &group, release: &release, following: &following, urgent, uploaded };
         ordering.run(home, session, &mut fleet, screen).await
     })
     .await

@@ -9,6 +9,7 @@ mod order;
 mod ordering;
 mod pack;
 mod release;
+mod request;
 mod rollback;
 mod rollout;
 mod sign;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Rollout(RolloutCommand::Simulate(arguments)) => {
             block_on(rollout::simulate(&Home::open(&dir)?, &arguments, screen))
         }
+        Command::Request(arguments) => block_on(request::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Watch => block_on(watch::run(&Home::open(&dir)?, screen)),
     }

@@ -48,6 +48,7 @@ pub(super) async fn run(home: &Home, arguments: &Order, screen: &Screen) -> Resu
             group,
             release: &release,
             following: &arguments.following,
+            urgent: arguments.urgent,
             uploaded: Uploaded::default(),
         };
         let announcement = match order {
@@ -83,6 +84,12 @@ fn ready(
         return Err(problem(
             format!("{file} is an order for group {}", order.group),
             "leave --group away, or make another order from the release",
+        ));
+    }
+    if arguments.urgent && !order.policy.urgent {
+        return Err(problem(
+            format!("{file} was signed as an order that is not urgent"),
+            "leave --urgent away, or make another order from the release",
         ));
     }
     is_newest(fleet, order.revision)?;

@@ -40,6 +40,8 @@ pub(super) struct Ordering<'a> {
     pub(super) group: &'a GroupId,
     pub(super) release: &'a Kept<Release>,
     pub(super) following: &'a Following,
+    /// Nodes wait neither for their window nor for consent.
+    pub(super) urgent: bool,
     pub(super) uploaded: Uploaded,
 }
 
@@ -105,7 +107,7 @@ impl Ordering<'_> {
             release: release.digest(),
             audience: Audience::All,
             state: OrderState::Active,
-            policy: Policy::default(),
+            policy: Policy { urgent: self.urgent, ..Policy::default() },
             not_before: UnixTime(0),
             expires: now.plus_secs(self.following.expires.as_secs()),
             continues: None,

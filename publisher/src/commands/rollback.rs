@@ -43,7 +43,9 @@ async fn go_back(home: &Home, session: &mut Session, arguments: &Rollback, scree
     screen.say(&format!("{app} {from} is ordered now in {}; it gets {to}", arguments.group));
     let following = &arguments.following;
     let uploaded = Uploaded::default();
-    let ordering = Ordering { group: &arguments.group, release: &release, following, uploaded };
+    // Nobody is to be kept on a bad release by a calendar.
+    let (group, urgent) = (&arguments.group, true);
+    let ordering = Ordering { group, release: &release, following, urgent, uploaded };
     ordering.run(home, session, &mut fleet, screen).await
 }
 

@@ -27,8 +27,8 @@ fn state(progress: &Progress) -> String {
     match &progress.state {
         State::Waiting => format!("waiting{lost}"),
         State::Offline => "offline: takes it when it is back".to_owned(),
-        State::Working { phase, permille, waits_for } => {
-            format!("{}{lost}", doing(*phase, *permille / 10, waits_for))
+        State::Working { phase, permille, waits_for, hold, until } => {
+            format!("{}{lost}", doing(*phase, *permille / 10, waits_for, (*hold, *until)))
         }
         State::Ended(outcome) => ended(outcome, progress.ended_ms),
         State::Overtaken => "superseded: it obeys a newer order".to_owned(),

@@ -7,7 +7,8 @@ pub(crate) mod watch;
 
 use std::fmt::Write as _;
 
-use schemas::status::Phase;
+use jiff::{Timestamp, tz::TimeZone};
+use schemas::{hold::HoldCode, status::Phase, time::UnixTime};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -27,9 +28,13 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// What a node does now, as in `fetching, 41 %` or `deferred, waits for its time`.
-pub(crate) fn doing(phase: Phase, percent: u16, waits_for: &str) -> String {
-    let mut text = phase.name().replace('_', " ");
+/// What holds a node back, and until when where that is known.
+pub(crate) type Held = (Option<HoldCode>, Option<UnixTime>);
+
+/// What a node does now, as in `fetching, 41 %` or `deferred (window) until Mon 02:00, waits for its window`.
+pub(crate) fn doing(phase: Phase, percent: u16, waits_for: &str, held: Held) -> String {
+    let mut text = phase_name(phase, held.0);
+    text.push_str(&until(held, &TimeZone::system()));
     // Elsewhere the share is a guess and says nothing.
     if matches!(phase, Phase::Fetching | Phase::Staging) && (1..100).contains(&percent) {
         let _ = write!(text, ", {percent} %");
@@ -38,6 +43,20 @@ pub(crate) fn doing(phase: Phase, percent: u16, waits_for: &str) -> String {
         let _ = write!(text, ", waits for {}", clean(waits_for));
     }
     text
+}
+
+/// The phase as people read it, as in `rolling back` or `deferred (lock)`.
+pub(crate) fn phase_name(phase: Phase, hold: Option<HoldCode>) -> String {
+    let name = phase.name().replace('_', " ");
+    hold.map_or_else(|| name.clone(), |hold| format!("{name} ({hold})"))
+}
+
+/// ` until Mon 02:00`, in local time; a window is never further away than a week. Empty where it is not known.
+pub(crate) fn until((hold, until): Held, zone: &TimeZone) -> String {
+    let form = if hold == Some(HoldCode::Window) { "%a %H:%M" } else { "%Y-%m-%d %H:%M" };
+    let time = until.and_then(|time| Timestamp::from_second(i64::try_from(time.0).ok()?).ok());
+    let local = time.map(|time| time.to_zoned_datetime(zone.clone()).strftime(form).to_string());
+    local.map(|time| format!(" until {time}")).unwrap_or_default()
 }
 
 /// Text from a node without what would steer the terminal.
@@ -56,6 +75,17 @@ mod tests {
             vec!["long".to_owned(), "b".to_owned(), "c".to_owned()],
         ];
         assert_eq!(table(&["ONE", "TWO", "X"], &rows), "ONE   TWO  X\na     ünï\nlong  b    c");
+    }
+
+    #[test]
+    fn what_holds_a_node_back_is_said_with_its_local_time() {
+        let monday = Some(UnixTime(1_799_020_800 + 3_600));
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(until((Some(HoldCode::Window), monday), &berlin), " until Mon 02:00");
+        assert_eq!(until((None, monday), &berlin), " until 2027-01-04 02:00");
+        assert_eq!(until((Some(HoldCode::Lock), Some(UnixTime(u64::MAX))), &berlin), "");
+        let locked = doing(Phase::Deferred, 0, "the lock file", (Some(HoldCode::Lock), None));
+        assert_eq!(locked, "deferred (lock), waits for the lock file");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod json;
 
+use jiff::tz::TimeZone;
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
     enroll::Request,
@@ -12,7 +13,7 @@ use schemas::{
 };
 
 pub(crate) use self::json::json;
-use super::{amount, clean, table};
+use super::{amount, clean, phase_name, table, until};
 
 /// The whole view as text.
 pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {
@@ -79,8 +80,11 @@ fn request_row(fleet: &Fleet, request: &Request, now: UnixTime) -> Vec<String> {
 fn app_cells(app: &AppReport, now: UnixTime) -> [String; 5] {
     let version = app.installed.as_ref().map_or("-".to_owned(), |installed| clean(&installed.version));
     let phase = match &app.target {
-        Some(target) => format!("{} {}", app.phase.name().replace('_', " "), clean(&target.version)),
-        None => app.phase.name().replace('_', " "),
+        Some(target) => {
+            let until = until((target.hold, target.until), &TimeZone::system());
+            format!("{} {}{until}", phase_name(app.phase, target.hold), clean(&target.version))
+        }
+        None => phase_name(app.phase, None),
     };
     let health = match app.healthy {
         Some(true) => "healthy",

@@ -121,7 +121,8 @@ fn app_texts(app: &AppReport) -> Vec<String> {
     let mut texts = Vec::new();
     if let Some(target) = &app.target {
         let tens = target.progress_permille / 100 * 10;
-        texts.push(format!("{}: {}", clean(&target.version), doing(app.phase, tens, &target.waits_for)));
+        let does = doing(app.phase, tens, &target.waits_for, (target.hold, target.until));
+        texts.push(format!("{}: {does}", clean(&target.version)));
     }
     if let Some(outcome) = app.outcomes.last() {
         let verdict = outcome.verdict.name().replace('_', " ");

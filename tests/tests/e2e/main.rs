@@ -8,6 +8,7 @@ mod broker_unit;
 mod clusters;
 mod crashes;
 mod faults;
+mod holds;
 mod keys;
 mod nodes;
 mod readme;

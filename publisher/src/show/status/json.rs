@@ -3,6 +3,7 @@
 use rollout::{Belief, Fleet, Node, Ordered};
 use schemas::{
     enroll::Request,
+    hold::HoldCode,
     id::{AppId, Counter, Digest, GroupId, KeyId, NodeId, Revision},
     report::{AppReport, Installed, Refusal},
     time::UnixTime,
@@ -46,6 +47,9 @@ struct AppJson<'a> {
     installed: Option<InstalledJson<'a>>,
     previous: Option<InstalledJson<'a>>,
     target: Option<&'a str>,
+    hold: Option<&'static str>,
+    waits_for: &'a str,
+    until: Option<String>,
     progress_ratio: f64,
     healthy: Option<bool>,
     last_verdict: Option<&'static str>,
@@ -122,14 +126,18 @@ fn node_json<'a>(name: &'a NodeId, node: &'a Node) -> NodeJson<'a> {
 
 fn app_json(app: &AppReport) -> AppJson<'_> {
     let last = app.outcomes.last();
-    let progress = app.target.as_ref().map_or(0, |target| target.progress_permille);
+    let target = app.target.as_ref();
+    let progress = target.map_or(0, |target| target.progress_permille);
     AppJson {
         app: &app.app,
         phase: app.phase.name(),
         revision: app.revision,
         installed: app.installed.as_ref().map(installed_json),
         previous: app.previous.as_ref().map(installed_json),
-        target: app.target.as_ref().map(|target| target.version.as_str()),
+        target: target.map(|target| target.version.as_str()),
+        hold: target.and_then(|target| target.hold).map(HoldCode::name),
+        waits_for: target.map(|target| target.waits_for.as_str()).unwrap_or_default(),
+        until: target.and_then(|target| target.until).map(|time| time.to_string()),
         progress_ratio: f64::from(progress) / 1_000.0,
         healthy: app.healthy,
         last_verdict: last.map(|outcome| outcome.verdict.name()),
