@@ -4,6 +4,7 @@
 
 pub mod announcement;
 pub mod codec;
+pub mod deploy_log;
 pub mod enroll;
 pub mod hold;
 pub mod id;

@@ -1,6 +1,6 @@
 //! Points in time as documents carry them. Nothing here reads a clock.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,40 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// Text that is no point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no time in UTC like 2026-11-21T05:14:58Z")]
+pub struct InvalidTime;
+
+impl FromStr for UnixTime {
+    type Err = InvalidTime;
+
+    /// Takes what [`Display`](fmt::Display) writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, InvalidTime> {
+        let number = |from: usize, to: usize| -> Option<u64> {
+            let digits = text.get(from..to)?;
+            digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
+        };
+        let parse = || {
+            let days = days_from_civil(number(0, 4)?, number(5, 7)?, number(8, 10)?)?;
+            let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+            Some(Self(days * 86_400 + hour * 3_600 + minute * 60 + second))
+        };
+        // What is out of range comes out as another text.
+        parse().filter(|time| time.to_string() == text).ok_or(InvalidTime)
+    }
+}
+
+/// The opposite of [`civil_from_days`].
+fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month = if month > 2 { month.checked_sub(3)? } else { month + 9 };
+    let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
 /// The date of a day in the proleptic Gregorian calendar: years start in March, so that the leap day is their last.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // from 0000-03-01
@@ -61,6 +95,29 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(UnixTime(secs).to_string(), text);
+            assert_eq!(text.parse(), Ok(UnixTime(secs.min(253_402_300_799))));
+        }
+    }
+
+    #[test]
+    fn reads_nothing_but_rfc_3339_in_utc() {
+        for text in [
+            "",
+            "2026-11-21",
+            "2026-11-21T05:14:58",
+            "2026-11-21T05:14:58+01:00",
+            "2026-02-30T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "0000-01-01T00:00:00Z",
+            "2026-01-01T+1:00:00Z",
+            "2026-01-01Tä:00:00Z",
+            "2026-01-01T00:00:00Zz",
+        ] {
+            assert_eq!(text.parse::<UnixTime>(), Err(InvalidTime), "{text}");
         }
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use schemas::{
     announcement::Announcement,
+    codec,
+    deploy_log::{self, Entry},
     enroll::Request,
+    id::Digest,
     manifest::Manifest,
     record::Record,
     report::Report,
@@ -14,7 +17,7 @@ use schemas::{
 };
 
 use crate::sample::{
-    announcement, chain, controller, course, key, lease, mandate, mandated, manifest, order, planned, record,
+    announcement, chain, controller, course, key, lease, log_entry, mandate, mandated, manifest, order, planned, record,
     report, request, root, trust,
 };
 
@@ -25,6 +28,7 @@ fn written() -> BTreeMap<&'static str, Vec<u8>> {
         ("chain", chain().to_bytes()),
         ("controller", Signed::seal(&controller(), &[key(8)]).to_bytes()),
         ("course", Signed::seal(&course(), &[key(8)]).to_bytes()),
+        ("deploy_log", codec::encode(&log_entry())),
         ("enroll", Signed::seal(&request(), &[key(9)]).to_bytes()),
         ("lease", Signed::seal(&lease(), &[key(8)]).to_bytes()),
         ("mandated", mandated(&order(), &mandate()).to_bytes()),
@@ -77,8 +81,15 @@ fn every_released_version_is_read() {
     let read = Signed::<Controller>::from_bytes(&v1["controller"]).unwrap();
     assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), controller());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());
+    assert_eq!(codec::decode::<Entry>(&v1["deploy_log"], 999).unwrap(), log_entry());
     let read = RootChain::from_bytes(&v1["chain"]).unwrap();
     assert_eq!((read.last(), trust().follow(&read).unwrap()), (1, None));
+}
+
+#[test]
+fn the_digest_of_a_log_entry_never_changes() {
+    let digest = deploy_log::digest(&Digest::of(b"the entry before"), &log_entry());
+    assert_eq!(digest.to_string(), "e1a166800d4eca7b48897bcf0a15dc33dffa536282941e728050b14d545fd8be");
 }
 
 pub(crate) fn golden(version: &str) -> BTreeMap<String, Vec<u8>> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
     announcement::Announcement,
+    deploy_log::{Entry as LogEntry, What},
     enroll::{self, Request},
     id::{Counter, Digest, Revision, Seq},
     mandate::Mandate,
@@ -212,6 +213,32 @@ pub(crate) fn record() -> Record {
 
 pub(crate) fn request() -> Request {
     enroll::request(head(), "pi-2".parse().unwrap(), &key(9), Digest::of(b"token"), Some("invitation"))
+}
+
+pub(crate) fn log_entry() -> LogEntry {
+    LogEntry {
+        seq: 7,
+        at: UnixTime(AT.0 + 3),
+        what: What::RolledBack,
+        node: Some("pi-1".parse().unwrap()),
+        app: Some("web".parse().unwrap()),
+        group: Some("canary".parse().unwrap()),
+        version: "1.0.1".into(),
+        counter: Counter(8),
+        commit: "0123456789abcdef".into(),
+        strategy: String::new(),
+        revision: Revision(41),
+        release: Some(Digest::of(b"bad")),
+        started_at: Some(UnixTime(AT.0 - 2)),
+        ended_at: Some(AT),
+        took_ms: 1_234,
+        fetched_bytes: 567,
+        requests: 2,
+        reason: Some(Reason::Unhealthy),
+        attack: false,
+        text: "GET http://127.0.0.1:8000/health answered 500".into(),
+        log_tail: vec!["Traceback".into()],
+    }
 }
 
 pub(crate) fn report() -> Report {
