@@ -1,4 +1,5 @@
-//! The bus service: the relay (an MQTT broker with a durable memory), the store (objects over HTTP) and the controller (rollouts).
+//! The bus service: the relay (an MQTT broker with a durable memory), the store (objects over HTTP), the controller (rollouts)
+//! and the deploy log.
 //!
 //! [`Service`] is all of them in one process; [`main`] is the program around it.
 
@@ -6,6 +7,7 @@ mod access;
 mod cli;
 mod controller;
 mod folder;
+mod log;
 mod nodes;
 mod places;
 mod relay;
@@ -19,9 +21,10 @@ use std::{error::Error, fmt::Write as _};
 pub use self::{
     cli::main,
     controller::ControllerSettings,
+    log::{Draft, Found, Full, Log, LogError, SeenNode, observe},
     relay::{InvalidTopic, Transport},
     service::Service,
-    settings::{Limits, Settings, SettingsError, TlsSettings},
+    settings::{Limits, LogSettings, Settings, SettingsError, TlsSettings},
     store::Scheme,
 };
 

@@ -16,6 +16,7 @@ use crate::{
     access::Access,
     controller::{self, Controller, Wire},
     folder::{self, Lock},
+    log::Log,
     nodes::Nodes,
     relay::{Relay, RelayError, Transport},
     settings::{Limits, Settings},
@@ -35,6 +36,7 @@ const FILES_PER_REQUEST: usize = 2;
 pub struct Service {
     relay: Option<Relay>,
     store: Store,
+    log: Log,
     tls: Option<Arc<Tls>>,
     controller: Option<JoinHandle<()>>,
     /// Given back last.
@@ -65,9 +67,10 @@ impl Service {
             None => Some(start_relay(&settings, Arc::clone(&access), tls.clone(), nodes.as_ref())?),
         };
         let door = relay.as_ref().zip(nodes).map(|(relay, nodes)| Door { nodes, inside: relay.inside() });
-        let store = Store::start(&settings, access, tls.clone(), door).await?;
+        let log = Log::open(&settings.data, &settings.log)?;
+        let store = Store::start(&settings, access, tls.clone(), door, log.clone()).await?;
         let controller = key.map(|key| start_controller(&settings, key, relay.as_mut())).transpose()?;
-        Ok(Self { relay, store, tls, controller, _lock: lock })
+        Ok(Self { relay, store, log, tls, controller, _lock: lock })
     }
 
     /// Where the relay listens, by what is spoken there; nowhere if it does not run.
@@ -119,6 +122,10 @@ impl Service {
                 tokio::join!(relay.stop(), store);
             }
             None => store.await,
+        }
+        let closed = tokio::task::spawn_blocking(move || self.log.close()).await;
+        if let Err(err) = closed {
+            warn!(error = %err, "the deploy log ended badly");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Settings of the service: defaults, then the file, then the command line.
 
+mod log;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -11,6 +13,7 @@ use rustls::pki_types::ServerName;
 use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+pub use self::log::LogSettings;
 use crate::{
     controller::ControllerSettings,
     relay::{Filter, InvalidTopic, Transport},
@@ -66,6 +69,9 @@ pub struct Settings {
     pub lazy: Vec<String>,
     /// What there may be at most.
     pub limits: Limits,
+    /// How much of the deploy log is kept.
+    #[serde(default)]
+    pub log: LogSettings,
 }
 
 /// Files of TLS, all PEM; relative paths start at the settings file. They are read again when they change, and on SIGHUP.
@@ -224,6 +230,7 @@ impl Settings {
             controller: ControllerSettings::default(),
             bus: None,
             limits: Limits::default(),
+            log: LogSettings::default(),
         }
     }
 

@@ -156,6 +156,11 @@ impl User {
         matches!(self.role, Role::Publisher | Role::Admin)
     }
 
+    /// Whether this user may read what happened to all nodes.
+    pub(crate) fn may_read_log(&self) -> bool {
+        matches!(self.role, Role::Publisher | Role::Controller | Role::Watcher | Role::Admin)
+    }
+
     /// The groups whose releases this user may read.
     pub(super) fn groups(&self) -> &[GroupId] {
         &self.groups

@@ -32,7 +32,7 @@ use super::{
     range::{Span, Wanted},
     upload::{Announced, UploadError, UploadLimits, Uploaded, Uploads, partial_bytes},
 };
-use crate::access::Access;
+use crate::access::{Access, User};
 
 /// Where an upload goes on.
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -264,22 +264,29 @@ async fn enroll(State(site): State<Arc<Site>>, request: Request) -> Response {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller(pub(super) IpAddr);
 
-fn caller(request: &Request) -> IpAddr {
+/// Where `request` comes from.
+pub(super) fn caller(request: &Request) -> IpAddr {
     request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Caller(from)| *from)
 }
 
-/// 401 for who is not known, 403 for who may not.
+/// 403 for who may not.
 async fn check_uploader(access: &Access, headers: &HeaderMap, from: IpAddr) -> Result<(), Response> {
+    let user = log_in(access, headers, from).await?;
+    if user.may_upload() { Ok(()) } else { Err(StatusCode::FORBIDDEN.into_response()) }
+}
+
+/// Who asks; 401 for who is not known.
+pub(super) async fn log_in(
+    access: &Access,
+    headers: &HeaderMap,
+    from: IpAddr,
+) -> Result<Arc<User>, Response> {
     let login = credentials(headers);
     let login = login.as_ref().map(|(name, password)| (name.as_str(), password.as_bytes()));
-    match access.log_in(login, from).await {
-        Ok(user) if user.may_upload() => Ok(()),
-        Ok(_) => Err(StatusCode::FORBIDDEN.into_response()),
-        Err(_) => {
-            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"deploybus\", charset=\"UTF-8\"")];
-            Err((StatusCode::UNAUTHORIZED, challenge).into_response())
-        }
-    }
+    access.log_in(login, from).await.map_err(|_| {
+        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"deploybus\", charset=\"UTF-8\"")];
+        (StatusCode::UNAUTHORIZED, challenge).into_response()
+    })
 }
 
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {

@@ -5,6 +5,7 @@
 mod door;
 mod http;
 mod layout;
+mod log;
 mod range;
 mod server;
 mod upload;
@@ -15,9 +16,10 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::error;
 
 pub(crate) use self::door::Door;
-use self::{http::Site, layout::Layout, server::Server, upload::UploadLimits};
+use self::{http::Site, layout::Layout, log::Desk, server::Server, upload::UploadLimits};
 use crate::{
     access::Access,
+    log::Log,
     places::{ConnectionLimits, Places},
     settings::Settings,
     tls::Tls,
@@ -82,6 +84,7 @@ impl Store {
         access: Arc<Access>,
         tls: Option<Arc<Tls>>,
         door: Option<Door>,
+        log: Log,
     ) -> Result<Self, StoreError> {
         let (root, limits) = (settings.data.join("store"), &settings.limits);
         let layout =
@@ -96,7 +99,8 @@ impl Store {
             ConnectionLimits { total: limits.http_connections, per_address: limits.connections_per_address };
         let places = Places::new(connections);
         let uploads = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
-        let router = http::router(Site::new(layout, access, uploads, door));
+        let desk = Desk { log, access: Arc::clone(&access) };
+        let router = http::router(Site::new(layout, access, uploads, door)).merge(log::router(desk));
         let (stop, stopped) = watch::channel(false);
         let (mut listeners, mut servers) = (Vec::new(), JoinSet::new());
         for (scheme, address, listener) in bound {

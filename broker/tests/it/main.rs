@@ -9,6 +9,7 @@ mod floods;
 mod foreign;
 mod hostile;
 mod hostile5;
+mod log;
 mod machine;
 mod mqtt5;
 mod noise;

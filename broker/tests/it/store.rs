@@ -12,9 +12,9 @@ use schemas::id::Digest;
 use crate::bus::Bus;
 
 /// `anna:anna-secret`, `pi-1:pi-1-secret`, `anna:wrong`.
-const ANNA: &str = "Basic YW5uYTphbm5hLXNlY3JldA==";
-const NODE: &str = "Basic cGktMTpwaS0xLXNlY3JldA==";
-const WRONG: &str = "Basic YW5uYTp3cm9uZw==";
+pub(crate) const ANNA: &str = "Basic YW5uYTphbm5hLXNlY3JldA==";
+pub(crate) const NODE: &str = "Basic cGktMTpwaS0xLXNlY3JldA==";
+pub(crate) const WRONG: &str = "Basic YW5uYTp3cm9uZw==";
 
 #[test]
 fn what_is_uploaded_is_served_whole_and_in_parts() {
@@ -214,10 +214,10 @@ struct Object {
     stored: Vec<u8>,
 }
 
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Object {
@@ -258,7 +258,13 @@ fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> St
     )
 }
 
-fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(head(method, path, headers, body.len()).as_bytes()).unwrap();

@@ -1,0 +1,180 @@
+//! The deploy log: what happened to which node, app and rollout, in one SQLite file that outlives the nodes' reports.
+//!
+//! One thread writes. Who has something to write hands it over and goes on; many entries share one transaction, and one
+//! sync of the disk. Readers have connections of their own and never wait for the writer (WAL). The CBOR of an entry is
+//! what its digest is made from and the only place where all of it is; the columns beside it are there to find it.
+//!
+//! What this is not for: deciding what happened ([`book`]), or telling others about it.
+
+mod book;
+mod clock;
+mod database;
+mod insert;
+mod keep;
+mod query;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, SyncSender, TrySendError},
+    },
+    thread,
+    time::Duration,
+};
+
+use rollout::{Change, Fleet};
+use schemas::{
+    deploy_log::{Entry, Query, State},
+    id::{Digest, NodeId},
+    time::UnixTime,
+};
+
+pub use self::{
+    database::LogError,
+    query::{Found, SeenNode},
+};
+use self::{
+    database::Place,
+    writer::{Command, Writer},
+};
+use crate::settings::LogSettings;
+
+/// What may wait for the writer. At a few hundred bytes each, what waits while a disk hangs costs some megabytes.
+const MAX_WAITING: usize = 20_000;
+/// How long the writer may take to end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Something to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// What happened; its place in the log comes when it is written.
+    pub entry: Entry,
+    /// Of all drafts with the same, the first one alone is written: whoever is not sure hands it over again.
+    pub once: Option<Digest>,
+}
+
+/// More waits to be written than may: the disk does not keep up. What was not taken has to be handed over again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the deploy log does not keep up with what is to be written")]
+pub struct Full;
+
+/// The log. Clones are the same log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    place: Arc<Place>,
+    commands: SyncSender<Command>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Log {
+    /// Opens the log in `folder`, or begins one. A damaged file is moved aside.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or a newer version wrote it.
+    pub fn open(folder: &Path, settings: &LogSettings) -> Result<Self, LogError> {
+        let place = Arc::new(Place::new(folder));
+        let opened = place.open()?;
+        let (commands, orders) = mpsc::sync_channel(MAX_WAITING);
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(&place, opened, settings.clone(), Arc::clone(&closing));
+        let spawned = thread::Builder::new().name("deploy-log".into()).spawn(move || writer.run(&orders));
+        spawned.map_err(LogError::Thread)?;
+        Ok(Self { place, commands, closing })
+    }
+
+    /// Hands entries over to be written, all or none, and does not wait for that.
+    ///
+    /// # Errors
+    /// When the disk does not keep up.
+    pub fn append(&self, drafts: Vec<Draft>) -> Result<(), Full> {
+        if drafts.is_empty() { Ok(()) } else { self.order(Command::Append(drafts)) }
+    }
+
+    /// A node was there at that time. This is written with the next entries, or within a minute.
+    pub fn seen(&self, node: &NodeId, at: UnixTime) {
+        // When there is no place for it, the next time will do.
+        let _ = self.order(Command::Seen(node.clone(), at));
+    }
+
+    /// The entries that are wanted.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn query(&self, query: &Query) -> Result<Found, LogError> {
+        self.place.read(|connection| query::entries(connection, query))
+    }
+
+    /// Where the log begins and ends.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn state(&self) -> Result<State, LogError> {
+        self.place.read(query::state)
+    }
+
+    /// When each node was there last.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn nodes(&self) -> Result<Vec<SeenNode>, LogError> {
+        self.place.read(query::nodes)
+    }
+
+    /// Waits until all that was handed over is on the disk, or for so long that a disk must be hanging.
+    pub fn flush(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        if self.commands.send(Command::Flush(done)).is_ok() {
+            // Whether it is done or takes too long, there is nothing more to do.
+            let _ = wait.recv_timeout(CLOSE_LIMIT);
+        }
+    }
+
+    /// Writes what is left; what comes later is not written.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.flush();
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.place.path()
+    }
+
+    fn order(&self, command: Command) -> Result<(), Full> {
+        match self.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Full),
+        }
+    }
+}
+
+/// Writes what follows from a change that `fleet` just took. Doing so again, as after a restart with everything that is
+/// retained, writes nothing twice.
+///
+/// # Errors
+/// When the disk does not keep up: observe the same change again later.
+pub fn observe(log: &Log, fleet: &Fleet, change: &Change, now: UnixTime) -> Result<(), Full> {
+    if let Some((node, at)) = book::seen(fleet, change, now) {
+        log.seen(&node, at);
+    }
+    log.append(book::drafts(fleet, change, now))
+}
+
+/// A file name beside `path`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Says what could not be done with which file.
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> LogError {
+    let path = path.to_owned();
+    move |source| LogError::Io { path, source }
+}

@@ -1,0 +1,185 @@
+//! The one thread that writes.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use schemas::{deploy_log::Head, id::NodeId, time::UnixTime};
+use tracing::{error, info, warn};
+
+use super::{
+    Draft, clock,
+    database::{self, Place},
+    insert::{self, Seen},
+    keep,
+};
+use crate::settings::LogSettings;
+
+/// Most commands that share a transaction.
+const MAX_BATCH: usize = 1_000;
+/// How old what is known of nodes that were seen may get in memory: each write wears an SD card.
+const SEEN_PERIOD: Duration = Duration::from_mins(1);
+/// How often is looked for what is to be deleted.
+const PRUNE_PERIOD: Duration = Duration::from_mins(10);
+/// Time between two tries of what does not work, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append(Vec<Draft>),
+    Seen(NodeId, UnixTime),
+    /// Answers when all before it is on the disk.
+    Flush(SyncSender<()>),
+}
+
+/// The writer's own.
+#[derive(Debug)]
+pub(super) struct Writer {
+    place: Arc<Place>,
+    connection: Connection,
+    head: Head,
+    settings: LogSettings,
+    closing: Arc<AtomicBool>,
+    seen: Seen,
+    seen_due: Instant,
+    prune_due: Instant,
+}
+
+/// What came since the last transaction.
+#[derive(Debug, Default)]
+struct Batch {
+    drafts: Vec<Draft>,
+    waiting: Vec<SyncSender<()>>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        place: &Arc<Place>,
+        (connection, head): (Connection, Head),
+        settings: LogSettings,
+        closing: Arc<AtomicBool>,
+    ) -> Self {
+        let (place, now) = (Arc::clone(place), Instant::now());
+        Self {
+            place,
+            connection,
+            head,
+            settings,
+            closing,
+            seen: Seen::new(),
+            seen_due: now + SEEN_PERIOD,
+            prune_due: now,
+        }
+    }
+
+    /// Writes until nobody has anything to write any more.
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        self.check();
+        loop {
+            let wait = self.seen_due.min(self.prune_due).saturating_duration_since(Instant::now());
+            let mut batch = Batch::default();
+            let ended = match commands.recv_timeout(wait) {
+                Ok(command) => {
+                    self.take(command, &mut batch);
+                    commands.try_iter().take(MAX_BATCH).for_each(|command| self.take(command, &mut batch));
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            self.carry_out(batch, ended);
+            if ended {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command, batch: &mut Batch) {
+        match command {
+            Command::Append(drafts) => batch.drafts.extend(drafts),
+            Command::Seen(node, at) => {
+                let last = self.seen.entry(node).or_default();
+                *last = at.max(*last);
+            }
+            Command::Flush(done) => batch.waiting.push(done),
+        }
+    }
+
+    fn carry_out(&mut self, batch: Batch, ended: bool) {
+        let now = Instant::now();
+        let is_asked = ended || now >= self.seen_due || !batch.waiting.is_empty();
+        if !batch.drafts.is_empty() || (is_asked && !self.seen.is_empty()) {
+            let seen = mem::take(&mut self.seen);
+            self.insist("cannot write to the deploy log", |writer| writer.write(&batch.drafts, &seen));
+        }
+        if now >= self.seen_due {
+            self.seen_due = now + SEEN_PERIOD;
+        }
+        if now >= self.prune_due {
+            self.prune_due = now + PRUNE_PERIOD;
+            self.prune();
+        }
+        for done in batch.waiting {
+            // Who no longer waits has no use for it.
+            let _ = done.send(());
+        }
+    }
+
+    fn write(&mut self, drafts: &[Draft], seen: &Seen) -> rusqlite::Result<()> {
+        self.head = insert::write(&mut self.connection, self.head, drafts.iter(), seen)?;
+        Ok(())
+    }
+
+    fn prune(&mut self) {
+        match keep::prune(&mut self.connection, &self.settings, clock::now()) {
+            Ok(0) => {}
+            Ok(entries) => info!(entries, "the oldest entries of the deploy log were deleted"),
+            // It is tried again by itself.
+            Err(err) => warn!(error = %err, "cannot delete old entries of the deploy log"),
+        }
+    }
+
+    /// Looks through the whole file once, while what is to be written waits.
+    fn check(&mut self) {
+        match database::is_whole(&self.connection) {
+            Ok(true) => {}
+            Ok(false) => self.begin_anew("its pages do not fit together"),
+            Err(err) if database::is_damage(&err) => self.begin_anew(&err.to_string()),
+            Err(err) => warn!(error = %err, "cannot check the deploy log"),
+        }
+    }
+
+    /// Does it until it works; gives up only when the service ends.
+    fn insist(&mut self, what: &str, work: impl Fn(&mut Self) -> rusqlite::Result<()>) {
+        let (mut pause, longest) = RETRY;
+        while let Err(err) = work(self) {
+            if self.closing.load(Ordering::Relaxed) {
+                return error!(error = %err, "{what}, and the service ends");
+            }
+            if database::is_damage(&err) {
+                self.begin_anew(&err.to_string());
+            } else {
+                warn!(error = %err, retry_s = pause.as_secs_f64(), "{what}: see that its disk has space and works");
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn begin_anew(&mut self, why: &str) {
+        let opened = self.place.move_aside(why).and_then(|()| self.place.open());
+        match opened {
+            Ok((connection, head)) => (self.connection, self.head) = (connection, head),
+            Err(err) => error!(error = %crate::chain(&err), "cannot begin a new deploy log"),
+        }
+    }
+}
