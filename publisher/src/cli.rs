@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, with examples that work as printed.
 
 mod keys;
+mod log;
 mod node;
 mod request;
 
@@ -12,6 +13,7 @@ use schemas::id::{AppId, FleetId, GroupId};
 
 pub(crate) use self::{
     keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
+    log::{Log, LogCommand, LogShow},
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
     request::Request,
 };
@@ -135,6 +137,19 @@ Examples:
   publisher watch
   publisher watch --json")]
     Watch,
+    /// Show what happened to nodes, apps and rollouts, newest last
+    #[command(after_help = "\
+Examples:
+  publisher log
+  publisher log --node pi-kitchen --limit 10
+  publisher log --result rolled_back,failed --since 7d
+  publisher log --app web --since 2026-11-01T00:00:00Z --until 2026-11-08T00:00:00Z --csv
+  publisher log --follow
+  publisher log verify
+  publisher log export deploys.jsonl
+
+With --json, each entry is an object on a line of its own; docs/deploy-log.md has every key.")]
+    Log(Log),
     /// Show a document of the bus or of a file as readable text, and whether its signatures are right
     #[command(after_help = "\
 Examples:

@@ -104,6 +104,12 @@ impl Screen {
         self.bars.add(ProgressBar::new(total).with_style(style))
     }
 
+    /// A bar that fills up with `total` things.
+    pub(crate) fn count_bar(&self, doing: &'static str, total: u64) -> ProgressBar {
+        let style = style("{prefix} {wide_bar} {human_pos}/{human_len} {eta}");
+        self.bars.add(ProgressBar::new(total).with_style(style)).with_prefix(doing)
+    }
+
     /// A line that is drawn again when it changes.
     pub(crate) fn live_line(&self) -> ProgressBar {
         self.bars.add(ProgressBar::new_spinner().with_style(style("{msg}")))

@@ -4,6 +4,7 @@ mod announce;
 mod decode;
 mod init;
 mod keys;
+mod log;
 mod node;
 mod order;
 mod ordering;
@@ -52,6 +53,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         }
         Command::Request(arguments) => block_on(request::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
+        Command::Log(arguments) => block_on(log::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Watch => block_on(watch::run(&Home::open(&dir)?, screen)),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod amount;
 pub(crate) mod follow;
+pub(crate) mod log;
 pub(crate) mod status;
 pub(crate) mod watch;
 

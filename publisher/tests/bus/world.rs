@@ -113,7 +113,12 @@ impl World {
 
     /// A running `publisher watch` that has shown the fleet as it is.
     pub(crate) fn watch(&self) -> Watch {
-        let mut child = self.command(&["watch"]).stdout(Stdio::piped()).spawn().unwrap();
+        self.watch_by(&["watch"])
+    }
+
+    /// A running command that has shown its first line, and goes on until Ctrl-C.
+    pub(crate) fn watch_by(&self, arguments: &[&str]) -> Watch {
+        let mut child = self.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();

@@ -9,6 +9,7 @@ mod enroll;
 mod error;
 mod fetch;
 mod key;
+mod log;
 mod missing;
 #[cfg(test)]
 mod tests;
