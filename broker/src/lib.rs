@@ -9,6 +9,7 @@ mod controller;
 mod folder;
 mod log;
 mod nodes;
+mod notify;
 mod places;
 mod relay;
 mod service;
@@ -22,9 +23,10 @@ pub use self::{
     cli::main,
     controller::ControllerSettings,
     log::{Draft, Found, Full, Log, LogError, SeenNode, observe},
+    notify::{Notice, NoticeKind},
     relay::{InvalidTopic, Transport},
     service::Service,
-    settings::{Limits, LogSettings, Settings, SettingsError, TlsSettings},
+    settings::{Limits, LogSettings, Settings, SettingsError, TlsSettings, WebhookSettings, WebhookUrl},
     store::Scheme,
 };
 

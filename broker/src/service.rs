@@ -18,6 +18,7 @@ use crate::{
     folder::{self, Lock},
     log::Log,
     nodes::Nodes,
+    notify::{Notifier, Subscriptions},
     relay::{Relay, RelayError, Transport},
     settings::{Limits, Settings},
     store::{Door, Scheme, Store},
@@ -37,6 +38,7 @@ pub struct Service {
     relay: Option<Relay>,
     store: Store,
     log: Log,
+    notifier: Notifier,
     tls: Option<Arc<Tls>>,
     controller: Option<JoinHandle<()>>,
     /// Given back last.
@@ -67,10 +69,12 @@ impl Service {
             None => Some(start_relay(&settings, Arc::clone(&access), tls.clone(), nodes.as_ref())?),
         };
         let door = relay.as_ref().zip(nodes).map(|(relay, nodes)| Door { nodes, inside: relay.inside() });
-        let log = Log::open(&settings.data, &settings.log)?;
+        let subscriptions = Subscriptions::new(&settings.fleet, &settings.webhook);
+        let log = Log::open_for(&settings.data, &settings.log, subscriptions)?;
+        let notifier = Notifier::start(&settings.webhook, &log)?;
         let store = Store::start(&settings, access, tls.clone(), door, log.clone()).await?;
         let controller = key.map(|key| start_controller(&settings, key, relay.as_mut())).transpose()?;
-        Ok(Self { relay, store, log, tls, controller, _lock: lock })
+        Ok(Self { relay, store, log, notifier, tls, controller, _lock: lock })
     }
 
     /// Where the relay listens, by what is spoken there; nowhere if it does not run.
@@ -89,6 +93,11 @@ impl Service {
     /// Where the store listens, by what is spoken there.
     pub fn store_listeners(&self) -> &[(Scheme, SocketAddr)] {
         self.store.listeners()
+    }
+
+    /// The deploy log.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Ends when the service cannot go on, and says why.
@@ -123,6 +132,7 @@ impl Service {
             }
             None => store.await,
         }
+        self.notifier.stop().await;
         let closed = tokio::task::spawn_blocking(move || self.log.close()).await;
         if let Err(err) = closed {
             warn!(error = %err, "the deploy log ended badly");

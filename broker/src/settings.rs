@@ -1,6 +1,7 @@
 //! Settings of the service: defaults, then the file, then the command line.
 
 mod log;
+mod webhook;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -13,7 +14,10 @@ use rustls::pki_types::ServerName;
 use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub use self::log::LogSettings;
+pub use self::{
+    log::LogSettings,
+    webhook::{WebhookSettings, WebhookUrl},
+};
 use crate::{
     controller::ControllerSettings,
     relay::{Filter, InvalidTopic, Transport},
@@ -72,6 +76,9 @@ pub struct Settings {
     /// How much of the deploy log is kept.
     #[serde(default)]
     pub log: LogSettings,
+    /// Who is told what happens.
+    #[serde(default)]
+    pub webhook: Vec<WebhookSettings>,
 }
 
 /// Files of TLS, all PEM; relative paths start at the settings file. They are read again when they change, and on SIGHUP.
@@ -231,6 +238,7 @@ impl Settings {
             bus: None,
             limits: Limits::default(),
             log: LogSettings::default(),
+            webhook: Vec::new(),
         }
     }
 
@@ -314,7 +322,8 @@ impl Settings {
             .tls
             .iter_mut()
             .flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(&mut tls.client_ca));
-        self.users.iter_mut().chain(&mut self.root).chain(tls).chain(self.controller.files())
+        let secrets = self.webhook.iter_mut().map(|webhook| &mut webhook.secret_file);
+        self.users.iter_mut().chain(&mut self.root).chain(tls).chain(self.controller.files()).chain(secrets)
     }
 
     /// The filters of `lazy`.
@@ -441,6 +450,9 @@ mod tests {
             "mqtt = 'x'",
             "lazy = ['a#']",
             "bus = 'http://host'",
+            "[log]\nkeep = 'long'",
+            "[[webhook]]\nurl = 'ftp://ops'\nsecret_file = 's'",
+            "[[webhook]]\nurl = 'https://ops'\nsecret_file = 's'\non = ['moon']",
         ] {
             assert!(with_file(&format!("users = 'u'\n{text}"), Overrides::default()).is_err(), "{text}");
         }

@@ -1,6 +1,6 @@
 //! One transaction of the writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use schemas::{
@@ -13,7 +13,9 @@ use schemas::{
 use super::{
     Draft,
     database::{int, number},
+    outbox::{self, Fate},
 };
+use crate::notify::Subscriptions;
 
 const IS_KNOWN: &str = "SELECT 1 FROM entries WHERE once = ?1 UNION ALL SELECT 1 FROM known WHERE once = ?1";
 const INSERT: &str = "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
@@ -23,31 +25,60 @@ const PUT_NODE: &str = "INSERT INTO nodes VALUES (?1, ?2)
 /// When nodes were there last.
 pub(super) type Seen = BTreeMap<NodeId, UnixTime>;
 
-/// Writes all of it or nothing, and gives the new end of the chain.
-pub(super) fn write<'a>(
+/// What is to be written in one transaction.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) drafts: Vec<Draft>,
+    pub(super) seen: Seen,
+    /// What was decided about parcels.
+    pub(super) fates: Vec<(i64, Fate)>,
+    /// Whose parcels alone are kept.
+    pub(super) receivers: Option<BTreeSet<String>>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.seen.is_empty() && !self.has_more_than_seen()
+    }
+
+    /// Whether there is something that does not wait.
+    pub(super) fn has_more_than_seen(&self) -> bool {
+        !self.drafts.is_empty() || !self.fates.is_empty() || self.receivers.is_some()
+    }
+}
+
+/// Writes all of it or nothing, and gives the new end of the chain and how many parcels are new.
+pub(super) fn write(
     connection: &mut Connection,
     head: Head,
-    drafts: impl Iterator<Item = &'a Draft>,
-    seen: &Seen,
-) -> rusqlite::Result<Head> {
+    batch: &Batch,
+    subscriptions: &Subscriptions,
+) -> rusqlite::Result<(Head, u64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let end = insert_new(&transaction, head, drafts)?;
+    let written = insert_new(&transaction, head, &batch.drafts, subscriptions)?;
     let mut put_node = transaction.prepare(PUT_NODE)?;
-    for (node, at) in seen {
+    for (node, at) in &batch.seen {
         put_node.execute(params![node.as_str(), int(at.0)])?;
     }
     drop(put_node);
+    for (parcel, fate) in &batch.fates {
+        outbox::settle(&transaction, *parcel, *fate)?;
+    }
+    if let Some(receivers) = &batch.receivers {
+        outbox::keep_only(&transaction, receivers)?;
+    }
     transaction.commit()?;
-    Ok(end)
+    Ok(written)
 }
 
-fn insert_new<'a>(
+fn insert_new(
     transaction: &Transaction<'_>,
     head: Head,
-    drafts: impl Iterator<Item = &'a Draft>,
-) -> rusqlite::Result<Head> {
+    drafts: &[Draft],
+    subscriptions: &Subscriptions,
+) -> rusqlite::Result<(Head, u64)> {
     let (mut is_known, mut insert) = (transaction.prepare(IS_KNOWN)?, transaction.prepare(INSERT)?);
-    let mut end = head;
+    let (mut end, mut parcels) = (head, 0);
     for Draft { entry, once } in drafts {
         let once = once.map(|once| once.0);
         if once.is_some() && is_known.exists([once])? {
@@ -66,9 +97,10 @@ fn insert_new<'a>(
             codec::encode(entry),
             digest.0,
         ])?;
+        parcels += outbox::put(transaction, subscriptions, &link)?;
         end = link.head();
     }
-    Ok(end)
+    Ok((end, parcels))
 }
 
 /// The last entry; the last that was deleted when there is none.

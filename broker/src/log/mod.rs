@@ -11,12 +11,14 @@ mod clock;
 mod database;
 mod insert;
 mod keep;
+mod outbox;
 mod query;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -34,7 +36,9 @@ use schemas::{
     id::{Digest, NodeId},
     time::UnixTime,
 };
+use tokio::sync::watch;
 
+pub(crate) use self::outbox::{Fate, Parcel};
 pub use self::{
     database::LogError,
     query::{Found, SeenNode},
@@ -43,7 +47,7 @@ use self::{
     database::Place,
     writer::{Command, Writer},
 };
-use crate::settings::LogSettings;
+use crate::{notify::Subscriptions, settings::LogSettings};
 
 /// What may wait for the writer. At a few hundred bytes each, what waits while a disk hangs costs some megabytes.
 const MAX_WAITING: usize = 20_000;
@@ -69,6 +73,7 @@ pub struct Full;
 pub struct Log {
     place: Arc<Place>,
     commands: SyncSender<Command>,
+    news: watch::Receiver<u64>,
     closing: Arc<AtomicBool>,
 }
 
@@ -78,14 +83,24 @@ impl Log {
     /// # Errors
     /// When the file cannot be used, or a newer version wrote it.
     pub fn open(folder: &Path, settings: &LogSettings) -> Result<Self, LogError> {
+        Self::open_for(folder, settings, Subscriptions::default())
+    }
+
+    /// The same, with those who are to be told what is new.
+    pub(crate) fn open_for(
+        folder: &Path,
+        settings: &LogSettings,
+        subscriptions: Subscriptions,
+    ) -> Result<Self, LogError> {
         let place = Arc::new(Place::new(folder));
         let opened = place.open()?;
         let (commands, orders) = mpsc::sync_channel(MAX_WAITING);
         let closing = Arc::new(AtomicBool::new(false));
-        let writer = Writer::new(&place, opened, settings.clone(), Arc::clone(&closing));
+        let (told, news) = watch::channel(0);
+        let writer = Writer::new(&place, opened, settings.clone(), subscriptions, told, Arc::clone(&closing));
         let spawned = thread::Builder::new().name("deploy-log".into()).spawn(move || writer.run(&orders));
         spawned.map_err(LogError::Thread)?;
-        Ok(Self { place, commands, closing })
+        Ok(Self { place, commands, news, closing })
     }
 
     /// Hands entries over to be written, all or none, and does not wait for that.
@@ -124,6 +139,32 @@ impl Log {
     /// When the file cannot be read.
     pub fn nodes(&self) -> Result<Vec<SeenNode>, LogError> {
         self.place.read(query::nodes)
+    }
+
+    /// Changes whenever something new is in the outbox.
+    pub(crate) fn news(&self) -> watch::Receiver<u64> {
+        self.news.clone()
+    }
+
+    /// The notices that are due for a receiver, oldest first, some of them.
+    pub(crate) fn due(&self, url: &str, now_ms: u64) -> Result<Vec<Parcel>, LogError> {
+        self.place.read(|connection| outbox::due(connection, url, now_ms))
+    }
+
+    /// When the next notice is due for a receiver.
+    pub(crate) fn next_due(&self, url: &str) -> Result<Option<u64>, LogError> {
+        self.place.read(|connection| outbox::next_due(connection, url))
+    }
+
+    /// Keeps in mind what was decided about a notice; lost when too much waits, and then it is delivered once more.
+    pub(crate) fn settle(&self, parcel: i64, fate: Fate) {
+        let _ = self.order(Command::Settle(parcel, fate));
+    }
+
+    /// Drops the notices for all other receivers.
+    pub(crate) fn keep_parcels_for(&self, urls: BTreeSet<String>) {
+        // Fails only when the writer has too much to do; the next start drops them too.
+        let _ = self.order(Command::KeepParcelsFor(urls));
     }
 
     /// Waits until all that was handed over is on the disk, or for so long that a disk must be hanging.

@@ -1,7 +1,8 @@
 //! The one thread that writes.
 
 use std::{
-    mem,
+    collections::BTreeSet,
+    iter, mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,15 +14,17 @@ use std::{
 
 use rusqlite::Connection;
 use schemas::{deploy_log::Head, id::NodeId, time::UnixTime};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::{
     Draft, clock,
     database::{self, Place},
-    insert::{self, Seen},
+    insert::{self, Batch},
     keep,
+    outbox::Fate,
 };
-use crate::settings::LogSettings;
+use crate::{notify::Subscriptions, settings::LogSettings};
 
 /// Most commands that share a transaction.
 const MAX_BATCH: usize = 1_000;
@@ -37,6 +40,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub(super) enum Command {
     Append(Vec<Draft>),
     Seen(NodeId, UnixTime),
+    /// What was decided about a parcel.
+    Settle(i64, Fate),
+    /// Drops the parcels of all other receivers.
+    KeepParcelsFor(BTreeSet<String>),
     /// Answers when all before it is on the disk.
     Flush(SyncSender<()>),
 }
@@ -48,17 +55,14 @@ pub(super) struct Writer {
     connection: Connection,
     head: Head,
     settings: LogSettings,
+    subscriptions: Subscriptions,
+    /// How many parcels were put into the outbox.
+    news: watch::Sender<u64>,
     closing: Arc<AtomicBool>,
-    seen: Seen,
+    /// What came and is not written yet.
+    batch: Batch,
     seen_due: Instant,
     prune_due: Instant,
-}
-
-/// What came since the last transaction.
-#[derive(Debug, Default)]
-struct Batch {
-    drafts: Vec<Draft>,
-    waiting: Vec<SyncSender<()>>,
 }
 
 impl Writer {
@@ -66,6 +70,8 @@ impl Writer {
         place: &Arc<Place>,
         (connection, head): (Connection, Head),
         settings: LogSettings,
+        subscriptions: Subscriptions,
+        news: watch::Sender<u64>,
         closing: Arc<AtomicBool>,
     ) -> Self {
         let (place, now) = (Arc::clone(place), Instant::now());
@@ -74,8 +80,10 @@ impl Writer {
             connection,
             head,
             settings,
+            subscriptions,
+            news,
             closing,
-            seen: Seen::new(),
+            batch: Batch::default(),
             seen_due: now + SEEN_PERIOD,
             prune_due: now,
         }
@@ -86,40 +94,47 @@ impl Writer {
         self.check();
         loop {
             let wait = self.seen_due.min(self.prune_due).saturating_duration_since(Instant::now());
-            let mut batch = Batch::default();
+            let mut waiting = Vec::new();
             let ended = match commands.recv_timeout(wait) {
                 Ok(command) => {
-                    self.take(command, &mut batch);
-                    commands.try_iter().take(MAX_BATCH).for_each(|command| self.take(command, &mut batch));
+                    let more = commands.try_iter().take(MAX_BATCH);
+                    iter::once(command).chain(more).for_each(|command| self.take(command, &mut waiting));
                     false
                 }
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            self.carry_out(batch, ended);
+            self.carry_out(ended || !waiting.is_empty());
+            for done in waiting {
+                // Who no longer waits has no use for it.
+                let _ = done.send(());
+            }
             if ended {
                 return;
             }
         }
     }
 
-    fn take(&mut self, command: Command, batch: &mut Batch) {
+    fn take(&mut self, command: Command, waiting: &mut Vec<SyncSender<()>>) {
+        let batch = &mut self.batch;
         match command {
             Command::Append(drafts) => batch.drafts.extend(drafts),
             Command::Seen(node, at) => {
-                let last = self.seen.entry(node).or_default();
+                let last = batch.seen.entry(node).or_default();
                 *last = at.max(*last);
             }
-            Command::Flush(done) => batch.waiting.push(done),
+            Command::Settle(parcel, fate) => batch.fates.push((parcel, fate)),
+            Command::KeepParcelsFor(receivers) => batch.receivers = Some(receivers),
+            Command::Flush(done) => waiting.push(done),
         }
     }
 
-    fn carry_out(&mut self, batch: Batch, ended: bool) {
+    fn carry_out(&mut self, is_asked: bool) {
         let now = Instant::now();
-        let is_asked = ended || now >= self.seen_due || !batch.waiting.is_empty();
-        if !batch.drafts.is_empty() || (is_asked && !self.seen.is_empty()) {
-            let seen = mem::take(&mut self.seen);
-            self.insist("cannot write to the deploy log", |writer| writer.write(&batch.drafts, &seen));
+        let is_due = is_asked || now >= self.seen_due || self.batch.has_more_than_seen();
+        if is_due && !self.batch.is_empty() {
+            let batch = mem::take(&mut self.batch);
+            self.insist("cannot write to the deploy log", |writer| writer.write(&batch));
         }
         if now >= self.seen_due {
             self.seen_due = now + SEEN_PERIOD;
@@ -128,14 +143,15 @@ impl Writer {
             self.prune_due = now + PRUNE_PERIOD;
             self.prune();
         }
-        for done in batch.waiting {
-            // Who no longer waits has no use for it.
-            let _ = done.send(());
-        }
     }
 
-    fn write(&mut self, drafts: &[Draft], seen: &Seen) -> rusqlite::Result<()> {
-        self.head = insert::write(&mut self.connection, self.head, drafts.iter(), seen)?;
+    fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let written = insert::write(&mut self.connection, self.head, batch, &self.subscriptions)?;
+        let (head, parcels) = written;
+        self.head = head;
+        if parcels > 0 {
+            self.news.send_modify(|all| *all += parcels);
+        }
         Ok(())
     }
 

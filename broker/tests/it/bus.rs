@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use broker::{Service, Settings, Transport};
+use broker::{Log, Service, Settings, Transport};
 use schemas::id::Digest;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -59,6 +59,10 @@ impl Bus {
     pub(crate) fn restart(&mut self) {
         self.runtime.block_on(self.service.take().unwrap().stop());
         self.start();
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        self.service.as_ref().unwrap().log()
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

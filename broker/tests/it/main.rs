@@ -13,6 +13,7 @@ mod log;
 mod machine;
 mod mqtt5;
 mod noise;
+mod notify;
 mod permissions;
 mod pki;
 mod process;
