@@ -27,7 +27,7 @@ use std::{
         mpsc::{self, SyncSender, TrySendError},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rollout::{Change, Fleet};
@@ -51,8 +51,10 @@ use crate::{notify::Subscriptions, settings::LogSettings};
 
 /// What may wait for the writer. At a few hundred bytes each, what waits while a disk hangs costs some megabytes.
 const MAX_WAITING: usize = 20_000;
-/// How long the writer may take to end.
+/// How long the writer may take to write what it has.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// While so much waits that not even the question whether it is written has a place.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Something to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,11 +171,16 @@ impl Log {
 
     /// Waits until all that was handed over is on the disk, or for so long that a disk must be hanging.
     pub fn flush(&self) {
+        let limit = Instant::now() + CLOSE_LIMIT;
         let (done, wait) = mpsc::sync_channel(1);
-        if self.commands.send(Command::Flush(done)).is_ok() {
-            // Whether it is done or takes too long, there is nothing more to do.
-            let _ = wait.recv_timeout(CLOSE_LIMIT);
+        while self.order(Command::Flush(done.clone())).is_err() {
+            if Instant::now() > limit {
+                return;
+            }
+            thread::sleep(FULL_PAUSE);
         }
+        // Whether it is done or takes too long, there is nothing more to do.
+        let _ = wait.recv_timeout(limit.saturating_duration_since(Instant::now()));
     }
 
     /// Writes what is left; what comes later is not written.

@@ -2,9 +2,8 @@
 
 mod crash;
 mod keeping;
+mod million;
 mod reading;
-
-use std::time::{Duration, Instant};
 
 use schemas::deploy_log::{Chained, What, verify};
 use tempfile::TempDir;
@@ -96,6 +95,25 @@ fn what_is_told_twice_is_written_once_also_after_a_restart() {
     bench.write(vec![told("pi-1", 10), told("pi-1", 10)]);
     assert_eq!(bench.all().len(), 10);
     assert_eq!(bench.log.state().unwrap().seq, 10);
+}
+
+#[test]
+fn a_fleet_that_is_observed_again_after_a_restart_is_written_once() {
+    use rollout::samples::{NOW, Sample, ended, node, outcome};
+    let sample = Sample::new();
+    let fleet = sample.fleet(&[("pi-1", Some(ended(outcome(50, schemas::report::Verdict::Kept))))]);
+    let name = node("pi-1");
+    let changes = [Change::Record(name.clone()), Change::Report(name.clone()), Change::Availability(name)];
+    let mut bench = Bench::new();
+    for later in [5, 6, 7] {
+        for change in &changes {
+            observe(&bench.log, &fleet, change, NOW.plus_secs(later)).unwrap();
+        }
+        bench = bench.reopen(|_| {});
+    }
+    let whats: Vec<_> = bench.all().iter().map(|link| link.entry.what).collect();
+    assert_eq!(whats, [What::NodeAdded, What::Installed]);
+    assert_eq!(bench.log.nodes().unwrap()[0].last_seen, NOW.plus_secs(7).to_string());
 }
 
 #[test]
