@@ -60,7 +60,7 @@ impl Service {
         if let Some(tls) = &tls {
             tokio::spawn(watch_certificates(Arc::downgrade(tls)));
         }
-        let key = settings.conducts().then(|| controller::open_key(&settings.data)).transpose()?;
+        let key = settings.follows_the_bus().then(|| controller::open_key(&settings.data)).transpose()?;
         let mut relay = match &settings.bus {
             Some(bus) => {
                 info!(%bus, "relay is off, another broker is the bus");
@@ -73,7 +73,8 @@ impl Service {
         let log = Log::open_for(&settings.data, &settings.log, subscriptions)?;
         let notifier = Notifier::start(&settings.webhook, &log)?;
         let store = Store::start(&settings, access, tls.clone(), door, log.clone()).await?;
-        let controller = key.map(|key| start_controller(&settings, key, relay.as_mut())).transpose()?;
+        let controller =
+            key.map(|key| start_controller(&settings, key, relay.as_mut(), log.clone())).transpose()?;
         Ok(Self { relay, store, log, notifier, tls, controller, _lock: lock })
     }
 
@@ -174,7 +175,7 @@ fn start_relay(
     tls: Option<Arc<Tls>>,
     nodes: Option<&Arc<Nodes>>,
 ) -> anyhow::Result<Relay> {
-    let view = if settings.conducts() { controller::filters(&settings.fleet) } else { Vec::new() };
+    let view = if settings.follows_the_bus() { controller::filters(&settings.fleet) } else { Vec::new() };
     let relay: Result<Relay, RelayError> =
         Relay::start(settings, settings.lazy_filters()?, access, tls, nodes, &view);
     relay.context("cannot start the relay")
@@ -184,6 +185,7 @@ fn start_controller(
     settings: &Settings,
     key: SecretKey,
     relay: Option<&mut Relay>,
+    log: Log,
 ) -> anyhow::Result<JoinHandle<()>> {
     let own = relay.and_then(|relay| Some(Wire::Inside(relay.inside(), relay.take_view()?)));
     let wire = match (own, &settings.bus) {
@@ -195,7 +197,7 @@ fn start_controller(
         (None, None) => anyhow::bail!("there is no bus to carry rollouts out on"),
     };
     let root = settings.root.as_deref().context("the settings name no root")?;
-    Ok(tokio::spawn(Controller::new(root, key, wire)?.run()))
+    Ok(tokio::spawn(Controller::new(root, key, settings.controller.enabled, wire, log)?.run()))
 }
 
 /// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet.

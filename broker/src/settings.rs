@@ -294,9 +294,10 @@ impl Settings {
         self.lazy_filters().map(drop)
     }
 
-    /// Whether rollouts are carried out here.
-    pub(crate) fn conducts(&self) -> bool {
-        self.controller.enabled && self.root.is_some()
+    /// Whether what nodes say is read here, for rollouts and the deploy log. Only what the fleet has signed is believed; and on
+    /// another broker somebody has to be let in.
+    pub(crate) fn follows_the_bus(&self) -> bool {
+        self.root.is_some() && (self.bus.is_none() || self.controller.user.is_some())
     }
 
     /// Where the relay listens, by what is spoken there.

@@ -1,8 +1,9 @@
-//! Who carries rollouts out: it follows the bus, lets the pure [`rollout::course`] decide, and publishes what that wants.
+//! Who carries rollouts out, and writes into the deploy log what happens: it follows the bus, lets the pure [`rollout::course`] decide, and publishes what that wants.
 //!
 //! It has no key of the fleet. Its own key counts within the mandate of each rollout. It keeps nothing on the disk but that key:
 //! what has become of a rollout is on the bus, signed, before the orders that rely on it; so it may die at any moment.
 
+mod diary;
 mod key;
 mod lease;
 mod settings;
@@ -33,8 +34,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 pub use self::settings::ControllerSettings;
+use self::{diary::Diary, lease::Terms, status::Statuses, wire::Heard};
 pub(crate) use self::{key::KeyError, wire::Wire};
-use self::{lease::Terms, status::Statuses, wire::Heard};
+use crate::log::Log;
 
 /// Time goes on also when nothing is heard.
 const TICK: Duration = Duration::from_secs(1);
@@ -47,6 +49,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Controller {
     wire: Wire,
+    diary: Diary,
+    /// Rollouts are carried out, not only looked at.
+    conducts: bool,
     key: SecretKey,
     fleet: Fleet,
     terms: Terms,
@@ -80,7 +85,13 @@ pub(crate) fn open_key(data: &Path) -> Result<SecretKey, KeyError> {
 
 impl Controller {
     /// Believes by the root document in the file at `root`.
-    pub(crate) fn new(root: &Path, key: SecretKey, wire: Wire) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        root: &Path,
+        key: SecretKey,
+        conducts: bool,
+        wire: Wire,
+        log: Log,
+    ) -> anyhow::Result<Self> {
         let what = || format!("cannot trust root file {}", root.display());
         let bytes = fs::read(root).with_context(what)?;
         let trust =
@@ -88,6 +99,8 @@ impl Controller {
         Ok(Self {
             terms: Terms::new(trust.fleet().clone(), key.public()),
             wire,
+            diary: Diary::new(log),
+            conducts,
             key,
             fleet: Fleet::new(trust),
             conductors: BTreeMap::new(),
@@ -103,7 +116,9 @@ impl Controller {
         for (topic, payload) in self.wire.retained().await {
             self.take(&topic, &payload);
         }
-        self.present();
+        if self.conducts {
+            self.present();
+        }
         let mut wake = Instant::now();
         loop {
             tokio::select! {
@@ -139,7 +154,11 @@ impl Controller {
             self.follow(payload);
             return true;
         }
-        match self.fleet.take(topic, payload) {
+        let change = self.fleet.take(topic, payload);
+        if let Some(change) = &change {
+            self.diary.observe(&self.fleet, change, self.now().wall);
+        }
+        match change {
             Some(Change::Record(node) | Change::Report(node) | Change::Availability(node)) => {
                 self.heard.insert(node);
                 true
@@ -171,6 +190,11 @@ impl Controller {
 
     fn step(&mut self) {
         let now = self.now();
+        self.diary.catch_up(Some(&self.fleet), now.wall);
+        if !self.conducts {
+            self.heard.clear();
+            return;
+        }
         let lease = self.terms.look(self.fleet.rollouts().lease().map(|lease| &**lease), now);
         if let Some(lease) = lease {
             let signed = Signed::seal(&lease, std::slice::from_ref(&self.key));
@@ -240,9 +264,11 @@ impl Controller {
         }
     }
 
-    fn tell(&self, app: &AppId, milestone: &Milestone, now: Now) {
+    fn tell(&mut self, app: &AppId, milestone: &Milestone, now: Now) {
         let Milestone { kind, text } = milestone;
-        let version = self.conductors.get(app).map(Conductor::version).unwrap_or_default();
+        let Some(conductor) = self.conductors.get(app) else { return };
+        self.diary.tell(conductor, milestone, now);
+        let version = conductor.version();
         if *kind == MilestoneKind::Stopped {
             warn!(%app, version, "{}: {text}", kind.name());
         } else {

@@ -24,7 +24,7 @@ pub(super) fn drafts(fleet: &Fleet, change: &Change, now: UnixTime) -> Vec<Draft
     let (name, is_record) = match change {
         Change::Record(name) => (name, true),
         Change::Report(name) => (name, false),
-        Change::Order(..) | Change::Request(_) | Change::Availability(_) => return Vec::new(),
+        _ => return Vec::new(),
     };
     let Some(node) = fleet.nodes().get(name) else { return Vec::new() };
     // A record may be what a report waited for.
@@ -44,7 +44,7 @@ pub(super) fn seen(fleet: &Fleet, change: &Change, now: UnixTime) -> Option<(Nod
             let is_online = fleet.nodes().get(name)?.online() == Some(true);
             is_online.then(|| (name.clone(), now))
         }
-        Change::Order(..) | Change::Request(_) | Change::Record(_) => None,
+        _ => None,
     }
 }
 

@@ -17,8 +17,8 @@ use schemas::{
 };
 
 use crate::sample::{
-    announcement, chain, controller, course, key, lease, log_entry, mandate, mandated, manifest, order, planned, record,
-    report, request, root, trust,
+    announcement, chain, controller, course, key, lease, log_entry, mandate, mandated, manifest, order,
+    planned, record, report, request, root, trust,
 };
 
 /// The bytes that this version writes, by the name of their golden file.

@@ -28,7 +28,7 @@ mod state;
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
-    id::{AppId, Digest, GroupId, NodeId, Revision},
+    id::{AppId, Digest, GroupId, NodeId, Revision, Seq},
     mandate::Mandate,
     order::Order,
     rollout::{Course, CourseState, CourseWave, Planned, Plans, Rollout, Standing, WaveState},
@@ -210,6 +210,11 @@ impl Conductor {
     /// The name of the rollout.
     pub fn first(&self) -> Revision {
         self.course.first
+    }
+
+    /// The number of the course that was published last.
+    pub fn seq(&self) -> Seq {
+        self.course.seq
     }
 
     /// The app.
