@@ -1,8 +1,8 @@
 //! The mandate: what a controller may order by itself in a rollout that ops has signed.
 //!
 //! A controller runs where the broker does, which is not trusted. So it has no key of the fleet: its own key counts within the
-//! bounds of one mandate, for one release, some groups and a range of revisions, until it expires. Any later order of a person has
-//! a revision above that range.
+//! bounds of one mandate, for one release, some groups and a range of revisions, until it expires. It makes nothing urgent, so nodes
+//! keep to their windows and wait for consent. Any later order of a person has a revision above that range.
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,7 @@ impl Mandate {
             (order.release == self.release, "another release"),
             (self.covers(order.revision), "a revision outside its range"),
             (order.expires <= self.expires, "it lasts longer"),
+            (!order.policy.urgent, "it is urgent"),
         ];
         bounds.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
     }

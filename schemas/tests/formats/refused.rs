@@ -206,6 +206,7 @@ fn a_controller_orders_within_its_mandate_and_no_further() {
         may(|order| order.revision = Revision(39), |_| {}),
         may(|order| order.revision = Revision(50), |_| {}),
         may(|order| order.expires = order.expires.plus_secs(1), |_| {}),
+        may(|order| order.policy.urgent = true, |_| {}),
         may(|_| {}, |mandate| mandate.groups = vec!["all".parse().unwrap()]),
         may(|_| {}, |mandate| mandate.app = "db".parse().unwrap()),
         may(|_| {}, |mandate| mandate.release = Digest::of(b"another")),
