@@ -247,7 +247,9 @@ impl Controller {
                 Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, epoch, now),
                 None => Conductor::begin(planned, plans.clone(), &self.fleet, epoch, now),
             };
-            info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
+            if !conductor.state().is_over() {
+                info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
+            }
             self.conductors.insert(app.clone(), conductor);
         }
         self.conductors.retain(|app, _| self.fleet.rollouts().plans().contains_key(app));
@@ -255,11 +257,7 @@ impl Controller {
 
     fn carry_out(&mut self, app: &AppId, deed: Deed, now: Now) {
         match deed {
-            Deed::Publish(topic, payload) => {
-                // Known here before it comes back.
-                self.fleet.take(&topic, &payload);
-                self.wire.publish(topic, payload);
-            }
+            Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
             Deed::Tell(milestone) => self.tell(app, &milestone, now),
         }
     }
