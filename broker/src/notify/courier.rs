@@ -35,8 +35,8 @@ pub(super) struct Courier {
     log: Log,
     news: watch::Receiver<u64>,
     client: Client,
-    /// What was decided and may not be on the disk yet, with the time before which it is not tried again.
-    decided: BTreeMap<i64, u64>,
+    /// Ids of what was decided and may not be on the disk yet, with the time before which it is not tried again.
+    decided: BTreeMap<String, u64>,
 }
 
 /// What came of a delivery.
@@ -85,11 +85,11 @@ impl Courier {
         let read = spawn_blocking(move || Ok((log.due(&url, now_ms())?, log.next_due(&url)?)));
         let Ok(found) = read.await else { return Ok(TROUBLE_PAUSE) };
         let (parcels, next): (Vec<Parcel>, _) = found?;
-        let there: BTreeSet<i64> = parcels.iter().map(|parcel| parcel.number).collect();
-        self.decided.retain(|number, _| there.contains(number));
+        let there: BTreeSet<&str> = parcels.iter().map(|parcel| parcel.id.as_str()).collect();
+        self.decided.retain(|id, _| there.contains(id.as_str()));
         let mut delivered = 0;
         for parcel in parcels {
-            if self.decided.get(&parcel.number).is_none_or(|due| *due <= now_ms()) {
+            if self.decided.get(&parcel.id).is_none_or(|due| *due <= now_ms()) {
                 self.deliver(parcel).await;
                 delivered += 1;
             }
@@ -106,7 +106,7 @@ impl Courier {
     }
 
     async fn deliver(&mut self, parcel: Parcel) {
-        let (number, host) = (parcel.number, self.webhook.url.host());
+        let host = self.webhook.url.host();
         let (fate, due) = match self.post(&parcel).await {
             Answer::Taken => {
                 debug!(webhook = host, id = parcel.id, "notice delivered");
@@ -127,8 +127,8 @@ impl Courier {
                 (Fate::Later(due), due)
             }
         };
-        self.decided.insert(number, due);
-        self.log.settle(number, fate);
+        self.log.settle(parcel.number, fate);
+        self.decided.insert(parcel.id, due);
     }
 
     async fn post(&self, parcel: &Parcel) -> Answer {
