@@ -21,7 +21,8 @@ const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 /// Another program may look into the file; its locks are short.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 /// Steps from an empty file to what this version uses, by `user_version`. A step that was released never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -46,6 +46,7 @@ fn no_query_reads_the_whole_file() {
     for (query, index) in [
         (r#"{"node":"pi-1","newest":true}"#, "entries_node"),
         (r#"{"app":"web","newest":true}"#, "entries_app"),
+        (r#"{"group":"canary","newest":true}"#, "entries_group"),
         (r#"{"what":"failed"}"#, "entries_what"),
         (r#"{"after":5}"#, "PRIMARY KEY"),
         ("{}", "SCAN entries"),
