@@ -16,7 +16,7 @@ pub struct LogSettings {
 }
 
 impl Default for LogSettings {
-    /// A year and a month, so that a look at the same week of the year before finds something; some 1 GB on the disk at most.
+    /// A year and a month, so that a look at the same week of the year before finds something; some 1.1 GB on the disk at most.
     fn default() -> Self {
         Self { keep: Duration::from_hours(24 * 400), entries: 2_000_000 }
     }
