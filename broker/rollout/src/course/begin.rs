@@ -8,7 +8,7 @@ use schemas::{
     time::UnixTime,
 };
 
-use super::{Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
+use super::{Changed, Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
 use crate::{
     Fleet, Node,
     plan::{Plan, Wave, lay_out, members},
@@ -58,6 +58,13 @@ impl Conductor {
             conductor.course.epoch = epoch;
             conductor.changed = Dirt::Hard;
         }
+        conductor
+    }
+
+    /// The rollout as `course` says that it stands, with its nodes as they are: to be shown, not to be carried out.
+    pub fn view(planned: &Planned, plans: Plans, course: &Course, fleet: &Fleet, now: Now) -> Self {
+        let mut conductor = Self::resume(planned, plans, course, fleet, course.epoch, now);
+        conductor.look(fleet, Changed::All, now);
         conductor
     }
 
@@ -136,4 +143,47 @@ fn seats(course: &mut Course, fleet: &Fleet, now: Now) -> Vec<Seat> {
         }
     }
     seats
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::{
+        report::{Outcome, Verdict},
+        topic::Kind,
+    };
+
+    use super::*;
+    use crate::{
+        course::Deed,
+        samples::{NOW, Sample, controller_key, ended, idle, node, outcome},
+    };
+
+    #[test]
+    fn a_view_shows_nodes_as_they_are_and_not_as_the_course_remembers_them() {
+        let sample = Sample::new();
+        let mut fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
+        let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
+        let app = "web".parse().unwrap();
+        let plans = || planned.verify(&sample.trust, &app).unwrap();
+        fleet.take(&Kind::Plan(app.clone()).of(sample.trust.fleet()), &planned.to_bytes());
+        let now = Now { mono_ms: 1, wall: NOW };
+        let mut conductor = Conductor::begin(&planned, plans(), &fleet, 1, now);
+        for deed in conductor.step(&fleet, Changed::All, now, &controller_key()) {
+            if let Deed::Publish(topic, payload) = deed {
+                fleet.take(&topic, &payload);
+            }
+        }
+        let view = |fleet: &Fleet| {
+            let course = fleet.rollouts().course(&app).unwrap().clone();
+            let later = Now { mono_ms: 1, wall: NOW.plus_secs(86_400) };
+            let view = Conductor::view(&planned, plans(), &course, fleet, later);
+            (view.seat(&node("pi-1")).unwrap().1.name(), view.course())
+        };
+        let remembered = conductor.course();
+        assert_eq!(view(&fleet), ("offered", remembered.clone()), "nobody gives a node up by looking at it");
+        let kept = Outcome { release: planned.release.digest(), ..outcome(100, Verdict::Kept) };
+        sample.says(&mut fleet, "pi-1", 2, Some(ended(kept)));
+        let (state, course) = view(&fleet);
+        assert_eq!((state, &course.state, course.seq), ("good", &CourseState::Running, remembered.seq));
+    }
 }
