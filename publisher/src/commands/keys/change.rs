@@ -7,18 +7,18 @@ use std::{
 };
 
 use anyhow::Result;
-use rollout::{Fleet, Ordered};
+use rollout::Fleet;
 use schemas::{
-    announcement::Announcement,
     id::{KeyId, PublicKey},
-    root::{Role, Root, RootError, Trust},
-    seal::{RoleDocument, SealError, SecretKey, Signed},
+    root::{Role, Root, RootError},
+    seal::{SealError, SecretKey, Signed},
     topic::Kind,
 };
 use serde::Serialize;
 
 use super::{
     super::{node, ordering::learn},
+    again::{Again, Retained},
     load_all,
 };
 use crate::{
@@ -255,7 +255,12 @@ async fn carry_out(
         let change = before.prepare(root, keys).advise("cannot change to this root", advice)?;
         let mut changed = Changed::to(&change);
         let again = Again { change: &change, old: &before.trust };
-        again.publish(before, session, &fleet, &mut changed).await?;
+        let retained = again.all(&fleet);
+        for Retained { topic, name, payload } in retained {
+            let told = if payload.is_some() { &mut changed.signed_again } else { &mut changed.taken_off };
+            told.push(name);
+            session.publish(topic, payload.unwrap_or_default()).await?;
+        }
         if change.roles().any(|role| role == Role::Ops) {
             // Records were signed again in their folders.
             node::sync(before, session, &mut Fleet::new(before.trust.clone())).await?;
@@ -289,55 +294,6 @@ fn learn_records(home: &Home, fleet: &Fleet, root: &Signed<Root>) -> Result<()> 
     Ok(())
 }
 
-/// How announcements that the bus has are believed after a change of keys.
-struct Again<'a> {
-    change: &'a Change,
-    old: &'a Trust,
-}
-
-impl Again<'_> {
-    /// Signs again what the bus retains, and takes off what would not be believed any more.
-    async fn publish(
-        &self,
-        home: &Home,
-        session: &Session,
-        fleet: &Fleet,
-        changed: &mut Changed,
-    ) -> Result<()> {
-        if self.change.roles().all(|role| role == Role::Root) {
-            return Ok(());
-        }
-        for ordered in fleet.believed_orders() {
-            let order = &ordered.announced.order;
-            let topic = Kind::Release(order.group.clone(), order.app.clone()).of(&home.settings.fleet);
-            let again = self.sign(ordered);
-            let told = if again.is_some() { &mut changed.signed_again } else { &mut changed.taken_off };
-            told.push(format!("{}/{}", order.group, order.app));
-            session.publish(topic, again.unwrap_or_default()).await?;
-        }
-        Ok(())
-    }
-
-    /// The same announcement with the signatures of the new keys, if that makes it believed.
-    fn sign(&self, ordered: &Ordered) -> Option<Vec<u8>> {
-        let mut announcement = ordered.announcement.clone();
-        self.add_to(&mut announcement.release);
-        self.add_to(&mut announcement.order);
-        let bytes = announcement.to_bytes();
-        let order = &ordered.announced.order;
-        let is_believed = announcement.verify(&self.change.trust, &order.group, &order.app).is_ok();
-        (is_believed && bytes.len() <= Announcement::MAX_BYTES).then_some(bytes)
-    }
-
-    /// Nodes that do not know the new root yet believe it as well.
-    fn add_to<T: RoleDocument>(&self, document: &mut Signed<T>) {
-        let Some(keys) = self.change.signs_again(T::ROLE) else { return };
-        let old = self.old.keys(T::ROLE).keys();
-        document.retain_signatures(|id| old.iter().any(|key| key.id() == id));
-        document.sign(keys);
-    }
-}
-
 fn show(changed: &Changed, screen: &Screen) -> Result<()> {
     if screen.is_json() {
         return screen.json(changed);
@@ -354,7 +310,7 @@ fn show(changed: &Changed, screen: &Screen) -> Result<()> {
         screen.say("a new root key of this home is in keys/root.key: move it off this machine if the old one was elsewhere");
     }
     if !signed_again.is_empty() {
-        let count = amount::count(signed_again.len(), "announcement");
+        let count = amount::count(signed_again.len(), "retained message");
         screen.say(&format!("signed {count} again: {}", signed_again.join(", ")));
     }
     if !taken_off.is_empty() {

@@ -1,5 +1,6 @@
 //! `publisher keys`: which keys there are. How they change is in [`change`], where they are kept in [`copies`].
 
+mod again;
 mod change;
 mod copies;
 
