@@ -3,25 +3,27 @@
 mod keys;
 mod log;
 mod node;
+mod order;
 mod request;
+mod rollout;
+mod user;
 
-use std::{net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, str::FromStr};
 
 use bus_client::{bus::BusUrl, store::StoreUrl};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use schemas::id::{AppId, FleetId, GroupId};
+use schemas::id::{AppId, FleetId, NodeId};
 
 pub(crate) use self::{
     keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
     log::{Log, LogCommand, LogShow},
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
+    order::{Announce, Following, Order, Rollback},
     request::Request,
+    rollout::{RolloutAbort, RolloutCommand, RolloutResume, RolloutSimulate, RolloutStart, RolloutTerms},
+    user::{SecretChoice, UserAdd, UserCommand, UserPlace},
 };
-use crate::{
-    app_file::Version,
-    exit::Exit,
-    home::users::{GuestFilter, UserName, UserRole},
-};
+use crate::{app_file::Version, exit::Exit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +85,7 @@ Examples:
   publisher announce ./app --group all --version 1.2.0 --timeout 5m --json
   publisher announce ./app --group all --no-wait
   publisher announce ./app --group all --urgent --notes fix      at once, also outside of maintenance windows
+  publisher announce ./app --group all --rollout       in waves: one node first, by the size of the group
 
 With --json, one object is printed at the end: app, group, version, counter, revision, release, tree_hash,
 uploaded_objects, uploaded_bytes, exit_code, exit_meaning and nodes[]: node, state, online, announced_to_verdict_ms,
@@ -122,9 +125,16 @@ Examples:
   publisher request pi-kitchen install                 the release that waits there for a yes
   publisher request pi-kitchen install --app web")]
     Request(Request),
-    /// See what a rollout in waves would come to
+    /// Roll a release out in waves: start, watch, pause, go on, end; the broker's controller carries it out
     #[command(subcommand)]
     Rollout(RolloutCommand),
+    /// Say why a node has, or has not, what is ordered: rule by rule, with the one that holds it back
+    #[command(after_help = "\
+Examples:
+  publisher why pi-kitchen
+  publisher why pi-kitchen web
+  publisher why pi-kitchen --json")]
+    Why(Why),
     /// Show nodes, apps and orders as the bus has them now
     #[command(after_help = "\
 Examples:
@@ -135,8 +145,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   publisher watch
+  publisher watch --app web
   publisher watch --json")]
-    Watch,
+    Watch(Watch),
     /// Show what happened to nodes, apps and rollouts, newest last
     #[command(after_help = "\
 Examples:
@@ -208,95 +219,6 @@ impl FromStr for Host {
     }
 }
 
-/// What can be done with those who log in.
-#[derive(Debug, Subcommand)]
-pub(crate) enum UserCommand {
-    /// Let somebody in, with a token that is shown once or a password that is typed
-    #[command(after_help = "\
-Examples:
-  publisher user add grafana --role watcher
-  publisher user add hass --role home-assistant --token-out hass.token
-  publisher user add anna --role admin --password
-  publisher user add cam --role guest --publish cam/# --subscribe cam/cmd/+
-  publisher user add anna --role watcher --password-stdin --users /etc/deploybus/users")]
-    Add(UserAdd),
-    /// List who may log in
-    #[command(after_help = "\
-Examples:
-  publisher user list
-  publisher user list --json")]
-    List {
-        #[command(flatten)]
-        place: UserPlace,
-    },
-    /// Lock somebody out: connections and sessions end within a second
-    #[command(after_help = "\
-Examples:
-  publisher user remove grafana
-  publisher user remove grafana --users /etc/deploybus/users")]
-    Remove {
-        /// Name of the user
-        name: UserName,
-        #[command(flatten)]
-        place: UserPlace,
-    },
-    /// Give somebody another token or password; the old one ends within a second
-    #[command(after_help = "\
-Examples:
-  publisher user passwd grafana
-  publisher user passwd anna --password
-  publisher user passwd publisher            who this publisher logs in as: its settings are changed, too")]
-    Passwd {
-        /// Name of the user
-        name: UserName,
-        #[command(flatten)]
-        secret: SecretChoice,
-        #[command(flatten)]
-        place: UserPlace,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UserAdd {
-    /// Name to log in with
-    pub(crate) name: UserName,
-    /// What it may do: publisher, controller, watcher, home-assistant, guest or admin
-    #[arg(long)]
-    pub(crate) role: UserRole,
-    /// Topics that a guest may publish to; may be given several times
-    #[arg(long, value_name = "FILTER")]
-    pub(crate) publish: Vec<GuestFilter>,
-    /// Topics that a guest may subscribe to; may be given several times
-    #[arg(long, value_name = "FILTER")]
-    pub(crate) subscribe: Vec<GuestFilter>,
-    #[command(flatten)]
-    pub(crate) secret: SecretChoice,
-    #[command(flatten)]
-    pub(crate) place: UserPlace,
-}
-
-/// What a user is to log in with; a new token when nothing is said.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-pub(crate) struct SecretChoice {
-    /// Ask for a password, twice and unseen
-    #[arg(long)]
-    pub(crate) password: bool,
-    /// Read the password from the first line of standard input
-    #[arg(long)]
-    pub(crate) password_stdin: bool,
-    /// Write the token into a file that only you can read, instead of showing it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) token_out: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct UserPlace {
-    /// The broker's users file [default: broker/users in the home]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) users: Option<PathBuf>,
-}
-
 /// The folder and what the command line says about it.
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
@@ -321,76 +243,6 @@ pub(crate) struct Pack {
     /// Write objects and manifest there, as a store serves them
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-}
-
-/// How long an order is followed, and how long it may be taken.
-#[derive(Debug, Args)]
-pub(crate) struct Following {
-    /// Follow every node to its verdict (the default)
-    #[arg(long, overrides_with = "no_wait")]
-    wait: bool,
-    /// End as soon as the bus has it
-    #[arg(long, overrides_with = "wait")]
-    no_wait: bool,
-    /// Follow for so long at most
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
-    pub(crate) timeout: Duration,
-    /// Nodes that are offline are no reason for another exit code than 0, when at least one kept it
-    #[arg(long)]
-    pub(crate) ignore_offline: bool,
-    /// Nodes begin with it for so long; later they wait for a newer announcement
-    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
-    pub(crate) expires: Duration,
-}
-
-impl Following {
-    /// Whether to follow at all.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wait || !self.no_wait
-    }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Announce {
-    #[command(flatten)]
-    pub(crate) folder: Folder,
-    /// Group of nodes that is to run it
-    #[arg(long)]
-    pub(crate) group: GroupId,
-    /// What changed, for people
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub(crate) notes: String,
-    /// Nodes wait neither for their maintenance window nor for consent; all else that holds them back still does
-    #[arg(long)]
-    pub(crate) urgent: bool,
-    #[command(flatten)]
-    pub(crate) following: Following,
-}
-
-/// What can be done with rollouts.
-#[derive(Debug, Subcommand)]
-pub(crate) enum RolloutCommand {
-    /// Lay a plan out over the fleet as it is now: which nodes, when, and how soon a bad release is found out
-    #[command(after_help = "\
-Examples:
-  publisher rollout simulate                       the usual plan for the group `all`
-  publisher rollout simulate --group farm --app web
-  publisher rollout simulate plan.toml --json
-
-Nothing is ordered. A plan has an app and stages: docs/rollouts.md.")]
-    Simulate(RolloutSimulate),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RolloutSimulate {
-    /// File with a plan; the usual one for the size of the group when there is none
-    pub(crate) plan: Option<PathBuf>,
-    /// Group of nodes [default: all]
-    #[arg(long, conflicts_with = "plan")]
-    pub(crate) group: Option<GroupId>,
-    /// App; needed when the group has several
-    #[arg(long, conflicts_with = "plan")]
-    pub(crate) app: Option<AppId>,
 }
 
 /// What can be done with releases.
@@ -428,32 +280,18 @@ pub(crate) struct Sign {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Order {
-    /// File with a release, or with an order that others have signed
-    pub(crate) file: PathBuf,
-    /// Group of nodes that is to run the release
-    #[arg(long)]
-    pub(crate) group: Option<GroupId>,
-    /// Nodes wait neither for their maintenance window nor for consent; all else that holds them back still does
-    #[arg(long)]
-    pub(crate) urgent: bool,
-    #[command(flatten)]
-    pub(crate) following: Following,
+pub(crate) struct Why {
+    /// Name of the node
+    pub(crate) node: NodeId,
+    /// One of its apps; all that are ordered for it or that it has when none is said
+    pub(crate) app: Option<AppId>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Rollback {
-    /// Group of nodes that is to go back
-    #[arg(long)]
-    pub(crate) group: GroupId,
-    /// App that is to go back; needed when the group has several
+pub(crate) struct Watch {
+    /// Only what is about this app
     #[arg(long)]
     pub(crate) app: Option<AppId>,
-    /// Version to go back to
-    #[arg(long, value_name = "VERSION")]
-    pub(crate) to: Option<Version>,
-    #[command(flatten)]
-    pub(crate) following: Following,
 }
 
 #[derive(Debug, Args)]
@@ -469,22 +307,19 @@ pub(crate) struct Decode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DocumentKind {
     Announcement,
+    Plan,
     Root,
     Release,
     Order,
     Record,
     Report,
+    Mandate,
+    Rollout,
+    Course,
+    Controller,
+    Lease,
     Manifest,
     Json,
-}
-
-fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(lifetime) if lifetime.as_secs() == 0 => {
-            Err("nodes would take it for expired: give at least 1s".into())
-        }
-        parsed => parsed.map_err(|error| error.to_string()),
-    }
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), &'static str> {
@@ -525,20 +360,5 @@ mod tests {
         let command = example.split("   ").next().unwrap().replace("\"faster start\"", "faster");
         let words = ["publisher"].into_iter().chain(command.split_whitespace());
         assert!(Cli::try_parse_from(words).is_ok(), "{example}");
-    }
-
-    #[test]
-    fn waiting_is_the_default_and_the_last_word_wins() {
-        let wanted = |flags: &str| {
-            let line = format!("publisher announce . --group g {flags}");
-            match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-                Command::Announce(announce) => announce.following.is_wanted(),
-                _ => unreachable!(),
-            }
-        };
-        assert_eq!(
-            ["", "--wait", "--no-wait", "--no-wait --wait", "--wait --no-wait"].map(wanted),
-            [true, true, false, true, false]
-        );
     }
 }

@@ -1,15 +1,22 @@
 //! Reading any document of the bus for people. Pure: bytes and the keys that are known in, a [`Decoded`] out.
 
-use std::{collections::BTreeMap, io::Read as _};
+mod rollouts;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+};
 
 use schemas::{
     announcement::Announcement,
-    id::{NodeId, PublicKey},
+    id::{KeyId, NodeId, PublicKey},
+    mandate::Mandate,
     manifest::{self, Entry, Manifest, Node},
     order::Order,
     record::Record,
     release::Release,
     report::Report,
+    rollout::{Controller, Lease, Rollout},
     root::{Root, Trust},
     seal::{Document, RoleDocument, Signed},
     time::UnixTime,
@@ -22,13 +29,19 @@ use crate::{cli::DocumentKind, show::clean};
 /// What a zstd frame begins with (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Kinds in the order in which they are tried. No document of one kind has all the keys of another.
-const KINDS: [DocumentKind; 8] = [
+const KINDS: [DocumentKind; 14] = [
     DocumentKind::Announcement,
+    DocumentKind::Plan,
     DocumentKind::Root,
     DocumentKind::Release,
     DocumentKind::Order,
     DocumentKind::Record,
     DocumentKind::Report,
+    DocumentKind::Mandate,
+    DocumentKind::Rollout,
+    DocumentKind::Course,
+    DocumentKind::Controller,
+    DocumentKind::Lease,
     DocumentKind::Manifest,
     DocumentKind::Json,
 ];
@@ -38,6 +51,8 @@ pub(crate) struct Judge {
     pub(crate) trust: Trust,
     /// The keys of the nodes that are known.
     pub(crate) keys: BTreeMap<NodeId, PublicKey>,
+    /// The controllers that were believed before.
+    pub(crate) controllers: BTreeSet<KeyId>,
 }
 
 /// A document as it is shown.
@@ -79,7 +94,8 @@ pub(crate) enum DecodeError {
 type Attempt = Result<Decoded, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Keys whose numbers are Unix seconds.
-const TIMES: [&str; 7] = ["issued_at", "expires", "not_before", "built_at", "since", "at", "started_at"];
+const TIMES: [&str; 8] =
+    ["issued_at", "expires", "not_before", "built_at", "since", "at", "started_at", "until"];
 
 /// Reads a document of `kind`, or of the one that fits.
 pub(crate) fn decode(
@@ -108,11 +124,17 @@ fn unpack(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
 fn attempt(bytes: &[u8], kind: DocumentKind, judge: Option<&Judge>) -> Attempt {
     match kind {
         DocumentKind::Announcement => announcement(bytes, judge),
+        DocumentKind::Plan => rollouts::planned(bytes, judge),
         DocumentKind::Root => root(bytes, judge),
         DocumentKind::Release => role_document::<Release>(bytes, judge),
         DocumentKind::Order => role_document::<Order>(bytes, judge),
         DocumentKind::Record => role_document::<Record>(bytes, judge),
         DocumentKind::Report => report(bytes, judge),
+        DocumentKind::Mandate => role_document::<Mandate>(bytes, judge),
+        DocumentKind::Rollout => role_document::<Rollout>(bytes, judge),
+        DocumentKind::Course => rollouts::course(bytes),
+        DocumentKind::Controller => rollouts::own::<Controller>(bytes, judge),
+        DocumentKind::Lease => rollouts::own::<Lease>(bytes, judge),
         DocumentKind::Manifest => manifest(bytes),
         DocumentKind::Json => {
             let document = serde_json::from_slice(bytes)?;
@@ -125,21 +147,18 @@ fn announcement(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
     let announcement = Announcement::from_bytes(bytes)?;
     let (order, release) = (announcement.order.peek()?, announcement.release.peek()?);
     let release_digest = announcement.release.digest();
-    let document = readable(json!({ "order": order, "release": release, "release_digest": release_digest }));
-    let signatures = match judge {
-        Some(judge) => {
-            let parts = [
-                announcement.order.verify(&judge.trust).map(drop),
-                announcement.release.verify(&judge.trust).map(drop),
-            ];
-            let names_it = document["order"]["release"] == document["release_digest"];
-            match parts.into_iter().collect::<Result<Vec<()>, _>>() {
-                Ok(_) if !names_it => Signatures::Wrong("order names another release".to_owned()),
-                verified => judged(verified),
-            }
+    let mut document = json!({ "order": order, "release": release, "release_digest": release_digest });
+    if let Some(mandate) = &announcement.mandate {
+        document["mandate"] = json!(mandate.peek()?);
+    }
+    let topic = (document["order"]["group"].as_str(), document["order"]["app"].as_str());
+    let signatures = match (judge, topic) {
+        (Some(judge), (Some(group), Some(app))) => {
+            judged(announcement.verify(&judge.trust, &group.parse()?, &app.parse()?))
         }
-        None => no_root(),
+        _ => no_root(),
     };
+    let document = readable(document);
     Ok(Decoded { kind: "announcement", signatures, document })
 }
 
@@ -250,16 +269,24 @@ impl Decoded {
 
 #[cfg(test)]
 mod tests {
+    use rollout::samples::controller_key;
+    use schemas::seal::Head;
+
     use super::*;
-    use crate::samples::{Sample, node_key};
+    use crate::samples::{NOW, Sample, node_key};
 
     fn judge(sample: &Sample) -> Judge {
         let keys = [("pi-1".parse().unwrap(), node_key("pi-1").public())].into();
-        Judge { trust: sample.home.trust.clone(), keys }
+        let controllers = [controller_key().public().id()].into();
+        Judge { trust: sample.home.trust.clone(), keys, controllers }
     }
 
     fn documents(sample: &Sample) -> Vec<(&'static str, Vec<u8>)> {
         let announcement = sample.announcement(50, 9, "1.1.0");
+        let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
+        let (head, key) = (Head::new("deploybus".parse().unwrap(), NOW), controller_key().public());
+        let controller = Controller { head: head.clone(), key, program: "broker 1.0.0".into() };
+        let lease = Lease { head, key, epoch: 1, until: NOW };
         vec![
             ("announcement", announcement.to_bytes()),
             ("release", announcement.release.to_bytes()),
@@ -267,6 +294,11 @@ mod tests {
             ("record", sample.record("pi-1", &["all"])),
             ("report", sample.report("pi-1", 3, vec![])),
             ("root", std::fs::read(sample.home.path("root.cbor")).unwrap()),
+            ("plan", planned.to_bytes()),
+            ("rollout", planned.rollout.to_bytes()),
+            ("mandate", planned.mandate.to_bytes()),
+            ("controller", Signed::seal(&controller, &[controller_key()]).to_bytes()),
+            ("lease", Signed::seal(&lease, &[controller_key()]).to_bytes()),
         ]
     }
 
@@ -280,7 +312,7 @@ mod tests {
                 matches!(decode(&bytes, None, None).unwrap().signatures, Signatures::NotChecked(_)),
                 "{kind}"
             );
-            if kind != "report" {
+            if !["report", "controller", "lease"].contains(&kind) {
                 let foreign = decode(&bytes, None, Some(&judge(&other))).unwrap();
                 assert!(matches!(foreign.signatures, Signatures::Wrong(_)), "{kind}");
                 assert!(foreign.text().unwrap().contains("signatures: WRONG"));

@@ -21,13 +21,17 @@ pub enum Exit {
     Nobody,
     /// All nodes that are online kept it, others are offline.
     Offline,
+    /// A rollout stopped by itself.
+    Stopped,
+    /// Somebody paused, ended or replaced a rollout.
+    Ended,
     /// Ended by Ctrl-C.
     Interrupted,
 }
 
 impl Exit {
     /// Every exit code, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -35,6 +39,8 @@ impl Exit {
         Self::Silent,
         Self::Nobody,
         Self::Offline,
+        Self::Stopped,
+        Self::Ended,
         Self::Interrupted,
     ];
 
@@ -48,6 +54,8 @@ impl Exit {
             Self::Silent => 4,
             Self::Nobody => 5,
             Self::Offline => 6,
+            Self::Stopped => 7,
+            Self::Ended => 8,
             Self::Interrupted => 130,
         }
     }
@@ -56,16 +64,22 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Done => {
-                "done; `announce` and `rollback`: every node of the group kept it, unless --no-wait was given"
+                "done; `announce` and `rollback`: every node of the group kept it, unless --no-wait was given; rollouts: every wave passed"
             }
             Self::Failed => "failed: the message says what and what to do",
             Self::Usage => "wrong use of the command line",
             Self::NotKept => "at least one node did not keep it (rolled back, failed, refused, superseded)",
-            Self::Silent => "timed out: at least one node is online and gave no verdict",
+            Self::Silent => {
+                "timed out: at least one node is online and gave no verdict; or a rollout that goes on"
+            }
             Self::Nobody => "announced, but the group has no nodes",
             Self::Offline => {
                 "every node that is online kept it, others are offline and take it later (0 with --ignore-offline)"
             }
+            Self::Stopped => {
+                "the rollout stopped by itself: too many failures, too little is known, or its time is over"
+            }
+            Self::Ended => "the rollout was paused or ended by somebody, or another order took its place",
             Self::Interrupted => "ended by Ctrl-C; what was announced stays announced",
         }
     }
@@ -104,6 +118,6 @@ mod tests {
     #[test]
     fn codes_are_what_scripts_rely_on() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
     }
 }

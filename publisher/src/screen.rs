@@ -32,6 +32,12 @@ impl Screen {
         !self.bars.is_hidden()
     }
 
+    /// Whether colours reach a person who wants them (<https://no-color.org>).
+    pub(crate) fn paints(&self) -> bool {
+        let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        !self.is_json && !is_unwanted && io::stdout().is_terminal()
+    }
+
     /// Whether the result is JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.is_json

@@ -1,5 +1,7 @@
 //! `publisher announce`: from a folder to a proven release on every node of a group.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use schemas::root::Role;
 
@@ -7,9 +9,10 @@ use super::{
     node,
     ordering::{Ordering, learn},
     release,
+    rollout::{Start, read_plan},
 };
 use crate::{
-    cli::Announce,
+    cli::{Announce, RolloutTerms},
     exit::Exit,
     home::{Home, history::Kept},
     problem::Advise as _,
@@ -20,11 +23,14 @@ use crate::{
 
 const SEVERAL: &str =
     "make it with `publisher release build`, let others `publisher sign` it, then `publisher order` it";
+/// As `publisher rollout start` has it.
+const ROLLOUT_LIFETIME: Duration = Duration::from_hours(7 * 24);
 const UNBELIEVED: &str = "shorten --notes; else the files in the folder `keys` are not those of root.cbor: bring them back from a backup";
 
 /// Packs, then uploads while the bus is read, orders and follows.
 pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Result<Exit> {
-    let Announce { folder, group, notes, urgent, following } = arguments;
+    let Announce { folder, group, rollout, plan, notes, urgent, following } = arguments;
+    let plan = plan.as_deref().map(read_plan).transpose()?;
     // Before anything is uploaded: it takes one person alone.
     home.sole_key(Role::Release, SEVERAL)?;
     home.sole_key(Role::Ops, SEVERAL)?;
@@ -39,6 +45,13 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
         let document =
             signed.verify(&home.trust).advise("what was signed here would not be believed", UNBELIEVED)?;
         let release = Kept { signed, document };
+        if rollout {
+            let expires = following.expires.unwrap_or(ROLLOUT_LIFETIME);
+            let terms = RolloutTerms { at: None, expires, yes: false };
+            let (detach, timeout) = (!following.is_wanted(), following.rollout_timeout());
+            let start = Start { plan: plan.clone(), group: Some(group), terms: &terms, detach, timeout };
+            return start.run(home, session, &mut fleet, &release, screen).await;
+        }
         let ordering = Ordering { group: &group, release: &release, following: &following, urgent, uploaded };
         ordering.run(home, session, &mut fleet, screen).await
     })

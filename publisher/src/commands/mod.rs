@@ -17,13 +17,14 @@ mod sign;
 mod status;
 mod user;
 mod watch;
+mod why;
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cli::{Cli, Command, ReleaseCommand, RolloutCommand},
+    cli::{Cli, Command, ReleaseCommand},
     exit::Exit,
     home::Home,
     problem::problem,
@@ -48,13 +49,12 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Order(arguments) => block_on(order::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
-        Command::Rollout(RolloutCommand::Simulate(arguments)) => {
-            block_on(rollout::simulate(&Home::open(&dir)?, &arguments, screen))
-        }
+        Command::Rollout(command) => rollout::run(&Home::open(&dir)?, command, screen),
+        Command::Why(arguments) => block_on(why::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Request(arguments) => block_on(request::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Log(arguments) => block_on(log::run(&Home::open(&dir)?, &arguments, screen)),
-        Command::Watch => block_on(watch::run(&Home::open(&dir)?, screen)),
+        Command::Watch(arguments) => block_on(watch::run(&Home::open(&dir)?, &arguments, screen)),
     }
 }
 

@@ -107,6 +107,11 @@ fn is_newest(fleet: &Fleet, revision: Revision) -> Result<()> {
     ))
 }
 
+/// The release of a file, when it is believed.
+pub(super) fn read_release(home: &Home, file: &Path) -> Result<Kept<Release>> {
+    read(home, file).map(|given| given.release)
+}
+
 fn read(home: &Home, file: &Path) -> Result<Given> {
     let what = || format!("cannot use {}", file.display());
     let advice = "name a file that `publisher release build` or this command has written";

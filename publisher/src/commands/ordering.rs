@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, pin::pin};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
-use rollout::{Fleet, Follow};
+use rollout::{Belief, Fleet, Follow};
 use schemas::{
     announcement::{Announced, Announcement},
-    id::{GroupId, NodeId},
+    id::{GroupId, NodeId, Revision},
     order::{Audience, Order, OrderState, Policy},
     release::Release,
     root::Role,
@@ -90,14 +90,7 @@ impl Ordering<'_> {
     pub(super) fn sign(&self, home: &Home, fleet: &Fleet) -> Result<Announcement> {
         let (key, now) = (home.key(Role::Ops)?, home.signing_time()?);
         let _lock = home.lock()?;
-        let seen = fleet.highest_revision().max(home.highest_revision()?);
-        let revision = seen.next(clock::now_ms());
-        if revision <= seen {
-            return Err(problem(
-                "the numbers of orders are used up",
-                "somebody else has the ops key: `publisher keys rotate ops --lost`, then order again",
-            ));
-        }
+        let revision = next_revision(home, fleet, 0)?;
         let release = &self.release.document;
         let order = Order {
             head: Head::new(home.settings.fleet.clone(), now),
@@ -109,7 +102,7 @@ impl Ordering<'_> {
             state: OrderState::Active,
             policy: Policy { urgent: self.urgent, ..Policy::default() },
             not_before: UnixTime(0),
-            expires: now.plus_secs(self.following.expires.as_secs()),
+            expires: now.plus_secs(self.following.lifetime().as_secs()),
             continues: None,
         };
         Ok(Announcement {
@@ -161,6 +154,19 @@ impl Ordering<'_> {
     }
 }
 
+/// A number for an order that none has, with `more` behind it; taken under the lock of the home.
+pub(super) fn next_revision(home: &Home, fleet: &Fleet, more: u64) -> Result<Revision> {
+    let seen = fleet.highest_revision().max(home.highest_revision()?);
+    let revision = seen.next(clock::now_ms());
+    if revision <= seen || revision.0.checked_add(more).is_none() {
+        return Err(problem(
+            "the numbers of orders are used up",
+            "somebody else has the ops key: `publisher keys rotate ops --lost`, then order again",
+        ));
+    }
+    Ok(revision)
+}
+
 fn tree_hash(release: &Verified<Release>) -> Option<schemas::id::Digest> {
     release.parts.first().map(|part| part.tree_hash)
 }
@@ -176,7 +182,7 @@ struct Live<'a> {
 
 impl Live<'_> {
     async fn run(&mut self, session: &mut Session, following: &Following) -> Exit {
-        let limit = self.started.checked_add(following.timeout);
+        let limit = self.started.checked_add(following.timeout());
         let mut tick = interval(TICK);
         // Made once: a Ctrl-C between two rounds is not lost.
         let mut interrupted = pin!(signal::ctrl_c());
@@ -241,6 +247,9 @@ pub(super) fn learn(home: &Home, fleet: &Fleet) -> Result<()> {
     for ordered in fleet.believed_orders() {
         let Announced { order, release, .. } = &ordered.announced;
         home.remember(&ordered.announcement, order, release).context("cannot keep what is on the bus")?;
+    }
+    for wanted in fleet.rollouts().plans().values().filter_map(Belief::believed) {
+        home.remember_rollout(&wanted.planned, &wanted.plans).context("cannot keep what is on the bus")?;
     }
     Ok(())
 }

@@ -3,10 +3,12 @@
 use std::pin::pin;
 
 use anyhow::Result;
+use schemas::id::AppId;
 use serde::Serialize;
 use tokio::signal;
 
 use crate::{
+    cli::Watch,
     clock,
     exit::Exit,
     home::Home,
@@ -27,11 +29,11 @@ struct TimedLine<'a> {
 }
 
 /// Shows the fleet as it is, then a line for each change, until Ctrl-C or until nobody reads it.
-pub(super) async fn run(home: &Home, screen: &Screen) -> Result<Exit> {
-    Session::with(home, async |session| follow(home, session, screen).await).await
+pub(super) async fn run(home: &Home, arguments: &Watch, screen: &Screen) -> Result<Exit> {
+    Session::with(home, async |session| follow(home, session, arguments.app.as_ref(), screen).await).await
 }
 
-async fn follow(home: &Home, session: &mut Session, screen: &Screen) -> Result<Exit> {
+async fn follow(home: &Home, session: &mut Session, app: Option<&AppId>, screen: &Screen) -> Result<Exit> {
     let mut fleet = session.read_fleet(home).await?;
     let mut watcher = Watcher::of(&fleet);
     if !screen.is_json() {
@@ -43,7 +45,9 @@ async fn follow(home: &Home, session: &mut Session, screen: &Screen) -> Result<E
         tokio::select! {
             news = session.next(&mut fleet) => match news {
                 Some(News::Changed(change)) => {
-                    watcher.lines(&fleet, &change).iter().try_for_each(|line| show(line, screen))?;
+                    let lines = watcher.lines(&fleet, &change);
+                    let wanted = lines.iter().filter(|line| app.is_none() || line.app.as_ref() == app);
+                    wanted.into_iter().try_for_each(|line| show(line, screen))?;
                 }
                 Some(News::Lost(lost)) => screen.note(&format!("bus: {lost}; connecting again")),
                 Some(News::Back) => screen.note("bus: connected again"),

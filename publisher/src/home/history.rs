@@ -3,6 +3,7 @@
 //! ```text
 //! releases/<app>/<counter>-<version>.cbor     signed release
 //! orders/<app>/<group>/<revision>.cbor        signed order
+//! mandates/<app>/<first revision>.cbor        signed mandate: which revisions are set aside for a controller
 //! ```
 
 use std::{
@@ -13,14 +14,19 @@ use std::{
 use anyhow::{Context as _, Result};
 use schemas::{
     announcement::Announcement,
-    id::{AppId, GroupId},
+    id::{AppId, GroupId, Revision},
+    mandate::Mandate,
     order::Order,
     release::Release,
+    rollout::{Planned, Plans},
     root::Trust,
     seal::{RoleDocument, Signed, Verified},
 };
 
 use super::{Home, files};
+
+/// Folder of what was set aside for controllers.
+pub(super) const MANDATES: &str = "mandates";
 
 /// A document with the envelope that proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +43,25 @@ impl Home {
         order: &Order,
         release: &Release,
     ) -> Result<()> {
-        let name = format!("{}-{}.cbor", release.counter, files::name_of(&release.version));
-        let releases = self.releases_folder(&release.app);
-        keep(&releases.join(name), &announcement.release.to_bytes())?;
+        self.remember_release(&announcement.release, release)?;
         if announcement.mandate.is_some() {
             // A controller's order proves nothing without its mandate, and is nobody's to order again.
             return Ok(());
         }
         let orders = self.orders_folder(&order.app, &order.group);
         keep(&orders.join(format!("{}.cbor", order.revision)), &announcement.order.to_bytes())
+    }
+
+    /// Keeps what a rollout is about, and which revisions are taken by it.
+    pub(crate) fn remember_rollout(&self, planned: &Planned, plans: &Plans) -> Result<()> {
+        self.remember_release(&planned.release, &plans.release)?;
+        let folder = self.path(MANDATES).join(plans.mandate.app.as_str());
+        keep(&folder.join(format!("{}.cbor", plans.mandate.first)), &planned.mandate.to_bytes())
+    }
+
+    fn remember_release(&self, signed: &Signed<Release>, release: &Release) -> Result<()> {
+        let name = format!("{}-{}.cbor", release.counter, files::name_of(&release.version));
+        keep(&self.releases_folder(&release.app).join(name), &signed.to_bytes())
     }
 
     /// All releases of an app, oldest first.
@@ -71,12 +87,16 @@ impl Home {
 
     /// The highest revision that was ever ordered from here, of any app and group, by keys that count now: a stolen key may
     /// have used up the highest ones.
-    pub(crate) fn highest_revision(&self) -> Result<schemas::id::Revision> {
-        let revision = |path: &PathBuf| {
-            let signed = Signed::<Order>::from_bytes(&fs::read(path).ok()?).ok()?;
-            signed.verify(&self.trust).ok().map(|order| order.revision)
-        };
-        Ok(files_below(&self.path("orders"))?.iter().filter_map(revision).max().unwrap_or_default())
+    pub(crate) fn highest_revision(&self) -> Result<Revision> {
+        let orders = self.believed_below::<Order>("orders")?.into_iter().map(|order| order.revision);
+        let mandates = self.believed_below::<Mandate>(MANDATES)?.into_iter().map(|mandate| mandate.last);
+        Ok(orders.chain(mandates).max().unwrap_or_default())
+    }
+
+    fn believed_below<T: RoleDocument>(&self, folder: &str) -> Result<Vec<Verified<T>>> {
+        let read =
+            |path: &PathBuf| Signed::<T>::from_bytes(&fs::read(path).ok()?).ok()?.verify(&self.trust).ok();
+        Ok(files_below(&self.path(folder))?.iter().filter_map(read).collect())
     }
 
     fn releases_folder(&self, app: &AppId) -> PathBuf {
@@ -168,6 +188,14 @@ mod tests {
             home.orders(&app, &group).unwrap().iter().map(|order| order.document.revision.0).collect();
         assert_eq!(revisions, [4, 30]);
         assert_eq!(home.highest_revision().unwrap().0, 30);
+        let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
+        let plans = planned.verify(&home.trust, &app).unwrap();
+        for _ in 0..2 {
+            home.remember_rollout(&planned, &plans).unwrap();
+        }
+        assert_eq!(home.highest_revision().unwrap(), plans.mandate.last, "what is set aside is taken");
+        assert_eq!(home.releases(&app).unwrap().len(), 3);
+        fs::remove_file(home.path("releases/web/7-1.1.0.cbor")).unwrap();
         assert_eq!(home.apps_of(&group).unwrap(), std::slice::from_ref(&app));
         assert_eq!(home.apps_of(&"all".parse().unwrap()).unwrap(), []);
         fs::write(home.path("releases/web/10-x.cbor"), "rubbish").unwrap();

@@ -1,6 +1,7 @@
 //! The publisher's home: the fleet's settings and keys, the nodes that were added, what was announced.
 
 mod ca;
+pub(crate) mod controllers;
 pub(crate) mod files;
 pub(crate) mod history;
 pub(crate) mod init;

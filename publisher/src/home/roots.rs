@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use schemas::{
     id::PublicKey,
+    mandate::Mandate,
     order::Order,
     record::Record,
     release::Release,
@@ -200,6 +201,8 @@ impl Home {
         }
         if let Some(keys) = change.signs_again(Role::Ops) {
             all("orders")?.iter().try_for_each(|path| self.sign_file::<Order>(path, keys))?;
+            let mandates = all(history::MANDATES)?;
+            mandates.iter().try_for_each(|path| self.sign_file::<Mandate>(path, keys))?;
         }
         if let Some(keys) = change.keys.get(&Role::Ops) {
             let records = all("nodes")?.into_iter().filter(|path| path.ends_with("record.cbor"));

@@ -3,8 +3,10 @@
 pub(crate) mod amount;
 pub(crate) mod follow;
 pub(crate) mod log;
+pub(crate) mod rollout;
 pub(crate) mod status;
 pub(crate) mod watch;
+pub(crate) mod why;
 
 use std::fmt::Write as _;
 

@@ -127,7 +127,8 @@ fn age(at: UnixTime, now: UnixTime) -> String {
     amount::age(now.0.saturating_sub(at.0))
 }
 
-fn state_name(state: OrderState) -> &'static str {
+/// The state of an order in one word.
+pub(super) fn state_name(state: OrderState) -> &'static str {
     match state {
         OrderState::Active => "active",
         OrderState::Paused => "paused",

@@ -7,6 +7,7 @@ use schemas::{
     enroll::Request,
     id::{AppId, NodeId},
     report::{AppReport, Refusal},
+    rollout::WaveState,
 };
 use serde::Serialize;
 
@@ -37,6 +38,7 @@ pub(crate) struct Watcher {
     apps: BTreeMap<(NodeId, AppId), Vec<String>>,
     refusals: BTreeMap<NodeId, Vec<Refusal>>,
     orders: BTreeMap<(schemas::id::GroupId, AppId), String>,
+    courses: BTreeMap<AppId, String>,
 }
 
 impl Watcher {
@@ -45,7 +47,8 @@ impl Watcher {
         let mut watcher = Self::default();
         let orders = fleet.orders().keys().map(|(group, app)| Change::Order(group.clone(), app.clone()));
         let nodes = fleet.nodes().keys().map(|name| Change::Report(name.clone()));
-        for change in orders.chain(nodes) {
+        let courses = fleet.rollouts().plans().keys().map(|app| Change::Course(app.clone()));
+        for change in orders.chain(nodes).chain(courses) {
             watcher.lines(fleet, &change);
         }
         watcher
@@ -65,11 +68,19 @@ impl Watcher {
                 let request = fleet.requests().get(key);
                 request.map(|request| request_line(fleet, request)).into_iter().collect()
             }
-            Change::Plan(_) | Change::Course(_) | Change::Controller(_) | Change::Lease => Vec::new(),
+            // A course is believed by its plan, whichever comes first.
+            Change::Plan(app) | Change::Course(app) => self.course_line(fleet, app).into_iter().collect(),
+            Change::Controller(_) | Change::Lease => Vec::new(),
             Change::Record(name) | Change::Report(name) | Change::Availability(name) => {
                 fleet.nodes().get(name).map(|node| self.node_lines(name, node)).unwrap_or_default()
             }
         }
+    }
+
+    fn course_line(&mut self, fleet: &Fleet, app: &AppId) -> Option<Line> {
+        let text = course_text(fleet, app)?;
+        let is_new = self.courses.insert(app.clone(), text.clone()).as_ref() != Some(&text);
+        is_new.then_some(Line { node: None, app: Some(app.clone()), text })
     }
 
     fn node_lines(&mut self, name: &NodeId, node: &Node) -> Vec<Line> {
@@ -103,6 +114,18 @@ fn request_line(fleet: &Fleet, request: &Request) -> Line {
     let words = fleet.words(request);
     let text = format!("asks to be let in and says: {words}");
     Line { node: Some(request.node.clone()), app: None, text }
+}
+
+/// How the rollout of an app stands: its state, and its newest wave.
+fn course_text(fleet: &Fleet, app: &AppId) -> Option<String> {
+    let (wanted, course) = (fleet.rollouts().plan(app)?, fleet.rollouts().course(app)?);
+    let (version, state) = (clean(&wanted.plans.release.version), course.state.name().replace('_', " "));
+    let why = course.state.cause().map(|cause| format!(": {}", clean(&cause.text))).unwrap_or_default();
+    let newest = course.waves.iter().rposition(|wave| wave.state != WaveState::Closed);
+    let wave = newest.map(|at| {
+        format!(", wave {} of {} is {}", at + 1, course.waves.len(), course.waves[at].state.name())
+    });
+    Some(format!("rollout of {version} is {state}{}{why}", wave.unwrap_or_default()))
 }
 
 fn order_text(order: Option<&Belief<Ordered>>, group: &str) -> String {

@@ -1,73 +1,48 @@
-//! `publisher rollout`: what a plan would come to.
+//! `publisher rollout simulate`: what a plan would come to.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
-use rollout::{
-    Fleet,
-    plan::{self, BAD_SHARE, ForecastWave, Plan},
-};
-use schemas::id::{AppId, Counter, GroupId};
+use rollout::plan::{self, BAD_SHARE, ForecastWave, OnFailure, Plan, Stage};
+use schemas::id::{Counter, GroupId};
 use serde_json::json;
 
+use super::{app_of, read_plan, start::nobody};
 use crate::{
     cli::RolloutSimulate,
     exit::Exit,
     home::Home,
-    problem::{Advise as _, problem},
     screen::Screen,
     session::Session,
     show::{amount, table},
 };
 
 /// Lays a plan out over the fleet as it is now, and changes nothing.
-pub(super) async fn simulate(home: &Home, arguments: &RolloutSimulate, screen: &Screen) -> Result<Exit> {
+pub(super) async fn run(home: &Home, arguments: &RolloutSimulate, screen: &Screen) -> Result<Exit> {
     let fleet = Session::with(home, async |session| session.read_fleet(home).await).await?;
     let members = plan::members(&fleet);
     let plan = if let Some(file) = &arguments.plan {
-        let what = format!("cannot use {}", file.display());
-        let text = fs::read_to_string(file).advise(&what, "name a file with a plan")?;
-        Plan::parse(&text).advise(what, "correct what is named; docs/rollouts.md has every key")?
+        read_plan(file)?.1
     } else {
         let group = arguments.group.clone().unwrap_or("all".parse::<GroupId>()?);
         let size = members.iter().filter(|member| member.groups.contains(&group)).count();
-        Plan::by_size(app(home, &fleet, arguments.app.as_ref(), &group)?, group, size)
+        Plan::by_size(app_of(home, &fleet, arguments.app.as_ref(), &group)?, group, size)
     };
     let counter = home.releases(&plan.app)?.last().map_or(Counter(0), |release| release.document.counter);
     let waves = plan::lay_out(&plan, &members, counter);
     if waves.is_empty() {
-        let groups: Vec<_> = plan.stages.iter().map(|stage| stage.group.as_str()).collect();
-        return Err(problem(
-            format!("nobody is in {}", groups.join(", ")),
-            "add nodes with `publisher node add NAME --group GROUP`",
-        ));
+        return Err(nobody(&plan));
     }
     show(&plan, &plan::forecast(&plan, &waves, &fleet), screen)?;
     Ok(Exit::Done)
 }
 
-/// The app that is said, or the only one that is ordered for the group.
-fn app(home: &Home, fleet: &Fleet, said: Option<&AppId>, group: &GroupId) -> Result<AppId> {
-    if let Some(app) = said {
-        return Ok(app.clone());
-    }
-    let of_bus = fleet.orders().keys().filter(|(of, _)| of == group).map(|(_, app)| app.clone());
-    let mut apps: Vec<AppId> = of_bus.chain(home.apps_of(group)?).collect();
-    apps.sort();
-    apps.dedup();
-    match apps.as_slice() {
-        [app] => Ok(app.clone()),
-        _ => Err(problem(
-            format!("group {group} has {}", amount::count(apps.len(), "app")),
-            "say which with --app",
-        )),
-    }
-}
-
 fn show(plan: &Plan, waves: &[ForecastWave], screen: &Screen) -> Result<()> {
     if screen.is_json() {
         let waves: Vec<_> = waves.iter().map(as_json).collect();
-        return screen.json(&json!({ "app": plan.app, "bad_share": BAD_SHARE, "waves": waves }));
+        return screen.json(&json!({
+            "app": plan.app, "bad_share": BAD_SHARE, "waves": waves, "plan": plan,
+        }));
     }
     let rows: Vec<_> = (1..).zip(waves).map(|(number, wave)| row(number, wave)).collect();
     screen.say(&table(&["WAVE", "GROUP", "OPENS", "OVER", "UNDETECTED", "NODES"], &rows));
@@ -77,6 +52,7 @@ fn show(plan: &Plan, waves: &[ForecastWave], screen: &Screen) -> Result<()> {
         time(waves.last().map_or(Duration::ZERO, |wave| wave.ends_after)),
         BAD_SHARE * 100.0,
     ));
+    screen.say(&rules(plan));
     let offline: Vec<_> = waves
         .iter()
         .flat_map(|wave| &wave.nodes)
@@ -87,6 +63,44 @@ fn show(plan: &Plan, waves: &[ForecastWave], screen: &Screen) -> Result<()> {
         screen.say(&format!("offline, and to catch up later: {}", offline.join(", ")));
     }
     Ok(())
+}
+
+/// When it stops, and what else the plan says.
+fn rules(plan: &Plan) -> String {
+    let ends = match plan.on_failure {
+        OnFailure::Pause => "nodes that have it keep it until somebody decides",
+        OnFailure::Revert => "nodes that have it go back",
+    };
+    let fleet =
+        [limit("", plan.max_parallel), limit(" with the same label `site`", plan.max_parallel_per_site)];
+    let mut lines: Vec<String> = fleet.into_iter().flatten().collect();
+    lines.extend(plan.stages.iter().map(stage_rules));
+    lines.push(format!("when it stops by failures, {ends}"));
+    lines.join("\n")
+}
+
+fn stage_rules(stage: &Stage) -> String {
+    let default = stage.max_failure_rate.is_none().then_some(std::num::NonZeroU32::MIN);
+    let failures = stage.max_failures.or(default);
+    let rate = stage
+        .max_failure_rate
+        .map(|rate| format!("more than {rate} of {} or more that reported", stage.min_reports));
+    let stops: Vec<_> = failures.map(|most| format!("{most} failed")).into_iter().chain(rate).collect();
+    let success = stage
+        .success
+        .map_or("100% of the first wave, 90% of the others".to_owned(), |share| share.to_string());
+    let parallel = limit("", stage.max_parallel).map(|text| format!("; {text}")).unwrap_or_default();
+    let approval = if stage.approval { "; it opens when somebody approves" } else { "" };
+    format!(
+        "{}: stops when {}; is well when {success} are; waits {} for who is away{parallel}{approval}",
+        stage.group,
+        stops.join(", or "),
+        time(stage.deadline),
+    )
+}
+
+fn limit(whose: &str, most: Option<std::num::NonZeroU32>) -> Option<String> {
+    most.map(|most| format!("{most} nodes{whose} install at the same time at most"))
 }
 
 fn as_json(wave: &ForecastWave) -> serde_json::Value {

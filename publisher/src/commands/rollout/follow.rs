@@ -1,0 +1,219 @@
+//! Waiting for the controller, and following a rollout until it is over or stops.
+
+use std::{collections::BTreeSet, pin::pin};
+
+use anyhow::{Context as _, Result};
+use indicatif::ProgressBar;
+use rollout::{Fleet, Wanted};
+use schemas::{
+    id::{AppId, NodeId, Revision},
+    rollout::{CourseState, Rollout},
+};
+use tokio::{
+    signal,
+    time::{Duration, Instant, MissedTickBehavior, interval, timeout_at},
+};
+
+use crate::{
+    clock,
+    exit::Exit,
+    problem::problem,
+    screen::Screen,
+    session::{News, Session, until},
+    show::{
+        amount,
+        rollout::{self as show, RolloutView},
+    },
+};
+
+/// A controller that works takes note at once; so long it may be busy, or another one takes over.
+const HEED_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked at what came in meanwhile: a large fleet says a lot.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Waits until the controller has taken note of what is wanted.
+pub(super) async fn until_heeded(session: &mut Session, fleet: &mut Fleet, rollout: &Rollout) -> Result<()> {
+    let limit = Instant::now() + HEED_LIMIT;
+    while !is_heeded(fleet, rollout) {
+        match timeout_at(limit, session.next(fleet)).await {
+            Ok(news) => drop(news.context("bus connection was closed")?),
+            Err(_) => return Err(no_answer(fleet, rollout)),
+        }
+    }
+    Ok(())
+}
+
+fn is_heeded(fleet: &Fleet, rollout: &Rollout) -> bool {
+    let course = fleet.rollouts().course(&rollout.app);
+    course.is_some_and(|course| course.first == rollout.first && course.heeded >= rollout.seq)
+}
+
+fn no_answer(fleet: &Fleet, rollout: &Rollout) -> anyhow::Error {
+    let app = &rollout.app;
+    let controller = show::controller(fleet, clock::now());
+    let is_named = fleet
+        .rollouts()
+        .plan(app)
+        .is_some_and(|wanted| wanted.plans.mandate.keys.iter().any(|key| Some(key.id()) == controller.key));
+    let advice = match controller.key {
+        None => "no controller has ever worked here: see that the broker of Deploybus runs, and look for `controller` in its log".to_owned(),
+        Some(key) if !controller.works => {
+            let until = controller.until.unwrap_or_default();
+            let away = amount::age(clock::now().0.saturating_sub(until.0));
+            format!("controller {key} is away, for {away} at least: see that the broker runs, and look for `controller` in its log")
+        }
+        Some(key) if !is_named => format!(
+            "controller {key} works, and the rollout was given to another one: `publisher rollout abort {app} --keep`, then start it anew"
+        ),
+        Some(key) => format!("controller {key} works: look for the rollout of {app} in the broker's log"),
+    };
+    problem(
+        format!(
+            "the controller did not answer for {} s; what is wanted is on the bus, and counts once it does",
+            HEED_LIMIT.as_secs()
+        ),
+        advice,
+    )
+}
+
+/// A rollout that is followed.
+pub(super) struct Followed<'a> {
+    pub(super) app: &'a AppId,
+    pub(super) first: Revision,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Followed<'_> {
+    /// Shows how it goes until it is over or stops, and what it came to.
+    pub(super) async fn run(
+        &self,
+        session: &mut Session,
+        fleet: &mut Fleet,
+        screen: &Screen,
+    ) -> Result<Exit> {
+        let mut live = Live { screen, lines: Vec::new(), told: Told::default() };
+        let limit = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Made once: a Ctrl-C between two rounds is not lost.
+        let mut interrupted = pin!(signal::ctrl_c());
+        let exit = loop {
+            tokio::select! {
+                news = session.next(fleet) => match news {
+                    Some(News::Changed(_)) => {}
+                    Some(News::Lost(lost)) => screen.note(&format!("bus: {lost}; connecting again")),
+                    Some(News::Back) => screen.note("bus: connected again"),
+                    None => break Exit::Failed,
+                },
+                _ = tick.tick() => {
+                    let Some(wanted) = self.wanted(fleet) else { break Exit::Ended };
+                    live.show(&show::view(fleet, wanted, clock::now()));
+                    let state = fleet.rollouts().course(self.app).map(|course| &course.state);
+                    if let Some(exit) = state.and_then(ending) {
+                        break exit;
+                    }
+                }
+                () = until(limit) => break Exit::Silent,
+                _ = &mut interrupted => break Exit::Interrupted,
+            }
+        };
+        live.clear();
+        self.end(fleet, exit, screen)?;
+        Ok(exit)
+    }
+
+    /// It, unless another one took its place.
+    fn wanted<'a>(&self, fleet: &'a Fleet) -> Option<&'a Wanted> {
+        fleet.rollouts().plan(self.app).filter(|wanted| wanted.plans.mandate.first == self.first)
+    }
+
+    /// What it came to.
+    pub(super) fn end(&self, fleet: &Fleet, exit: Exit, screen: &Screen) -> Result<()> {
+        let now = clock::now();
+        let Some(wanted) = self.wanted(fleet) else {
+            screen.warn(&format!("another rollout of {} took the place of this one", self.app));
+            return Ok(());
+        };
+        let view = show::view(fleet, wanted, now);
+        if screen.is_json() {
+            let mut value = serde_json::to_value(&view)?;
+            value["exit_code"] = exit.code().into();
+            value["exit_meaning"] = exit.meaning().into();
+            return screen.json(&value);
+        }
+        screen.say(&format!("\n{}", show::text(&view, now, screen.paints())));
+        let app = self.app;
+        match exit {
+            Exit::Silent | Exit::Interrupted => {
+                screen.say(&format!("\nit goes on by itself: `publisher rollout status {app}`"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// How a command ends that follows a rollout in this state; nothing while it goes on.
+fn ending(state: &CourseState) -> Option<Exit> {
+    match state {
+        CourseState::Completed => Some(Exit::Done),
+        CourseState::Paused(_) | CourseState::Aborted { .. } if show::stopped_by_itself(state) => {
+            Some(Exit::Stopped)
+        }
+        CourseState::Paused(_) | CourseState::Aborted { .. } | CourseState::Superseded => Some(Exit::Ended),
+        _ => None,
+    }
+}
+
+/// What was said already, where lines are not drawn again.
+#[derive(Default)]
+struct Told {
+    state: &'static str,
+    waves: Vec<&'static str>,
+    failed: BTreeSet<NodeId>,
+}
+
+/// Waves as lines that change in place for a person, a line for each change otherwise.
+struct Live<'a> {
+    screen: &'a Screen,
+    lines: Vec<ProgressBar>,
+    told: Told,
+}
+
+impl Live<'_> {
+    fn show(&mut self, view: &RolloutView) {
+        if !self.screen.is_live() {
+            return self.tell(view);
+        }
+        while self.lines.len() < view.waves.len() {
+            self.lines.push(self.screen.live_line());
+        }
+        for (line, wave) in self.lines.iter().zip(&view.waves) {
+            line.set_message(show::wave_line(view, wave, self.screen.paints()));
+        }
+    }
+
+    fn tell(&mut self, view: &RolloutView) {
+        let Told { state, waves, failed } = &mut self.told;
+        if *state != view.state {
+            *state = view.state;
+            self.screen.say(&format!("{} {}: {}", view.app, view.version, view.state.replace('_', " ")));
+        }
+        waves.resize(view.waves.len(), "closed");
+        for (told, wave) in waves.iter_mut().zip(&view.waves) {
+            if *told != wave.state {
+                *told = wave.state;
+                self.screen.say(&show::wave_line(view, wave, false));
+            }
+        }
+        for node in view.nodes.iter().filter(|node| node.failed) {
+            if failed.insert(node.node.clone()) {
+                self.screen.say(&format!("{} {}: {}", node.node, node.state.replace('_', " "), node.text));
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.lines.drain(..).for_each(|line| line.finish_and_clear());
+    }
+}

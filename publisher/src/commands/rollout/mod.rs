@@ -1,0 +1,84 @@
+//! `publisher rollout`: what people want of a rollout, and how it stands.
+
+mod follow;
+mod show;
+mod simulate;
+mod start;
+mod wish;
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+use rollout::{Fleet, Wanted, plan::Plan};
+use schemas::id::{AppId, GroupId};
+
+pub(super) use self::start::Start;
+use super::block_on;
+use crate::{
+    cli::RolloutCommand,
+    exit::Exit,
+    home::Home,
+    problem::{Advise as _, problem},
+    screen::Screen,
+    show::amount,
+};
+
+/// What to do where several people sign together: a controller needs an answer now.
+const SEVERAL: &str = "a rollout needs wishes that one person can give alone: order wave by wave, with `publisher order` and groups as waves, or let one ops key be enough (`publisher keys threshold ops 1`)";
+
+/// Carries out one of the rollout commands.
+pub(super) fn run(home: &Home, command: RolloutCommand, screen: &Screen) -> Result<Exit> {
+    match command {
+        RolloutCommand::Start(arguments) => block_on(start::run(home, arguments, screen)),
+        RolloutCommand::Status(arguments) => block_on(show::status(home, arguments.app.as_ref(), screen)),
+        RolloutCommand::List => block_on(show::list(home, screen)),
+        RolloutCommand::Pause(arguments) => block_on(wish::pause(home, &arguments.app, screen)),
+        RolloutCommand::Resume(arguments) => block_on(wish::resume(home, &arguments, screen)),
+        RolloutCommand::Abort(arguments) => block_on(wish::abort(home, &arguments, screen)),
+        RolloutCommand::Approve(arguments) => block_on(wish::approve(home, &arguments.app, screen)),
+        RolloutCommand::Simulate(arguments) => block_on(simulate::run(home, &arguments, screen)),
+    }
+}
+
+/// The rollout of an app that the bus has.
+fn find<'a>(fleet: &'a Fleet, app: &AppId) -> Result<&'a Wanted> {
+    if let Some(wanted) = fleet.rollouts().plan(app) {
+        return Ok(wanted);
+    }
+    match fleet.rollouts().disbelief(app) {
+        Some(why) => Err(problem(
+            format!("the rollout of {app} on the bus is not believed: {why}"),
+            "start it anew with `publisher rollout start`",
+        )),
+        None => Err(problem(
+            format!("{app} has no rollout"),
+            "see those that there are with `publisher rollout list`",
+        )),
+    }
+}
+
+/// A plan, as it was written and as it is understood.
+pub(super) fn read_plan(file: &Path) -> Result<(String, Plan)> {
+    let what = format!("cannot use {}", file.display());
+    let text = fs::read_to_string(file).advise(&what, "name a file with a plan")?;
+    let plan = Plan::parse(&text).advise(what, "correct what is named; docs/rollouts.md has every key")?;
+    Ok((text, plan))
+}
+
+/// The app that is said, or the only one that is ordered for the group.
+fn app_of(home: &Home, fleet: &Fleet, said: Option<&AppId>, group: &GroupId) -> Result<AppId> {
+    if let Some(app) = said {
+        return Ok(app.clone());
+    }
+    let of_bus = fleet.orders().keys().filter(|(of, _)| of == group).map(|(_, app)| app.clone());
+    let mut apps: Vec<AppId> = of_bus.chain(home.apps_of(group)?).collect();
+    apps.sort();
+    apps.dedup();
+    match apps.as_slice() {
+        [app] => Ok(app.clone()),
+        _ => Err(problem(
+            format!("group {group} has {}", amount::count(apps.len(), "app")),
+            "say which with --app",
+        )),
+    }
+}

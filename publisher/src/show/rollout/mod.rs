@@ -1,0 +1,275 @@
+//! How rollouts read. Pure: the fleet and the time in, a [`RolloutView`] out, which is JSON as it is and text by [`text`].
+
+mod bar;
+mod text;
+
+use rollout::{
+    Belief, Fleet, Wanted,
+    course::{Conductor, NodeState, Now, Weight},
+    plan::Stage,
+};
+use schemas::{
+    hold::HoldCode,
+    id::{AppId, GroupId, KeyId, NodeId, Revision, Seq},
+    order::{Audience, Order},
+    reason::Reason,
+    rollout::{Course, CourseState, PauseReason, WaveState},
+    time::UnixTime,
+};
+use serde::{Serialize, Serializer};
+
+pub(crate) use self::{
+    bar::Counts,
+    text::{list, next, text, wave_line},
+};
+use super::{clean, status::state_name};
+
+/// Who carries rollouts out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ControllerView {
+    pub(crate) key: Option<KeyId>,
+    pub(crate) program: Option<String>,
+    /// Whether its time is not over.
+    pub(crate) works: bool,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) until: Option<UnixTime>,
+}
+
+/// How a rollout stands.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RolloutView {
+    pub(crate) app: AppId,
+    pub(crate) version: String,
+    /// Its name.
+    pub(crate) revision: Revision,
+    pub(crate) wish: Seq,
+    pub(crate) heeded: Option<Seq>,
+    pub(crate) state: &'static str,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) why: String,
+    pub(crate) next: String,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) since: Option<UnixTime>,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) started_at: Option<UnixTime>,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) not_before: Option<UnixTime>,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) expires: Option<UnixTime>,
+    pub(crate) controller: ControllerView,
+    /// Whether the rollout was given to the controller that works.
+    pub(crate) controller_is_named: bool,
+    pub(crate) waves: Vec<WaveView>,
+    pub(crate) nodes: Vec<NodeView>,
+    pub(crate) orders: Vec<OrderView>,
+}
+
+/// A wave.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WaveView {
+    pub(crate) number: usize,
+    pub(crate) group: Option<GroupId>,
+    pub(crate) state: &'static str,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) since: Option<UnixTime>,
+    pub(crate) soak_left_s: Option<u64>,
+    pub(crate) counts: Counts,
+}
+
+/// A node of a rollout.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct NodeView {
+    pub(crate) node: NodeId,
+    pub(crate) wave: usize,
+    pub(crate) state: &'static str,
+    pub(crate) text: String,
+    /// What holds it back, and until when where that is known.
+    pub(crate) hold: Option<HoldCode>,
+    #[serde(serialize_with = "as_text")]
+    pub(crate) until: Option<UnixTime>,
+    pub(crate) failed: bool,
+    pub(crate) acknowledged: bool,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) advice: Option<&'static str>,
+}
+
+/// An order of a rollout.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct OrderView {
+    pub(crate) group: GroupId,
+    pub(crate) revision: Revision,
+    pub(crate) state: &'static str,
+    pub(crate) audience: String,
+}
+
+#[expect(clippy::ref_option, reason = "serde gives it so")]
+fn as_text<S: Serializer>(time: &Option<UnixTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(time),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// The rollout as its course says, with its nodes as they are; nothing when no controller took note of it.
+pub(crate) fn conductor(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> Option<Conductor> {
+    let course = fleet.rollouts().course(&wanted.plans.mandate.app)?;
+    let now = Now { mono_ms: 1, wall: now };
+    Some(Conductor::view(&wanted.planned, wanted.plans.clone(), course, fleet, now))
+}
+
+/// The nodes whose failure would stop the rollout again.
+pub(crate) fn failed(conductor: &Conductor, wanted: &Wanted) -> Vec<NodeId> {
+    let acknowledged = &wanted.plans.rollout.acknowledged;
+    let is_failure = |state: &NodeState| state.weight() == Weight::Failure;
+    let nodes = conductor.seats().filter(|(_, _, state)| is_failure(state));
+    let failed = nodes.map(|(node, ..)| node).filter(|node| !acknowledged.contains(node));
+    failed.cloned().collect()
+}
+
+/// Who carries rollouts out now.
+pub(crate) fn controller(fleet: &Fleet, now: UnixTime) -> ControllerView {
+    let lease = fleet.rollouts().lease();
+    let key = lease.map(|lease| lease.key.id());
+    let program = key.and_then(|key| fleet.rollouts().controllers().get(&key));
+    ControllerView {
+        key,
+        program: program.map(|controller| clean(&controller.program)),
+        works: lease.is_some_and(|lease| lease.until >= now),
+        until: lease.map(|lease| lease.until),
+    }
+}
+
+/// Every rollout that is believed, by app.
+pub(crate) fn views(fleet: &Fleet, now: UnixTime) -> Vec<RolloutView> {
+    let wanted = fleet.rollouts().plans().values().filter_map(Belief::believed);
+    wanted.map(|wanted| view(fleet, wanted, now)).collect()
+}
+
+/// How a rollout stands.
+pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView {
+    let (rollout, mandate) = (&wanted.plans.rollout, &wanted.plans.mandate);
+    let course = fleet.rollouts().course(&mandate.app);
+    let conductor = conductor(fleet, wanted, now);
+    let state = course.map(|course| &course.state);
+    let controller = controller(fleet, now);
+    let set = |time: UnixTime| (time.0 > 0).then_some(time);
+    let mut view = RolloutView {
+        app: mandate.app.clone(),
+        version: clean(&wanted.plans.release.version),
+        revision: mandate.first,
+        wish: rollout.seq,
+        heeded: course.map(|course| course.heeded),
+        state: state.map_or("planned", CourseState::name),
+        reason: state.and_then(CourseState::cause).map(|cause| cause.why.name()),
+        why: state.and_then(CourseState::cause).map(|cause| clean(&cause.text)).unwrap_or_default(),
+        next: String::new(),
+        since: course.map(|course| since(course)),
+        started_at: course.and_then(|course| set(course.started_at)),
+        not_before: set(rollout.not_before),
+        expires: Some(mandate.expires),
+        controller_is_named: mandate.keys.iter().any(|key| Some(key.id()) == controller.key),
+        controller,
+        waves: conductor.as_ref().map(|conductor| waves(conductor, now)).unwrap_or_default(),
+        nodes: conductor.as_ref().map(|conductor| nodes(conductor, wanted, fleet)).unwrap_or_default(),
+        orders: course.map(|course| orders(course, wanted)).unwrap_or_default(),
+    };
+    view.next = next(&view);
+    view
+}
+
+/// Since when it stands as it does.
+fn since(course: &Course) -> UnixTime {
+    let opened = course.waves.iter().filter(|wave| wave.state != WaveState::Closed).map(|wave| wave.since);
+    match course.state.cause() {
+        Some(cause) => cause.at,
+        None => opened.max().unwrap_or(course.head.issued_at),
+    }
+}
+
+fn waves(conductor: &Conductor, now: UnixTime) -> Vec<WaveView> {
+    let mut counts = vec![Counts::default(); conductor.waves().len()];
+    for (_, wave, state) in conductor.seats() {
+        counts[wave].add(state);
+    }
+    let view = |(at, counts): (usize, Counts)| {
+        let wave = &conductor.waves()[at];
+        let stage: Option<&Stage> = conductor.plan().stages.get(wave.stage as usize);
+        let soaks = wave.state == WaveState::Soaking;
+        let soak_left = |stage: &Stage| wave.since.plus_secs(stage.soak.as_secs()).0.saturating_sub(now.0);
+        WaveView {
+            number: at + 1,
+            group: stage.map(|stage| stage.group.clone()),
+            state: wave.state.name(),
+            since: (wave.state != WaveState::Closed).then_some(wave.since),
+            soak_left_s: stage.filter(|_| soaks).map(soak_left),
+            counts,
+        }
+    };
+    counts.into_iter().enumerate().map(view).collect()
+}
+
+fn nodes(conductor: &Conductor, wanted: &Wanted, fleet: &Fleet) -> Vec<NodeView> {
+    let app = &wanted.plans.mandate.app;
+    let target = |node: &NodeId| fleet.nodes().get(node)?.app(app)?.target.as_ref();
+    let acknowledged = &wanted.plans.rollout.acknowledged;
+    let view = |(node, wave, state): (&NodeId, usize, &NodeState)| NodeView {
+        node: node.clone(),
+        wave: wave + 1,
+        state: state.name(),
+        text: clean(&state.text()),
+        hold: target(node).and_then(|target| target.hold),
+        until: target(node).and_then(|target| target.until),
+        failed: state.weight() == Weight::Failure,
+        acknowledged: acknowledged.contains(node),
+        reason: reason(state).map(Reason::code),
+        advice: advice(state),
+    };
+    conductor.seats().map(view).collect()
+}
+
+fn reason(state: &NodeState) -> Option<Reason> {
+    match state {
+        NodeState::RolledBack(failure) | NodeState::Failed(failure) => failure.reason,
+        _ => None,
+    }
+}
+
+/// What a person should do about a node.
+pub(crate) fn advice(state: &NodeState) -> Option<&'static str> {
+    match state {
+        NodeState::Lost(_) => Some("see that the node has power and network, and look at its worker's log"),
+        NodeState::Unwell => {
+            Some("look at what its health check answers; `publisher status` shows when it is well")
+        }
+        _ => reason(state).map(Reason::advice),
+    }
+}
+
+fn orders(course: &Course, wanted: &Wanted) -> Vec<OrderView> {
+    let mandate = &wanted.plans.mandate;
+    let orders = course.orders.iter().filter_map(|order| mandate.verify(order, &mandate.head.fleet).ok());
+    let view = |order: &Order| OrderView {
+        group: order.group.clone(),
+        revision: order.revision,
+        state: state_name(order.state),
+        audience: audience(&order.audience),
+    };
+    orders.map(|order| view(&order)).collect()
+}
+
+/// Whom an order is for, in words.
+pub(crate) fn audience(audience: &Audience) -> String {
+    match audience {
+        Audience::All => "everybody".to_owned(),
+        Audience::Nodes(nodes) => super::amount::count(nodes.len(), "node"),
+        Audience::Share { permille, .. } => format!("{}.{} % of the group", permille / 10, permille % 10),
+    }
+}
+
+/// Whether a rollout that stopped did so by itself, rather than by somebody's wish.
+pub(crate) fn stopped_by_itself(state: &CourseState) -> bool {
+    state.cause().is_some_and(|cause| cause.why != PauseReason::Operator)
+}
+
+#[cfg(test)]
+mod tests;

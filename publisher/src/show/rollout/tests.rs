@@ -1,0 +1,230 @@
+//! Rollouts as people read them, told by the real conductor.
+
+use rollout::course::{Changed, Deed};
+use schemas::{
+    announcement::Announcement,
+    report::{AppReport, Outcome, Verdict},
+    rollout::{Lease, Planned, Rollout, Wish},
+    seal::{Head, Signed},
+    status::Phase,
+    topic::{BusTopic, Kind, NodeTopic},
+};
+
+use super::*;
+use crate::{
+    samples::{NOW, Sample, ended, idle, node, outcome, working},
+    show::why,
+};
+use rollout::samples::controller_key;
+
+const PLAN: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"100%\"]\nsoak = \"2m\"";
+
+/// A fleet, a rollout over it, and the controller.
+struct Story {
+    sample: Sample,
+    fleet: Fleet,
+    planned: Planned,
+    conductor: Conductor,
+    now: Now,
+    seq: u64,
+}
+
+impl Story {
+    fn new(plan: &str, nodes: &[&str]) -> Self {
+        let sample = Sample::new();
+        let members: Vec<_> = nodes.iter().map(|name| (*name, Some(idle(1)))).collect();
+        let mut fleet = sample.fleet(&members);
+        let planned = sample.planned(plan, 1, |_| {});
+        let plans = planned.verify(&sample.trust, &web()).unwrap();
+        fleet.take(&Kind::Plan(web()).of(sample.trust.fleet()), &planned.to_bytes());
+        let now = Now { mono_ms: 1, wall: NOW };
+        let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
+        let mut story = Self { sample, fleet, planned, conductor, now, seq: 1 };
+        story.lease(30);
+        story.step();
+        story
+    }
+
+    fn lease(&mut self, secs: u64) {
+        let head = Head::new(self.sample.trust.fleet().clone(), NOW);
+        let lease = Lease { head, key: controller_key().public(), epoch: 1, until: NOW.plus_secs(secs) };
+        let signed = Signed::seal(&lease, &[controller_key()]).to_bytes();
+        self.fleet.take(&Kind::Bus(BusTopic::Lease).of(self.sample.trust.fleet()), &signed);
+    }
+
+    fn step(&mut self) {
+        for deed in self.conductor.step(&self.fleet, Changed::All, self.now, &controller_key()) {
+            if let Deed::Publish(topic, payload) = deed {
+                self.fleet.take(&topic, &payload);
+            }
+        }
+    }
+
+    fn wait(&mut self, secs: u64) {
+        self.now = Now { mono_ms: self.now.mono_ms + secs * 1_000, wall: self.now.wall.plus_secs(secs) };
+        self.lease(self.now.wall.0 - NOW.0 + 30);
+        self.step();
+    }
+
+    fn says(&mut self, name: &str, app: AppReport) {
+        self.seq += 1;
+        self.sample.says(&mut self.fleet, name, self.seq, Some(app));
+        self.step();
+    }
+
+    fn ends(&mut self, name: &str, verdict: Verdict) {
+        let release = self.planned.release.digest();
+        let reason = (verdict != Verdict::Kept).then_some(Reason::Unhealthy);
+        let text = reason.map(|_| "it answered 500".to_owned()).unwrap_or_default();
+        self.says(name, ended(Outcome { release, reason, text, ..outcome(100, verdict) }));
+    }
+
+    fn wish(&mut self, plan: &str, change: impl FnOnce(&mut Rollout)) {
+        self.planned = self.sample.planned(plan, 2, change);
+        let plans = self.planned.verify(&self.sample.trust, &web()).unwrap();
+        self.fleet.take(&Kind::Plan(web()).of(self.sample.trust.fleet()), &self.planned.to_bytes());
+        self.conductor.renew(&self.planned, &plans);
+        self.step();
+    }
+
+    fn canary(&self) -> String {
+        self.conductor.seats().find(|(_, wave, _)| *wave == 0).unwrap().0.to_string()
+    }
+
+    fn wanted(&self) -> &Wanted {
+        self.fleet.rollouts().plan(&web()).unwrap()
+    }
+
+    fn view(&self) -> RolloutView {
+        view(&self.fleet, self.wanted(), self.now.wall)
+    }
+
+    fn text(&self) -> String {
+        text(&self.view(), self.now.wall, false)
+    }
+
+    fn why(&self, name: &str) -> String {
+        why::text(&why::why(&self.fleet, &node(name), None, self.now.wall).unwrap())
+    }
+}
+
+fn web() -> AppId {
+    "web".parse().unwrap()
+}
+
+const NODES: [&str; 4] = ["pi-barn", "pi-hall", "pi-roof", "pi-shed"];
+
+/// The canary failed: who it is follows from the counter of the release.
+fn failed() -> Story {
+    let mut story = Story::new(PLAN, &NODES);
+    let canary = story.canary();
+    story.says(&canary, working(100, Phase::Fetching, 412));
+    story.ends(&canary, Verdict::RolledBack);
+    story.wait(90);
+    story
+}
+
+#[test]
+fn a_rollout_that_stopped_says_why_and_what_to_do() {
+    let story = failed();
+    insta::assert_snapshot!(story.text());
+    insta::assert_json_snapshot!(story.view());
+    insta::assert_snapshot!(list(&views(&story.fleet, story.now.wall), story.now.wall));
+}
+
+#[test]
+fn failures_that_are_known_are_not_asked_about_again() {
+    let mut story = failed();
+    let canary = story.canary();
+    let failures = |story: &Story| {
+        let conductor = conductor(&story.fleet, story.wanted(), story.now.wall).unwrap();
+        super::failed(&conductor, story.wanted())
+    };
+    assert_eq!(failures(&story), [node(&canary)]);
+    story.wish(PLAN, |rollout| rollout.acknowledged = vec![node(&canary)]);
+    assert!(failures(&story).is_empty());
+    assert_eq!(story.view().state, "running");
+    assert!(story.text().contains(&format!("{canary} of wave 1 rolled back (acknowledged)")));
+}
+
+#[test]
+fn a_rollout_on_its_way_shows_who_is_how_far() {
+    let mut story = Story::new(PLAN, &NODES);
+    let canary = story.canary();
+    story.ends(&canary, Verdict::Kept);
+    story.wait(50);
+    assert!(
+        story.text().contains("50 s, 70 s left") || story.text().contains("50 s, 1 min left"),
+        "{}",
+        story.text()
+    );
+    story.wait(71);
+    let others: Vec<&str> = NODES.into_iter().filter(|name| *name != canary).collect();
+    let mut waits = working(101, Phase::Deferred, 0);
+    waits.target.as_mut().unwrap().waits_for = "its window, from 22:00 on".to_owned();
+    story.says(others[0], waits);
+    story.fleet.take(&story.sample.topic(others[1], NodeTopic::Availability), b"offline");
+    story.step();
+    insta::assert_snapshot!(story.text());
+}
+
+#[test]
+fn no_controller_is_said_before_anything_else() {
+    let mut story = Story::new(PLAN, &NODES);
+    story.now.wall = NOW.plus_secs(600);
+    let view = story.view();
+    assert!(!view.controller.works && view.next.contains("no controller works"), "{}", view.next);
+    assert!(story.text().contains("is away, for 9 min at least"), "{}", story.text());
+    story.lease(700);
+    assert_eq!(story.view().next, "");
+}
+
+#[test]
+fn every_state_that_waits_for_a_person_says_for_what() {
+    let mut story = Story::new(PLAN, &NODES);
+    story.wish(PLAN, |rollout| rollout.wish = Wish::Pause);
+    assert_eq!(story.view().next, "`publisher rollout resume web`, or abort it");
+    let approval = format!("{PLAN}\napproval = true");
+    let story = Story::new(&approval, &NODES);
+    assert_eq!(
+        (story.view().state, story.view().next.as_str()),
+        ("awaiting_approval", "`publisher rollout approve web`")
+    );
+    let story = Story::new("[[stage]]\ngroup = \"nobody\"", &NODES);
+    assert_eq!((story.view().state, story.view().reason), ("aborted", Some("plan")));
+    assert!(story.view().next.starts_with("correct the plan"));
+}
+
+#[test]
+fn why_a_node_has_nothing_new_is_told_rule_by_rule() {
+    let story = failed();
+    let canary = story.canary();
+    let other = NODES.into_iter().find(|name| *name != canary).unwrap();
+    insta::assert_snapshot!(format!("{}\n\n════\n\n{}", story.why(&canary), story.why(other)));
+}
+
+#[test]
+fn why_names_what_holds_a_node_back_before_any_rollout() {
+    let sample = Sample::new();
+    let mut fleet = sample.fleet(&[("pi-1", Some(idle(1))), ("pi-2", None)]);
+    fleet.take(&sample.topic("pi-2", NodeTopic::Availability), b"offline");
+    fleet.take(&sample.topic("pi-3", NodeTopic::Availability), b"online");
+    let kind = Kind::Release("canary".parse().unwrap(), web());
+    let announcement: Announcement = sample.announcement(50, 9, "1.1.0");
+    fleet.take(&kind.of(sample.trust.fleet()), &announcement.to_bytes());
+    let why = |name: &str, now| why::text(&why::why(&fleet, &node(name), None, now).unwrap());
+    assert!(why("pi-1", NOW).contains("this one applies"));
+    assert!(why("pi-1", NOW.plus_secs(9_000)).contains("> order"), "{}", why("pi-1", NOW.plus_secs(9_000)));
+    assert!(why("pi-2", NOW).contains("> online      offline"), "{}", why("pi-2", NOW));
+    assert!(why("pi-3", NOW).contains("> record      there is none"), "{}", why("pi-3", NOW));
+    assert!(super::super::why::why(&fleet, &node("pi-9"), None, NOW).is_none());
+}
+
+#[test]
+fn why_says_of_a_node_that_runs_it_that_nothing_holds_it_back() {
+    let mut story = Story::new(PLAN, &NODES);
+    let canary = story.canary();
+    story.ends(&canary, Verdict::Kept);
+    let text = story.why(&canary);
+    assert!(text.contains("web: it runs what is ordered") && !text.contains("\n  > "), "{text}");
+}
