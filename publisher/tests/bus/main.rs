@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests")]
 
+mod controller;
 mod log;
 mod node;
+mod rollouts;
 mod store;
 mod world;
 

@@ -6,7 +6,7 @@ use bus_client::bus::{Bus, ClientId, Event, Events, Message, Options};
 use schemas::{
     announcement::Announcement,
     id::{Digest, NodeId, Seq},
-    order::Order,
+    order::{Order, OrderState},
     reason::Reason,
     release::Release,
     report::{AppReport, Installed, Outcome, Report, Verdict},
@@ -93,6 +93,10 @@ impl Life {
             let Kind::Release(group, app) = &message.topic.kind else { continue };
             let announcement = Announcement::from_bytes(&message.payload).unwrap();
             let announced = announcement.verify(&self.trust, group, app).unwrap();
+            let order = &announced.order;
+            if order.state != OrderState::Active || !order.audience.includes(&self.name) {
+                continue;
+            }
             let report = self.report(&announced.order, &announced.release);
             let topic = Kind::Node(self.name.clone(), NodeTopic::Report).of(self.trust.fleet());
             let signed = Signed::seal(&report, std::slice::from_ref(&self.key)).to_bytes();

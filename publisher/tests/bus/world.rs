@@ -45,8 +45,9 @@ impl World {
         let bus_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let acl_file = dir.path().join("acl");
         // Users that are not listed have a line of their own; mosquitto reads `user` sections for the others.
-        fs::write(&acl_file, format!("{acl}\nuser publisher\n{acl}\nuser pi-1\ntopic readwrite #\n"))
-            .unwrap();
+        let others =
+            ["pi-1", "pi-2", "controller"].map(|user| format!("user {user}\ntopic readwrite #\n")).concat();
+        fs::write(&acl_file, format!("{acl}\nuser publisher\n{acl}\n{others}")).unwrap();
         let settings = format!(
             "listener {bus_port} 127.0.0.1\nallow_anonymous true\nacl_file {}\nuser root\n",
             acl_file.display()
