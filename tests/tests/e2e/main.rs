@@ -6,6 +6,7 @@ mod attacks;
 mod bridges;
 mod broker_unit;
 mod clusters;
+mod conducting;
 mod crashes;
 mod faults;
 mod holds;
