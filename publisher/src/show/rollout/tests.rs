@@ -1,6 +1,10 @@
 //! Rollouts as people read them, told by the real conductor.
 
-use rollout::course::{Changed, Deed};
+use rollout::{
+    Change,
+    course::{Changed, Deed},
+    samples::controller_key,
+};
 use schemas::{
     announcement::Announcement,
     report::{AppReport, Outcome, Verdict},
@@ -13,9 +17,11 @@ use schemas::{
 use super::*;
 use crate::{
     samples::{NOW, Sample, ended, idle, node, outcome, working},
-    show::why,
+    show::{
+        watch::{self, Watcher},
+        why,
+    },
 };
-use rollout::samples::controller_key;
 
 const PLAN: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"100%\"]\nsoak = \"2m\"";
 
@@ -193,6 +199,33 @@ fn every_state_that_waits_for_a_person_says_for_what() {
     let story = Story::new("[[stage]]\ngroup = \"nobody\"", &NODES);
     assert_eq!((story.view().state, story.view().reason), ("aborted", Some("plan")));
     assert!(story.view().next.starts_with("correct the plan"));
+}
+
+#[test]
+fn watch_tells_each_step_of_a_rollout_once() {
+    let mut story = Story::new(PLAN, &NODES);
+    let (mut watcher, mut told) = (Watcher::default(), Vec::new());
+    let canary = story.canary();
+    let mut look = |story: &Story| {
+        for change in [Change::Plan(web()), Change::Course(web())] {
+            told.extend(watcher.lines(&story.fleet, &change).iter().map(watch::Line::plain));
+        }
+    };
+    look(&story);
+    story.says(&canary, working(100, Phase::Fetching, 5));
+    look(&story);
+    story.ends(&canary, Verdict::Kept);
+    look(&story);
+    story.wait(121);
+    look(&story);
+    assert_eq!(
+        told,
+        [
+            "web rollout of 1.1.0 is running, wave 1 of 2 is open",
+            "web rollout of 1.1.0 is running, wave 1 of 2 is soaking",
+            "web rollout of 1.1.0 is running, wave 2 of 2 is open",
+        ]
+    );
 }
 
 #[test]
