@@ -91,6 +91,8 @@ pub(crate) struct NodeView {
     pub(crate) acknowledged: bool,
     pub(crate) reason: Option<&'static str>,
     pub(crate) advice: Option<&'static str>,
+    /// Its last words, where it failed.
+    pub(crate) log_tail: Vec<String>,
 }
 
 /// An order of a rollout.
@@ -212,6 +214,11 @@ fn nodes(conductor: &Conductor, wanted: &Wanted, fleet: &Fleet) -> Vec<NodeView>
     let app = &wanted.plans.mandate.app;
     let target = |node: &NodeId| fleet.nodes().get(node)?.app(app)?.target.as_ref();
     let acknowledged = &wanted.plans.rollout.acknowledged;
+    let log_tail = |node: &NodeId| {
+        let outcomes = &fleet.nodes().get(node)?.app(app)?.outcomes;
+        let outcome = outcomes.iter().rfind(|outcome| outcome.release == wanted.plans.mandate.release)?;
+        Some(outcome.log_tail.iter().map(|line| clean(line)).collect())
+    };
     let view = |(node, wave, state): (&NodeId, usize, &NodeState)| NodeView {
         node: node.clone(),
         wave: wave + 1,
@@ -223,6 +230,7 @@ fn nodes(conductor: &Conductor, wanted: &Wanted, fleet: &Fleet) -> Vec<NodeView>
         acknowledged: acknowledged.contains(node),
         reason: reason(state).map(Reason::code),
         advice: advice(state),
+        log_tail: reason(state).and_then(|_| log_tail(node)).unwrap_or_default(),
     };
     conductor.seats().map(view).collect()
 }

@@ -82,7 +82,8 @@ impl Story {
         let release = self.planned.release.digest();
         let reason = (verdict != Verdict::Kept).then_some(Reason::Unhealthy);
         let text = reason.map(|_| "it answered 500".to_owned()).unwrap_or_default();
-        self.says(name, ended(Outcome { release, reason, text, ..outcome(100, verdict) }));
+        let log_tail = reason.map(|_| "Traceback".to_owned()).into_iter().collect();
+        self.says(name, ended(Outcome { release, reason, text, log_tail, ..outcome(100, verdict) }));
     }
 
     fn wish(&mut self, plan: &str, change: impl FnOnce(&mut Rollout)) {

@@ -123,6 +123,9 @@ fn failure(node: &NodeView) -> String {
     if let Some(advice) = node.advice {
         let _ = writeln!(text, "  what to do: {advice}");
     }
+    for line in &node.log_tail {
+        let _ = writeln!(text, "  | {line}");
+    }
     text
 }
 
