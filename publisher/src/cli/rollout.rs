@@ -120,7 +120,7 @@ pub(crate) struct RolloutTerms {
     #[arg(long, value_name = "TIME", value_parser = parse_moment)]
     pub(crate) at: Option<UnixTime>,
     /// The controller may order for so long from its beginning; nodes that come back later wait for a newer announcement
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_lifetime)]
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
     pub(crate) expires: Duration,
     /// Do not ask whether a new controller is to be believed, or whether another rollout of the app is to end
     #[arg(long, short)]

@@ -11,6 +11,7 @@ mod crashes;
 mod faults;
 mod holds;
 mod keys;
+mod mandates;
 mod nodes;
 mod readme;
 mod rollouts;
