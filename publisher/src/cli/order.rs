@@ -23,9 +23,9 @@ pub(crate) struct Following {
     /// Nodes that are offline are no reason for another exit code than 0, when at least one kept it
     #[arg(long)]
     pub(crate) ignore_offline: bool,
-    /// Nodes begin with it for so long; later they wait for a newer announcement [default: 30d; with --rollout 7d]
-    #[arg(long, value_name = "TIME", value_parser = parse_lifetime)]
-    pub(crate) expires: Option<Duration>,
+    /// Nodes begin with it for so long; later they wait for a newer announcement
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
+    pub(crate) expires: Duration,
 }
 
 impl Following {
@@ -42,11 +42,6 @@ impl Following {
     /// How long a rollout is followed at most, if that was said.
     pub(crate) fn rollout_timeout(&self) -> Option<Duration> {
         self.timeout
-    }
-
-    /// How long nodes begin with an order.
-    pub(crate) fn lifetime(&self) -> Duration {
-        self.expires.unwrap_or(Duration::from_hours(30 * 24))
     }
 }
 

@@ -1,7 +1,5 @@
 //! `publisher announce`: from a folder to a proven release on every node of a group.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use schemas::root::Role;
 
@@ -23,8 +21,6 @@ use crate::{
 
 const SEVERAL: &str =
     "make it with `publisher release build`, let others `publisher sign` it, then `publisher order` it";
-/// As `publisher rollout start` has it.
-const ROLLOUT_LIFETIME: Duration = Duration::from_hours(7 * 24);
 const UNBELIEVED: &str = "shorten --notes; else the files in the folder `keys` are not those of root.cbor: bring them back from a backup";
 
 /// Packs, then uploads while the bus is read, orders and follows.
@@ -46,8 +42,7 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
             signed.verify(&home.trust).advise("what was signed here would not be believed", UNBELIEVED)?;
         let release = Kept { signed, document };
         if rollout {
-            let expires = following.expires.unwrap_or(ROLLOUT_LIFETIME);
-            let terms = RolloutTerms { at: None, expires, yes: false };
+            let terms = RolloutTerms { at: None, expires: following.expires, yes: false };
             let (detach, timeout) = (!following.is_wanted(), following.rollout_timeout());
             let start = Start { plan: plan.clone(), group: Some(group), terms: &terms, detach, timeout };
             return start.run(home, session, &mut fleet, &release, screen).await;

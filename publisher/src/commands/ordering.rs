@@ -102,7 +102,7 @@ impl Ordering<'_> {
             state: OrderState::Active,
             policy: Policy { urgent: self.urgent, ..Policy::default() },
             not_before: UnixTime(0),
-            expires: now.plus_secs(self.following.lifetime().as_secs()),
+            expires: now.plus_secs(self.following.expires.as_secs()),
             continues: None,
         };
         Ok(Announcement {
