@@ -256,30 +256,37 @@ pub enum WaveState {
     Failed,
 }
 
-/// What is remembered of a node, for reports do not say it for ever.
+/// What is remembered of a node, for reports do not say it for ever. One letter each: there may be ten thousand of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// Nothing: it has not begun, as far as is known.
     #[default]
+    #[serde(rename = "n")]
     None,
     /// It has begun, so silence is no excuse any more.
+    #[serde(rename = "b")]
     Begun,
     /// It keeps the release.
+    #[serde(rename = "k")]
     Kept,
     /// It went back by itself.
+    #[serde(rename = "r")]
     RolledBack,
     /// It did not get as far as the switch, or refused.
+    #[serde(rename = "f")]
     Failed,
     /// It kept the release and is not well.
+    #[serde(rename = "u")]
     Unwell,
     /// It fell silent after it had begun, or never answered.
+    #[serde(rename = "l")]
     Lost,
 }
 
 impl Document for Course {
     const TYPE: &'static str = "course";
-    const MAX_BYTES: usize = 900 * 1024;
+    /// What every client of the bus takes in one message.
+    const MAX_BYTES: usize = 240 * 1024;
 
     fn head(&self) -> &Head {
         &self.head

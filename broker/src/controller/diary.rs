@@ -36,13 +36,21 @@ impl Diary {
         }
     }
 
+    /// Something was heard of a node just now.
+    pub(super) fn saw(&self, node: &NodeId, now: UnixTime) {
+        self.log.seen(node, now);
+    }
+
     /// Something happened to a rollout.
     pub(super) fn tell(&mut self, conductor: &Conductor, milestone: &Milestone, now: Now) {
         let Some(what) = what(milestone.kind) else { return };
+        let groups = conductor.plan().groups();
         let entry = Entry {
             at: now.wall,
             what,
             app: Some(conductor.app().clone()),
+            // Of several groups, none is the one.
+            group: groups.first().filter(|_| groups.len() == 1).cloned(),
             version: conductor.version().to_owned(),
             revision: conductor.first(),
             ended_at: Some(now.wall),

@@ -23,10 +23,11 @@ use rollout::{
     course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
 };
 use schemas::{
+    codec,
     id::{AppId, FleetId, NodeId},
-    rollout::Controller as Presence,
+    rollout::{Controller as Presence, Course, Planned, Plans},
     root::{Root, RootChain, Trust},
-    seal::{Head, SecretKey, Signed},
+    seal::{Document as _, Head, SecretKey, Signed},
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
@@ -44,6 +45,9 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL: Duration = Duration::from_secs(5);
 /// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
 const TOGETHER: Duration = Duration::from_millis(50);
+
+/// So much of a course is for its orders, which name up to 2,000 nodes.
+const ROOM_FOR_ORDERS: usize = 64 * 1024;
 
 /// What is known, and what is decided on it.
 #[derive(Debug)]
@@ -124,6 +128,10 @@ impl Controller {
             tokio::select! {
                 heard = self.wire.next() => match heard {
                     Heard::Message(topic, payload) => {
+                        if let Kind::Node(node, NodeTopic::Availability) = &topic.kind {
+                            // Whether it comes or goes, it was there until now.
+                            self.diary.saw(node, self.now().wall);
+                        }
                         if self.take(&topic, &payload) {
                             wake = wake.min(Instant::now() + TOGETHER);
                         }
@@ -144,6 +152,7 @@ impl Controller {
         let head = Head::new(self.fleet.trust().fleet().clone(), self.now().wall);
         let program = format!("broker {}", env!("CARGO_PKG_VERSION"));
         let presence = Presence { head, key: self.key.public(), program };
+        info!(key = %self.key.public().id(), conducts = self.conducts, "controller reads the bus");
         let topic = Kind::Controller(self.key.public().id());
         self.publish(topic, Signed::seal(&presence, std::slice::from_ref(&self.key)).to_bytes());
     }
@@ -245,7 +254,7 @@ impl Controller {
             }
             let conductor = match rollouts.course(app) {
                 Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, epoch, now),
-                None => Conductor::begin(planned, plans.clone(), &self.fleet, epoch, now),
+                None => begin(planned, plans, &self.fleet, epoch, now),
             };
             if !conductor.state().is_over() {
                 info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
@@ -285,4 +294,15 @@ impl Controller {
         let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
         Now { mono_ms, wall: UnixTime(wall.as_secs()) }
     }
+}
+
+/// A rollout that nobody has begun, unless what would have to be remembered of it is more than one message holds.
+fn begin(planned: &Planned, plans: &Plans, fleet: &Fleet, epoch: u64, now: Now) -> Conductor {
+    let mut conductor = Conductor::begin(planned, plans.clone(), fleet, epoch, now);
+    if codec::encode(&conductor.course()).len() + ROOM_FOR_ORDERS > Course::MAX_BYTES {
+        let nodes = conductor.seats().count();
+        conductor
+            .decline(format!("{nodes} nodes are too many for one rollout: plan it for smaller groups"), now);
+    }
+    conductor
 }

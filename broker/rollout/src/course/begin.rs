@@ -43,6 +43,16 @@ impl Conductor {
         conductor
     }
 
+    /// Ends a rollout that nobody has begun: it cannot be carried out here.
+    pub fn decline(&mut self, text: String, now: Now) {
+        let cause = Pause { why: PauseReason::Plan, text, at: now.wall };
+        self.course.state = CourseState::Aborted { cause, reverted: false };
+        self.course.waves.clear();
+        self.seats.clear();
+        self.index.clear();
+        self.changed = Dirt::Hard;
+    }
+
     /// A rollout that goes on where `course` says that it was.
     pub fn resume(
         planned: &Planned,
