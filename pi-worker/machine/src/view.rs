@@ -1,6 +1,9 @@
 //! What a machine shows of itself.
 
-use schemas::report::{AppReport, Target};
+use schemas::{
+    id::Revision,
+    report::{AppReport, Target},
+};
 
 use crate::{
     machine::Machine,
@@ -35,6 +38,11 @@ impl Machine {
             healthy: self.healthy(),
             outcomes: saved.outcomes.clone(),
         }
+    }
+
+    /// The order that is being carried out, or brought back from.
+    pub fn under_way(&self) -> Option<Revision> {
+        self.state.job().map(|job| job.slot.revision)
     }
 
     /// What an update entity shows beside what is installed.
