@@ -23,11 +23,12 @@ pub fn check(conductor: &Conductor) -> Result<(), String> {
 
 fn waves(conductor: &Conductor) -> Result<(), String> {
     let mut seen = BTreeSet::new();
-    if let Some((node, ..)) = conductor.seats().find(|(node, ..)| !seen.insert((*node).clone())) {
+    if let Some((node, ..)) = conductor.seats().find(|(node, ..)| !seen.insert(*node)) {
         return Err(format!("{node} is in two waves"));
     }
+    let taken: BTreeSet<usize> = conductor.seats().map(|(_, wave, _)| wave).collect();
     for (at, wave) in conductor.waves().iter().enumerate() {
-        if conductor.tally(at).total == 0 {
+        if !taken.contains(&at) {
             return Err(format!("wave {at} is empty"));
         }
         let next = conductor.waves().get(at + 1);
@@ -90,6 +91,10 @@ fn is_closed(conductor: &Conductor, node: &NodeId) -> bool {
 
 fn parallel(conductor: &Conductor) -> Result<(), String> {
     let Some(limit) = conductor.plan().max_parallel else { return Ok(()) };
+    // All go back at once.
+    if matches!(conductor.state(), CourseState::Reverting { .. } | CourseState::Aborted { .. }) {
+        return Ok(());
+    }
     let in_flight = conductor.seats.iter().filter(|seat| seat.offered && seat.state.is_in_flight()).count();
     if in_flight > limit.get() as usize {
         return Err(format!("{in_flight} nodes are on the way, {limit} are allowed"));
