@@ -64,7 +64,8 @@ impl Conductor {
 
     /// Decides who of the open waves may begin: all, or so many at a time.
     pub(super) fn offer(&mut self, fleet: &Fleet, now: Now) {
-        if self.course.state != CourseState::Running {
+        let is_for_all = self.course.state == CourseState::Completed;
+        if self.course.state != CourseState::Running && !is_for_all {
             return;
         }
         let mut room = Room::new(self);
@@ -78,7 +79,7 @@ impl Conductor {
             let stage = wave.stage as usize;
             let wants = match seat.state.weight() {
                 Weight::Good | Weight::Failure | Weight::Skipped => true,
-                _ if !self.is_limited(stage) => true,
+                _ if is_for_all || !self.is_limited(stage) => true,
                 // Who is away could come back at any time, and be one too many.
                 _ if is_away(fleet, &seat.node) && !began(seat) => false,
                 _ => seat.offered || room.takes(self, stage, seat),

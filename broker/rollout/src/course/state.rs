@@ -248,7 +248,7 @@ impl Subject {
             (Standing::Kept | Standing::Unwell, _) => NodeState::Skipped(Skip::OtherOrder),
             (Standing::RolledBack, _) => NodeState::RolledBack(Failure::forgotten()),
             (Standing::Failed, _) => NodeState::Failed(Failure::forgotten()),
-            (Standing::None, _) if !offered => NodeState::Waiting,
+            (Standing::None, true) if !offered => NodeState::Waiting,
             (Standing::None, true) => NodeState::Offered,
             (Standing::None, false) => NodeState::Excused,
         }

@@ -394,6 +394,21 @@ fn no_more_nodes_install_at_the_same_time_than_the_plan_says() {
 }
 
 #[test]
+fn who_is_away_takes_no_place_and_holds_nobody_up() {
+    let mut play = Play::new(3, "max_parallel = 1\n[[stage]]\ngroup = \"all\"\nwaves = [\"2\", \"100%\"]");
+    let first = play.wave(0);
+    let (away, there) = (first[1].clone(), first[0].clone());
+    play.is_online(&away, false);
+    assert_eq!((play.state_of(&away), play.order("all").1), ("excused", vec![there.clone()]));
+    play.ends(&there, Verdict::Kept);
+    assert_eq!(play.conductor.waves()[1].state, WaveState::Open);
+    play.is_online(&away, true);
+    assert_eq!(play.state_of(&away), "waiting", "the one of the next wave has the place");
+    play.ends(&play.wave(1)[0].clone(), Verdict::Kept);
+    assert_eq!(play.state_of(&away), "offered");
+}
+
+#[test]
 fn a_controller_that_dies_at_any_moment_goes_on_where_it_was() {
     for at in 0..12 {
         let mut play = Play::new(4, &format!("{CANARY_THEN_ALL}\nsoak = \"2m\""));
