@@ -174,6 +174,21 @@ enum Dirt {
     Hard,
 }
 
+impl Seat {
+    /// What was said before a node was given up is no news: only how it ended is.
+    fn unless_lost(&self, state: NodeState) -> NodeState {
+        let is_news = !matches!(
+            state,
+            NodeState::Installing { .. } | NodeState::Trial | NodeState::Silent | NodeState::Away
+        );
+        match &self.state {
+            _ if is_news || self.standing != Standing::Lost => state,
+            NodeState::Lost(text) => NodeState::Lost(text),
+            _ => NodeState::Lost("it fell silent after it had begun"),
+        }
+    }
+}
+
 impl Conductor {
     /// People want something else of the same rollout.
     pub fn renew(&mut self, planned: &Planned, plans: &Plans) {
@@ -314,6 +329,7 @@ impl Conductor {
         // Whoever has proven itself may be switched off afterwards.
         let is_proven = wave.state == WaveState::Passed || self.course.state.is_over();
         let state = if is_proven && state == NodeState::Away { NodeState::Good } else { state };
+        let state = self.seats[at].unless_lost(state);
         self.seat_is(at, state, now);
     }
 

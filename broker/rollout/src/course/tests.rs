@@ -409,6 +409,22 @@ fn who_is_away_takes_no_place_and_holds_nobody_up() {
 }
 
 #[test]
+fn what_was_said_before_a_node_was_given_up_does_not_bring_it_back() {
+    let mut play = Play::new(3, "[[stage]]\ngroup = \"all\"\nmax_failures = 2");
+    play.says("pi-0", working(100, Phase::Fetching, 5));
+    play.is_online("pi-0", false);
+    play.wait(21 * MINUTE);
+    for _ in 0..3 {
+        assert_eq!((play.state_of("pi-0"), play.conductor.tally(0).failures), ("lost", 3));
+        play.wait(MINUTE);
+        play.restart();
+    }
+    play.is_online("pi-0", true);
+    play.ends("pi-0", Verdict::Kept);
+    assert_eq!(play.state_of("pi-0"), "good");
+}
+
+#[test]
 fn a_controller_that_dies_at_any_moment_goes_on_where_it_was() {
     for at in 0..12 {
         let mut play = Play::new(4, &format!("{CANARY_THEN_ALL}\nsoak = \"2m\""));
