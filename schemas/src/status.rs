@@ -213,13 +213,13 @@ pub struct Rollout {
     pub state: String,
     /// Why it does not go on, or empty.
     pub reason: String,
-    /// Nodes of the stage.
+    /// Nodes of the stage, but for those that the release is not for.
     pub total: u64,
     /// Well with the release.
     pub ok: u64,
     /// Not well with it, but for those that went back.
     pub failed: u64,
-    /// Went back by themselves.
+    /// Went back, by themselves or because somebody wanted it.
     pub rolled_back: u64,
     /// On the way.
     pub updating: u64,

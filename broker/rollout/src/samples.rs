@@ -159,10 +159,21 @@ impl Sample {
 
     /// A rollout of version 1.1.0 of `web` with these wishes; its controller has the key [`controller_key`].
     pub fn planned(&self, plan: &str, seq: u64, change: impl FnOnce(&mut Rollout)) -> Planned {
+        self.planned_from(100, plan, seq, change)
+    }
+
+    /// The same with another first revision.
+    pub fn planned_from(
+        &self,
+        first: u64,
+        plan: &str,
+        seq: u64,
+        change: impl FnOnce(&mut Rollout),
+    ) -> Planned {
         let plan = format!("app = \"web\"\n{plan}");
         let release = Signed::seal(&self.release(7, "1.1.0"), std::slice::from_ref(&self.release_key));
         let groups = Plan::parse(&plan).map(|plan| plan.groups()).unwrap_or_default();
-        let first = Revision(100);
+        let first = Revision(first);
         let mandate = Mandate {
             head: self.head(),
             app: "web".parse().expect("samples use valid names"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rollout::course::{Conductor, Milestone, NodeState, Now, Weight};
+use rollout::course::{Conductor, Milestone, NodeState, Now, Skip, Weight};
 use schemas::{
     id::{AppId, GroupId},
     status::{BusEvent, Rollout},
@@ -80,16 +80,18 @@ fn status(conductor: &Conductor, group: &GroupId, at: UnixTime) -> Rollout {
         at: at.into(),
     };
     for (_, _, state) in conductor.seats().filter(|(_, wave, _)| is_of_group(*wave)) {
-        status.total += 1;
         let count = match (state, state.weight()) {
-            (NodeState::RolledBack(_), _) => &mut status.rolled_back,
+            (NodeState::RolledBack(_) | NodeState::Skipped(Skip::WentBack), _) => &mut status.rolled_back,
+            // Neither has it nor is to have it.
+            (_, Weight::Skipped) => continue,
             (_, Weight::Failure) => &mut status.failed,
-            (_, Weight::Good | Weight::Skipped) => &mut status.ok,
+            (_, Weight::Good) => &mut status.ok,
             (NodeState::Away, _) | (_, Weight::Excused) => &mut status.offline,
             (NodeState::Waiting | NodeState::Deferred(_), _) => &mut status.pending,
             _ => &mut status.updating,
         };
         *count += 1;
+        status.total += 1;
     }
     status
 }

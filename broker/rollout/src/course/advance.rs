@@ -32,7 +32,8 @@ impl Conductor {
         match self.rollout.wish {
             Wish::Run => {
                 if matches!(self.course.state, CourseState::Paused(_)) {
-                    self.set(CourseState::Running);
+                    let has_begun = self.course.started_at.0 > 0;
+                    self.set(if has_begun { CourseState::Running } else { CourseState::Scheduled });
                     self.reopen(now);
                     tell(deeds, MilestoneKind::Resumed, "somebody lets it go on".to_owned());
                 }
@@ -234,7 +235,7 @@ impl Conductor {
             let wave = u32::try_from(before).unwrap_or_default();
             self.set(CourseState::Reverting { cause, wave, since: now.wall });
         } else {
-            let text = format!("{}; every node that is there has gone back", cause.text);
+            let text = format!("{}; nodes that had it and were there were told to go back", cause.text);
             self.set(CourseState::Aborted { cause, reverted: true });
             tell(deeds, MilestoneKind::Aborted, text);
         }

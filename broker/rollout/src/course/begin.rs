@@ -88,7 +88,10 @@ impl Conductor {
         let seats = seats(&mut course, fleet, now);
         let index = seats.iter().enumerate().map(|(at, seat)| (seat.node.clone(), at)).collect();
         let last = course.waves.iter().rfind(|wave| wave.state != WaveState::Closed);
-        let since = last.map_or(now.wall, |wave| wave.since);
+        let since = match &course.state {
+            CourseState::Reverting { since, .. } => *since,
+            _ => last.map_or(now.wall, |wave| wave.since),
+        };
         let waited_ms = now.wall.0.saturating_sub(since.0).saturating_mul(1_000);
         let mut conductor = Self {
             planned: planned.clone(),

@@ -54,7 +54,7 @@ pub fn explain(conductor: &Conductor, node: &NodeId) -> Vec<Line> {
     let text = doing.text();
     let text = if text.is_empty() { doing.name().to_owned() } else { format!("{}: {text}", doing.name()) };
     lines.push(line("node", text, !matches!(doing, NodeState::Good)));
-    if *doing == NodeState::Waiting {
+    if *doing == NodeState::Waiting && *state == CourseState::Running {
         lines.push(line("parallel", "as many nodes are installing as the plan allows".to_owned(), true));
     }
     lines

@@ -37,7 +37,7 @@ use schemas::{
     topic::{Kind, Topic},
 };
 
-use self::state::Subject;
+use self::{advance::tell, state::Subject};
 pub use self::{
     explain::{Line, explain},
     judge::{Judgement, Tally, judge, stops},
@@ -204,6 +204,11 @@ impl Conductor {
     pub fn step(&mut self, fleet: &Fleet, changed: Changed<'_>, now: Now, key: &SecretKey) -> Vec<Deed> {
         let mut deeds = Vec::new();
         self.notice_others(fleet, &mut deeds);
+        if self.course.seq.0 == 0
+            && let CourseState::Aborted { cause, .. } = &self.course.state
+        {
+            tell(&mut deeds, MilestoneKind::Aborted, cause.text.clone());
+        }
         self.heed(now, &mut deeds);
         if self.course.state == CourseState::Superseded {
             self.publish(now, key, &mut deeds);
@@ -214,6 +219,20 @@ impl Conductor {
         self.offer(fleet, now);
         self.order(fleet, now, key);
         self.publish(now, key, &mut deeds);
+        deeds
+    }
+
+    /// Another rollout of the same app takes its place: nothing more is ordered by this one.
+    pub fn supersede(&mut self) -> Vec<Deed> {
+        let mut deeds = Vec::new();
+        if !self.course.state.is_over() {
+            self.course.state = CourseState::Superseded;
+            tell(
+                &mut deeds,
+                MilestoneKind::Superseded,
+                "another rollout of the app took its place".to_owned(),
+            );
+        }
         deeds
     }
 
@@ -326,6 +345,14 @@ impl Conductor {
         } else {
             self.subject.look(fleet, (&seat.node, &stage.group), (seat.standing, seat.offered), is_ours)
         };
+        let goes_back = matches!(
+            self.course.state,
+            CourseState::Reverting { .. } | CourseState::Aborted { reverted: true, .. }
+        );
+        let state = match state {
+            NodeState::Skipped(Skip::OtherOrder) if goes_back => NodeState::Skipped(Skip::WentBack),
+            state => state,
+        };
         // Whoever has proven itself may be switched off afterwards.
         let is_proven = wave.state == WaveState::Passed || self.course.state.is_over();
         let state = if is_proven && state == NodeState::Away { NodeState::Good } else { state };
@@ -352,8 +379,13 @@ impl Conductor {
             return;
         }
         let trial_ms = self.subject.trial_ms;
+        let is_paused = matches!(self.course.state, CourseState::Paused(_));
         for at in 0..self.seats.len() {
-            let seat = &self.seats[at];
+            let seat = &mut self.seats[at];
+            if is_paused && seat.state == NodeState::Offered {
+                // Nobody has to answer an order that says to begin nothing.
+                seat.since_ms = now.mono_ms;
+            }
             if let Some((limit_ms, text)) = seat.state.limit(trial_ms)
                 && now.mono_ms.saturating_sub(seat.since_ms) >= limit_ms
             {

@@ -103,7 +103,7 @@ impl Conductor {
 
     /// Signs what is to be on the topics and is not.
     pub(super) fn order(&mut self, fleet: &Fleet, now: Now, key: &SecretKey) {
-        for (group, (state, audience)) in self.wanted() {
+        for (group, (state, audience)) in self.wanted(fleet) {
             let given = self.orders.get(&group);
             if given.is_some_and(|given| given.order.state == state && given.order.audience == audience) {
                 continue;
@@ -131,7 +131,7 @@ impl Conductor {
                     self.orders.insert(group, Given { order, signed, at_ms: 0 });
                     self.changed = Dirt::Hard;
                 }
-                // The mandate names another controller's key: what is wanted stays undone, and the course says so.
+                // Only by a key that the mandate does not name, and then nobody has us carry it out.
                 Err(_) => return,
             }
         }
@@ -170,17 +170,35 @@ impl Conductor {
     }
 
     /// For each group that has had an order: what its order is to say.
-    fn wanted(&self) -> BTreeMap<GroupId, (OrderState, Audience)> {
+    fn wanted(&self, fleet: &Fleet) -> BTreeMap<GroupId, (OrderState, Audience)> {
+        let nobody = || (OrderState::Paused, Audience::Nodes(Vec::new()));
         let mut wanted = BTreeMap::new();
-        for group in self.plan.groups() {
-            let mut waves = (0..self.course.waves.len()).filter(|wave| self.group_of(*wave) == Some(&group));
-            if waves.any(|wave| self.course.waves[wave].state != WaveState::Closed)
-                && let Some(order) = self.wanted_for(&group)
-            {
-                wanted.insert(group, order);
-            }
+        for group in &self.mandate.groups {
+            let mut waves = (0..self.course.waves.len()).filter(|wave| self.group_of(*wave) == Some(group));
+            let order = if waves.any(|wave| self.course.waves[wave].state != WaveState::Closed) {
+                self.wanted_for(group)
+            } else if self.course.state == CourseState::Superseded {
+                None
+            } else {
+                // What an earlier rollout left half done goes no further.
+                let is_ours = self.orders.contains_key(group);
+                (is_ours || self.is_left_half_done(fleet, group)).then(nobody)
+            };
+            wanted.extend(order.map(|order| (group.clone(), order)));
         }
         wanted
+    }
+
+    /// Whether an earlier rollout lets some nodes of the group begin, and nobody leads it any more.
+    fn is_left_half_done(&self, fleet: &Fleet, group: &GroupId) -> bool {
+        let key = (group.clone(), self.course.app.clone());
+        let there = fleet.orders().get(&key).and_then(|belief| belief.believed());
+        there.is_some_and(|there| {
+            let (order, mandate) = (&there.announced.order, &there.announced.mandate);
+            mandate.as_ref().is_some_and(|mandate| mandate.first < self.mandate.first)
+                && order.state == OrderState::Active
+                && order.audience != Audience::All
+        })
     }
 
     fn wanted_for(&self, group: &GroupId) -> Option<(OrderState, Audience)> {

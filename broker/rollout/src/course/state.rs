@@ -83,6 +83,8 @@ pub enum Skip {
     NotForIt,
     /// It obeys a newer order by now.
     OtherOrder,
+    /// It had the release and went back, as somebody wanted.
+    WentBack,
     /// It has left the group, or the fleet.
     Gone,
 }
@@ -201,6 +203,7 @@ impl Skip {
             Self::Already => "ran the release already",
             Self::NotForIt => "the release has nothing for its platform",
             Self::OtherOrder => "obeys another order by now",
+            Self::WentBack => "went back to what it ran before",
             Self::Gone => "is not in the group any more",
         }
     }

@@ -199,9 +199,10 @@ fn a_canary_that_is_away_is_no_success() {
     assert_eq!(*play.conductor.state(), CourseState::Running);
     play.wait(MINUTE);
     assert_eq!(play.why(), PauseReason::Inconclusive);
-    // It comes back: nothing begins before somebody says so.
+    // It comes back: nothing begins before somebody says so, and an order that is paused needs no answer.
     play.is_online(&canary, true);
-    assert_eq!(play.order("all").0, OrderState::Paused);
+    play.wait(6 * MINUTE);
+    assert_eq!((play.order("all").0, play.state_of(&canary)), (OrderState::Paused, "offered"));
     play.wish(|_| {});
     assert_eq!(play.order("all"), (OrderState::Active, vec![canary.clone()]));
     play.ends(&canary, Verdict::Kept);
@@ -325,6 +326,8 @@ fn an_abort_lets_nodes_go_back_newest_first() {
     play.says(&first, back(111));
     assert!(matches!(play.conductor.state(), CourseState::Aborted { reverted: true, .. }));
     assert_eq!(play.order("all"), (OrderState::Withdrawn { revert: true }, vec!["*".to_owned()]));
+    let (_, state) = play.conductor.seat(&first.parse().unwrap()).unwrap();
+    assert_eq!(*state, NodeState::Skipped(Skip::WentBack));
 }
 
 #[test]
@@ -369,7 +372,60 @@ fn a_stage_waits_for_an_approval() {
 }
 
 #[test]
+fn a_controller_that_dies_while_nodes_go_back_lets_them_have_their_time() {
+    let mut play =
+        Play::new(4, "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"2\", \"100%\"]\nsoak = \"1h\"");
+    let first = play.canary();
+    play.ends(&first, Verdict::Kept);
+    play.wait(61 * MINUTE);
+    play.wish(|rollout| rollout.wish = Wish::Abort { revert: true });
+    play.wait(MINUTE);
+    play.restart();
+    assert!(matches!(play.conductor.state(), CourseState::Reverting { .. }), "{:?}", play.conductor.state());
+    play.wait(30 * MINUTE);
+    assert!(play.conductor.state().is_over(), "and no more than that");
+}
+
+#[test]
+fn what_an_earlier_rollout_left_half_done_goes_no_further() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    play.ends(&play.canary(), Verdict::Kept);
+    assert_eq!(play.order("all").1.len(), 3);
+    // Another one for the same app, which begins elsewhere.
+    let plan = "[[stage]]\ngroup = \"canary\"\nwaves = [\"1\"]\nsoak = \"1h\"\n[[stage]]\ngroup = \"all\"";
+    play.planned = play.sample.planned_from(200_000, plan, 1, |_| {});
+    let plans = play.planned.verify(&play.sample.trust, &app()).unwrap();
+    let old = std::mem::replace(
+        &mut play.conductor,
+        Conductor::begin(&play.planned, plans, &play.fleet, 1, play.now),
+    );
+    play.fleet.take(&Kind::Plan(app()).of(play.sample.trust.fleet()), &play.planned.to_bytes());
+    assert_eq!(play.order("all").1.len(), 3);
+    play.step();
+    assert_eq!(play.order("all"), (OrderState::Paused, vec![]));
+    assert_eq!(play.order("canary").1.len(), 1);
+    assert_eq!(*{ old }.state(), CourseState::Running);
+}
+
+#[test]
 fn it_begins_when_its_time_has_come() {
+    let mut play = Play::new(2, CANARY_THEN_ALL);
+    let later = NOW.plus_secs(3_600);
+    play.planned = play.sample.planned(CANARY_THEN_ALL, 1, |rollout| rollout.not_before = later);
+    let plans = play.planned.verify(&play.sample.trust, &app()).unwrap();
+    play.conductor = Conductor::begin(&play.planned, plans, &play.fleet, 1, play.now);
+    play.wait(MINUTE);
+    assert_eq!(*play.conductor.state(), CourseState::Scheduled);
+    let at_its_time = |rollout: &mut Rollout| rollout.not_before = later;
+    play.wish(|rollout| (at_its_time(rollout), rollout.wish = Wish::Pause).1);
+    play.wish(at_its_time);
+    assert_eq!(*play.conductor.state(), CourseState::Scheduled, "a pause does not bring it forward");
+    play.wait(60 * MINUTE);
+    assert_eq!(*play.conductor.state(), CourseState::Running);
+}
+
+#[test]
+fn somebody_may_pause_it_and_nobody_to_go_to_is_said() {
     let mut play = Play::new(2, CANARY_THEN_ALL);
     play.wish(|rollout| rollout.wish = Wish::Pause);
     assert_eq!((play.why(), play.order("all").0), (PauseReason::Operator, OrderState::Paused));
