@@ -1,6 +1,6 @@
 //! What the bus says of rollouts: what people want, what has become of it, who carries it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
     id::{AppId, FleetId, KeyId, Revision},
@@ -20,6 +20,8 @@ pub struct Rollouts {
     courses: BTreeMap<AppId, Belief<Verified<Course>>>,
     /// As they came: a course may come before the plan that proves it.
     course_bytes: BTreeMap<AppId, Vec<u8>>,
+    /// Apps of which the bus has an older course.
+    stale: BTreeSet<AppId>,
     controllers: BTreeMap<KeyId, Verified<Controller>>,
     lease: Option<Verified<Lease>>,
 }
@@ -47,6 +49,19 @@ impl Rollouts {
     /// What has become of the rollout of an app that people want now.
     pub fn course(&self, app: &AppId) -> Option<&Verified<Course>> {
         self.courses.get(app)?.believed()
+    }
+
+    /// Why the plan of an app is not believed.
+    pub fn plan_disbelief(&self, app: &AppId) -> Option<&str> {
+        match self.plans.get(app)? {
+            Belief::NotBelieved(text) => Some(text),
+            Belief::Believed(_) => None,
+        }
+    }
+
+    /// Whether the bus has an older course of an app than was seen before.
+    pub fn is_course_stale(&self, app: &AppId) -> bool {
+        self.stale.contains(app)
     }
 
     /// Why the plan or the course of an app is not believed.
@@ -110,8 +125,12 @@ impl Rollouts {
     }
 
     pub(crate) fn take_lease(&mut self, payload: &[u8], fleet: &FleetId) {
-        let lease = Signed::<Lease>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet));
-        self.lease = lease.ok();
+        let lease = Signed::<Lease>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet)).ok();
+        // One of an earlier term, by somebody who was cut off.
+        let is_old = |lease: &Lease| self.lease.as_ref().is_some_and(|known| known.epoch > lease.epoch);
+        if !lease.as_deref().is_some_and(is_old) {
+            self.lease = lease;
+        }
     }
 
     /// By other keys.
@@ -135,8 +154,10 @@ impl Rollouts {
             && known.first == new.first
             && (known.epoch, known.seq) > (new.epoch, new.seq)
         {
+            self.stale.insert(app.clone());
             return;
         }
+        self.stale.remove(app);
         self.courses.insert(app.clone(), judged);
     }
 }

@@ -24,7 +24,7 @@ use rollout::{
 };
 use schemas::{
     codec,
-    id::{AppId, FleetId, NodeId},
+    id::{AppId, Digest, FleetId, NodeId},
     rollout::{Controller as Presence, Course, Planned, Plans},
     root::{Root, RootChain, Trust},
     seal::{Document as _, Head, SecretKey, Signed},
@@ -32,7 +32,7 @@ use schemas::{
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 pub use self::settings::ControllerSettings;
 use self::{diary::Diary, lease::Terms, status::Statuses, wire::Heard};
@@ -46,8 +46,8 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(5);
 /// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// So much of a course is for its orders, which name up to 2,000 nodes.
-const ROOM_FOR_ORDERS: usize = 64 * 1024;
+/// So much of a course is for the order of each group, which names up to 2,000 nodes.
+const ROOM_FOR_ORDERS: usize = 40 * 1024;
 
 /// What is known, and what is decided on it.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Controller {
     fleet: Fleet,
     terms: Terms,
     conductors: BTreeMap<AppId, Conductor>,
+    /// Mandates that do not name this controller, and of which that was said.
+    strange: BTreeSet<Digest>,
     /// Nodes of which something was heard since the last step.
     heard: BTreeSet<NodeId>,
     statuses: Statuses,
@@ -108,6 +110,7 @@ impl Controller {
             key,
             fleet: Fleet::new(trust),
             conductors: BTreeMap::new(),
+            strange: BTreeSet::new(),
             heard: BTreeSet::new(),
             statuses: Statuses::default(),
             started: Instant::now(),
@@ -127,8 +130,8 @@ impl Controller {
         loop {
             tokio::select! {
                 heard = self.wire.next() => match heard {
-                    Heard::Message(topic, payload) => {
-                        if let Kind::Node(node, NodeTopic::Availability) = &topic.kind {
+                    Heard::Message { topic, payload, retained } => {
+                        if !retained && let Kind::Node(node, NodeTopic::Availability) = &topic.kind {
                             // Whether it comes or goes, it was there until now.
                             self.diary.saw(node, self.now().wall);
                         }
@@ -173,7 +176,7 @@ impl Controller {
                 true
             }
             Some(Change::Plan(app)) => {
-                if let Some(text) = self.fleet.rollouts().disbelief(&app) {
+                if let Some(text) = self.fleet.rollouts().plan_disbelief(&app) {
                     warn!(%app, error = text, "rollout is not believed");
                 }
                 true
@@ -238,6 +241,7 @@ impl Controller {
 
     /// Takes up what people want and nobody carries out yet, and what they want anew.
     fn take_up(&mut self, epoch: u64, now: Now) {
+        let (mut deeds, mut left) = (Vec::new(), Vec::new());
         let rollouts = self.fleet.rollouts();
         for (app, wanted) in rollouts.plans() {
             let Some(wanted) = wanted.believed() else { continue };
@@ -248,8 +252,14 @@ impl Controller {
                 conductor.renew(planned, plans);
                 continue;
             }
+            if let Some(mut old) = self.conductors.remove(app) {
+                deeds.extend(old.supersede().into_iter().map(|deed| (app.clone(), deed)));
+                left.push(old);
+            }
             if !plans.mandate.keys.contains(&self.key.public()) {
-                debug!(%app, "the rollout names another controller");
+                if self.strange.insert(plans.mandate.digest()) {
+                    warn!(%app, "a rollout was given to another controller than this one, which works: start it anew with `publisher rollout start`");
+                }
                 continue;
             }
             let conductor = match rollouts.course(app) {
@@ -262,6 +272,14 @@ impl Controller {
             self.conductors.insert(app.clone(), conductor);
         }
         self.conductors.retain(|app, _| self.fleet.rollouts().plans().contains_key(app));
+        for old in &left {
+            for (topic, payload) in self.statuses.news(old, now) {
+                self.publish(topic, payload);
+            }
+        }
+        for (app, deed) in deeds {
+            self.carry_out(&app, deed, now);
+        }
     }
 
     fn carry_out(&mut self, app: &AppId, deed: Deed, now: Now) {
@@ -299,7 +317,8 @@ impl Controller {
 /// A rollout that nobody has begun, unless what would have to be remembered of it is more than one message holds.
 fn begin(planned: &Planned, plans: &Plans, fleet: &Fleet, epoch: u64, now: Now) -> Conductor {
     let mut conductor = Conductor::begin(planned, plans.clone(), fleet, epoch, now);
-    if codec::encode(&conductor.course()).len() + ROOM_FOR_ORDERS > Course::MAX_BYTES {
+    let room = ROOM_FOR_ORDERS * plans.mandate.groups.len();
+    if codec::encode(&conductor.course()).len() + room > Course::MAX_BYTES {
         let nodes = conductor.seats().count();
         conductor
             .decline(format!("{nodes} nodes are too many for one rollout: plan it for smaller groups"), now);

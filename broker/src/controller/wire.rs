@@ -79,7 +79,7 @@ impl Wire {
 
     async fn retained_outside(&mut self) -> Vec<(Topic, Vec<u8>)> {
         let mut messages = Vec::new();
-        let mut quiet_at = None;
+        let mut quiet_at: Option<Instant> = None;
         loop {
             let heard = match quiet_at {
                 Some(at) => match timeout_at(at, self.next()).await {
@@ -88,13 +88,19 @@ impl Wire {
                 },
                 None => self.next().await,
             };
-            match heard {
-                Heard::Message(topic, payload) => messages.push((topic, payload)),
+            // What is said just now has no end.
+            let is_of_the_past = match heard {
+                Heard::Message { topic, payload, retained } => {
+                    messages.push((topic, payload));
+                    retained
+                }
                 Heard::Ended => return messages,
-                Heard::News => {}
-            }
+                Heard::News => true,
+            };
             let is_subscribed = matches!(self, Self::Outside { awaited, .. } if awaited.is_empty());
-            quiet_at = is_subscribed.then(|| Instant::now() + QUIET);
+            if is_subscribed && (is_of_the_past || quiet_at.is_none()) {
+                quiet_at = Some(Instant::now() + QUIET);
+            }
         }
     }
 
@@ -104,12 +110,17 @@ impl Wire {
             Self::Inside(_, view) => match view.next().await {
                 None => Heard::Ended,
                 Some((topic, payload)) => {
-                    topic.parse().map_or(Heard::News, |topic| Heard::Message(topic, payload.to_vec()))
+                    let heard = |topic| Heard::Message { topic, payload: payload.to_vec(), retained: false };
+                    topic.parse().map_or(Heard::News, heard)
                 }
             },
             Self::Outside { events, awaited, .. } => match events.next().await {
                 None => Heard::Ended,
-                Some(Event::Message(message)) => Heard::Message(message.topic, message.payload.to_vec()),
+                Some(Event::Message(message)) => Heard::Message {
+                    topic: message.topic,
+                    payload: message.payload.to_vec(),
+                    retained: message.retained,
+                },
                 Some(Event::Subscribed(filter)) => {
                     awaited.remove(&filter);
                     Heard::News
@@ -146,7 +157,14 @@ impl Wire {
 #[derive(Debug)]
 pub(super) enum Heard {
     /// A message.
-    Message(Topic, Vec<u8>),
+    Message {
+        /// Where it was said.
+        topic: Topic,
+        /// What was said.
+        payload: Vec<u8>,
+        /// It was said before, and is told again.
+        retained: bool,
+    },
     /// Something about the bus itself.
     News,
     /// Nothing more will come.

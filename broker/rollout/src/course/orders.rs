@@ -138,9 +138,13 @@ impl Conductor {
         self.see_again(fleet, now);
     }
 
-    /// An order that is not on its topic goes there again.
+    /// An order that is not on its topic goes there again, and so does the course.
     fn see_again(&mut self, fleet: &Fleet, now: Now) {
         let app = self.course.app.clone();
+        let is_there = fleet.rollouts().course(&app).is_some() && !fleet.rollouts().is_course_stale(&app);
+        if !is_there && now.mono_ms.saturating_sub(self.published_ms) >= AGAIN_MS {
+            self.changed = Dirt::Hard;
+        }
         for (group, given) in &mut self.orders {
             let there =
                 fleet.orders().get(&(group.clone(), app.clone())).and_then(|belief| belief.believed());

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// A controller that works takes note at once; so long it may be busy, or another one takes over.
+/// A controller that works takes note at once; so long it may be busy. Another one takes over later than that.
 const HEED_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is looked at what came in meanwhile: a large fleet says a lot.
 const TICK: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ fn no_answer(fleet: &Fleet, rollout: &Rollout) -> anyhow::Error {
             format!("controller {key} is away, for {away} at least: see that the broker runs, and look for `controller` in its log")
         }
         Some(key) if !is_named => format!(
-            "controller {key} works, and the rollout was given to another one: `publisher rollout abort {app} --keep`, then start it anew"
+            "controller {key} works, and the rollout was given to another one: start it anew with `publisher rollout start … --app {app} --yes`"
         ),
         Some(key) => format!("controller {key} works: look for the rollout of {app} in the broker's log"),
     };
@@ -103,7 +103,10 @@ impl Followed<'_> {
                     Some(News::Changed(_)) => {}
                     Some(News::Lost(lost)) => screen.note(&format!("bus: {lost}; connecting again")),
                     Some(News::Back) => screen.note("bus: connected again"),
-                    None => break Exit::Failed,
+                    None => {
+                        live.clear();
+                        return Err(problem("the connection to the bus was closed", "the rollout goes on: `publisher rollout status`"));
+                    }
                 },
                 _ = tick.tick() => {
                     let Some(wanted) = self.wanted(fleet) else { break Exit::Ended };
@@ -131,6 +134,12 @@ impl Followed<'_> {
     pub(super) fn end(&self, fleet: &Fleet, exit: Exit, screen: &Screen) -> Result<()> {
         let now = clock::now();
         let Some(wanted) = self.wanted(fleet) else {
+            if screen.is_json() {
+                return screen.json(&serde_json::json!({
+                    "app": self.app, "rollout": self.first, "state": "superseded",
+                    "exit_code": exit.code(), "exit_meaning": exit.meaning(),
+                }));
+            }
             screen.warn(&format!("another rollout of {} took the place of this one", self.app));
             return Ok(());
         };

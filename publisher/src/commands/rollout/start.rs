@@ -11,6 +11,7 @@ use schemas::{
     announcement::Announcement,
     id::{AppId, GroupId, PublicKey, Revision, Seq},
     mandate::{MAX_CONTROLLERS, Mandate, REVISIONS},
+    order::Audience,
     release::Release as Document,
     rollout::{Controller, Planned, Plans, Rollout, Wish},
     root::Role,
@@ -198,8 +199,9 @@ impl Start<'_> {
         let question = format!(
             "a rollout of {app} {version} is {state}: it ends where it stands when this one begins. Begin?"
         );
-        let unattended =
-            format!("say --yes when it is to end, or `publisher rollout abort {app} --keep` before");
+        let unattended = format!(
+            "`publisher rollout start … --yes` when it is to end, or `publisher rollout abort {app} --keep` before"
+        );
         if screen.confirm(&question, &unattended)? {
             return Ok(());
         }
@@ -223,7 +225,13 @@ impl Start<'_> {
         let mandate = Mandate {
             head: head.clone(),
             app: app.clone(),
-            groups: plan.groups().into_iter().collect(),
+            groups: plan
+                .groups()
+                .into_iter()
+                .chain(left_half_done(fleet, &app))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             release: release.document.digest(),
             keys,
             first,
@@ -360,4 +368,12 @@ fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
         "nothing was started",
         "look at the broker's machine: who else could have put a controller there?",
     ))
+}
+
+/// Groups in which an earlier rollout of the app lets some nodes begin: the controller is to end that, too.
+fn left_half_done<'a>(fleet: &'a Fleet, app: &'a AppId) -> impl Iterator<Item = GroupId> + 'a {
+    let orders = fleet.believed_orders().map(|ordered| &ordered.announced);
+    orders.filter(|announced| announced.mandate.is_some()).map(|announced| &announced.order).filter_map(
+        move |order| (order.app == *app && order.audience != Audience::All).then(|| order.group.clone()),
+    )
 }

@@ -167,7 +167,8 @@ pub(crate) fn next(view: &RolloutView) -> String {
     }
     if !is_over && !view.controller_is_named {
         return format!(
-            "it was given to another controller than the one that works: `publisher rollout abort {app} --keep`, then start it anew"
+            "it was given to another controller than the one that works: start it anew with `publisher rollout start --release {} --app {app} --yes`",
+            view.version
         );
     }
     match (view.state, view.reason) {
