@@ -1,5 +1,13 @@
 //! How the apps of the simulator behave once they are started.
 
+use schemas::id::Digest;
+
+/// Who knows how releases behave on a node.
+pub(crate) trait Behaviours {
+    /// How a release behaves.
+    fn behaviour(&self, release: &Digest) -> Behaviour;
+}
+
 /// What an app does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {

@@ -12,7 +12,7 @@ use schemas::{
     time::UnixTime,
 };
 
-use super::apps::Behaviour;
+use super::apps::{Behaviour, Behaviours};
 
 /// The wall clock when a history begins.
 pub(crate) const WALL: UnixTime = UnixTime(1_800_000_000);
@@ -117,12 +117,13 @@ impl Default for Catalog {
     }
 }
 
-impl Catalog {
-    /// How the release behaves.
-    pub(crate) fn behaviour(&self, release: &Digest) -> Behaviour {
+impl Behaviours for Catalog {
+    fn behaviour(&self, release: &Digest) -> Behaviour {
         self.behaviours.get(release).copied().unwrap_or(Behaviour::Sick)
     }
+}
 
+impl Catalog {
     /// The digest of a release.
     pub(crate) fn digest(&self, release: usize) -> Digest {
         self.releases[release].digest()

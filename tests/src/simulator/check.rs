@@ -165,6 +165,10 @@ impl Node {
     /// What an order of a series brought to its end is not begun again by a later one.
     fn check_series(&self, last: &Saved, next: &Saved) -> Result<(), String> {
         let (Step::Idle, Step::Trying { slot, .. }) = (&last.step, &next.step) else { return Ok(()) };
+        // Going back is tried again by each order that wants it.
+        if self.goes_back(slot.revision) {
+            return Ok(());
+        }
         let series = self.first(slot.revision)..slot.revision;
         match self.ended.iter().find(|(at, of)| series.contains(at) && *of == slot.release) {
             Some((at, _)) => Err(format!("order {} tries again what ended with order {at}", slot.revision)),

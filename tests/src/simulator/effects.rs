@@ -4,17 +4,22 @@ use machine::{Effect, Fault, Slot, Yield};
 use schemas::reason::Reason;
 
 use super::{
-    apps::Behaviour,
-    catalog::Catalog,
+    apps::{Behaviour, Behaviours},
     node::{Evidence, Flight, Node, Running},
     rng::Rng,
 };
 
 impl Flight {
     /// Begins `effect`; of a thousand, `faults` end badly for no fault of the release.
-    pub(crate) fn new(effect: Effect, now_ms: u64, faults: u64, catalog: &Catalog, rng: &mut Rng) -> Self {
+    pub(crate) fn new(
+        effect: Effect,
+        now_ms: u64,
+        faults: u64,
+        apps: &dyn Behaviours,
+        rng: &mut Rng,
+    ) -> Self {
         let ends_ms = now_ms + longest_ms(&effect).map_or(0, |ms| rng.between(1, ms));
-        let own = own_fault(&effect, catalog);
+        let own = own_fault(&effect, apps);
         let fault = own.or_else(|| rng.permille(faults).then(|| outer_fault(&effect, rng)).flatten());
         // A bad result does not say that nothing was written.
         let both = matches!(effect, Effect::Persist(_) | Effect::Switch(_)) && rng.permille(200);
@@ -30,7 +35,7 @@ impl Node {
         &mut self,
         flight: &Flight,
         now_ms: u64,
-        catalog: &Catalog,
+        apps: &dyn Behaviours,
     ) -> Result<(), String> {
         if flight.writes {
             if matches!(flight.effect, Effect::Persist(_)) {
@@ -42,7 +47,7 @@ impl Node {
         }
         match &flight.effect {
             Effect::Stop(slot) => self.stop(slot),
-            Effect::Start(slot) if flight.result.is_ok() => self.start(slot, now_ms, catalog)?,
+            Effect::Start(slot) if flight.result.is_ok() => self.start(slot, now_ms, apps)?,
             Effect::Prove(_) if flight.result.is_ok() => {
                 if let Some(evidence) = &mut self.evidence {
                     evidence.proved = evidence.healthy_since_ms.is_some();
@@ -60,13 +65,13 @@ impl Node {
         (self.watch, self.evidence) = (None, None);
     }
 
-    fn start(&mut self, slot: &Slot, now_ms: u64, catalog: &Catalog) -> Result<(), String> {
+    fn start(&mut self, slot: &Slot, now_ms: u64, apps: &dyn Behaviours) -> Result<(), String> {
         match &self.running {
             Some(running) if running.slot.tree() != slot.tree() => {
                 return Err(format!("{} is started while {} runs", slot.version, running.slot.version));
             }
             Some(_) => {}
-            None => self.running = Some(Running::new(slot.clone(), now_ms, catalog)),
+            None => self.running = Some(Running::new(slot.clone(), now_ms, apps)),
         }
         self.evidence = Some(Evidence::new(slot, now_ms));
         Ok(())
@@ -86,16 +91,16 @@ fn longest_ms(effect: &Effect) -> Option<u64> {
 }
 
 /// What goes wrong with a release wherever it is installed.
-fn own_fault(effect: &Effect, catalog: &Catalog) -> Option<Fault> {
+fn own_fault(effect: &Effect, apps: &dyn Behaviours) -> Option<Fault> {
     let (slot, behaviour, reason) = match effect {
         Effect::Start(slot) => (slot, Behaviour::WontStart, Reason::StartFailed),
-        Effect::Prove(slot) => match catalog.behaviour(&slot.release) {
+        Effect::Prove(slot) => match apps.behaviour(&slot.release) {
             Behaviour::Stale => (slot, Behaviour::Stale, Reason::StaleCode),
             _ => (slot, Behaviour::Mute, Reason::NoProof),
         },
         _ => return None,
     };
-    (catalog.behaviour(&slot.release) == behaviour).then(|| fault(reason, false))
+    (apps.behaviour(&slot.release) == behaviour).then(|| fault(reason, false))
 }
 
 /// What goes wrong with the node or the network.

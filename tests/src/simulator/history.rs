@@ -9,7 +9,7 @@ use schemas::{
 };
 
 use super::{
-    apps::Behaviour,
+    apps::{Behaviour, Behaviours as _},
     catalog::{BEST, Catalog, OrderKey, What, When},
     world::{Outages, Step, World},
 };

@@ -5,20 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use machine::{Effect, Fault, Guarded, Health, Input, Machine, Now, Setup, Slot, Yield, guard};
 use schemas::{
     hold::HoldCode,
-    id::{Digest, GroupId, Revision},
+    id::{AppId, Digest, GroupId, NodeId, Revision},
     order::{Order, OrderState},
     release::PartKind,
     status::Phase,
 };
 
 use super::{
-    apps::Behaviour,
-    catalog::{Catalog, WALL},
+    apps::{Behaviour, Behaviours},
+    catalog::WALL,
     disk::Disk,
 };
 
 /// A node, switched on.
 pub(crate) struct Node {
+    home: Home,
     pub(crate) machine: Machine,
     pub(crate) disk: Disk,
     pub(crate) running: Option<Running>,
@@ -47,9 +48,19 @@ pub(crate) struct Node {
     pub(crate) ended: BTreeSet<(Revision, Digest)>,
     /// Whatever runs answers its checks badly until then.
     pub(crate) ill_until_ms: u64,
+    /// Its wall clock is so far ahead.
+    pub(crate) ahead_secs: i64,
     boot: u32,
     /// When the worker started.
     started_ms: u64,
+}
+
+/// Who a model node is.
+#[derive(Debug, Clone)]
+pub(crate) struct Home {
+    pub(crate) node: NodeId,
+    pub(crate) app: AppId,
+    pub(crate) platform: String,
 }
 
 /// The app's process.
@@ -86,11 +97,13 @@ pub(crate) struct Evidence {
 }
 
 impl Node {
-    pub(crate) fn new() -> Self {
-        let now = Now { mono_ms: 0, wall: WALL };
+    /// A node that was switched on at `now_ms`, with what is on its disk.
+    pub(crate) fn new(home: Home, disk: Disk, now_ms: u64) -> Self {
+        let now = Now { mono_ms: 0, wall: WALL.plus_secs(now_ms / 1_000) };
         Self {
-            machine: Machine::start(setup(0), None, None, now),
-            disk: Disk::default(),
+            machine: Machine::start(home.setup(0), disk.journal.clone(), disk.active(), now),
+            home,
+            disk,
             running: None,
             watch: None,
             flight: None,
@@ -106,14 +119,18 @@ impl Node {
             accepted: Revision::default(),
             ended: BTreeSet::new(),
             ill_until_ms: 0,
+            ahead_secs: 0,
             boot: 0,
-            started_ms: 0,
+            started_ms: now_ms,
         }
     }
 
     /// The time as the machine sees it.
     pub(crate) fn now(&self, now_ms: u64) -> Now {
-        Now { mono_ms: now_ms - self.started_ms, wall: WALL.plus_secs(now_ms / 1_000) }
+        Now {
+            mono_ms: now_ms - self.started_ms,
+            wall: schemas::time::UnixTime((WALL.0 + now_ms / 1_000).saturating_add_signed(self.ahead_secs)),
+        }
     }
 
     /// The first order of the series of an order.
@@ -186,7 +203,7 @@ impl Node {
             return;
         }
         self.newest.remove(&order.group);
-        if order.audience.includes(&setup(0).node) {
+        if order.audience.includes(&self.home.node) {
             self.newest.insert(order.group.clone(), order.clone());
         }
     }
@@ -195,6 +212,12 @@ impl Node {
     pub(crate) fn withdrawn(&self) -> Revision {
         let withdrawn = |order: &&Order| matches!(order.state, OrderState::Withdrawn { .. });
         self.newest.values().filter(withdrawn).map(|order| order.revision).max().unwrap_or_default()
+    }
+
+    /// Whether an order lets the node go back.
+    pub(crate) fn goes_back(&self, revision: Revision) -> bool {
+        let reverts = |order: &Order| matches!(order.state, OrderState::Withdrawn { .. });
+        self.newest.values().any(|order| order.revision == revision && reverts(order))
     }
 
     /// The highest order under which `slot` is prepared: its own, or a later one of the series.
@@ -222,11 +245,11 @@ impl Node {
         self.begun = None;
         self.accepted = self.disk.journal.as_ref().map(|saved| saved.obeyed).unwrap_or_default();
         let (journal, active) = (self.disk.journal.clone(), self.disk.active());
-        self.machine = Machine::start(setup(self.boot), journal, active, self.now(now_ms));
+        self.machine = Machine::start(self.home.setup(self.boot), journal, active, self.now(now_ms));
     }
 
     /// The node boots: the guard, then perhaps the app by itself, then the worker.
-    pub(crate) fn boot(&mut self, now_ms: u64, guarded: bool, unit: bool, catalog: &Catalog) {
+    pub(crate) fn boot(&mut self, now_ms: u64, guarded: bool, unit: bool, apps: &dyn Behaviours) {
         self.boot += 1;
         self.running = None;
         if guarded {
@@ -234,7 +257,7 @@ impl Node {
         }
         // Without a guard an app that starts by itself is not counted, so only guarded nodes have one.
         if guarded && unit {
-            self.running = self.booted_slot().map(|slot| Running::new(slot, now_ms, catalog));
+            self.running = self.booted_slot().map(|slot| Running::new(slot, now_ms, apps));
         }
         self.start_worker(now_ms);
     }
@@ -300,8 +323,8 @@ impl Node {
 }
 
 impl Running {
-    pub(crate) fn new(slot: Slot, since_ms: u64, catalog: &Catalog) -> Self {
-        let behaviour = catalog.behaviour(&slot.release);
+    pub(crate) fn new(slot: Slot, since_ms: u64, apps: &dyn Behaviours) -> Self {
+        let behaviour = apps.behaviour(&slot.release);
         Self { slot, behaviour, since_ms }
     }
 }
@@ -321,13 +344,25 @@ impl Evidence {
     }
 }
 
-fn setup(boot: u32) -> Setup {
-    Setup {
-        node: "pi-1".parse().expect("is a node name"),
-        app: "web".parse().expect("is an app name"),
-        platform: "linux/aarch64".into(),
-        kinds: vec![PartKind::Tree],
-        boot: boot_id(boot),
+impl Default for Home {
+    fn default() -> Self {
+        Self {
+            node: "pi-1".parse().expect("is a node name"),
+            app: "web".parse().expect("is an app name"),
+            platform: "linux/aarch64".into(),
+        }
+    }
+}
+
+impl Home {
+    fn setup(&self, boot: u32) -> Setup {
+        Setup {
+            node: self.node.clone(),
+            app: self.app.clone(),
+            platform: self.platform.clone(),
+            kinds: vec![PartKind::Tree],
+            boot: boot_id(boot),
+        }
     }
 }
 
