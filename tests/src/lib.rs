@@ -11,6 +11,7 @@ mod mqtt;
 mod net;
 mod node;
 mod process;
+pub mod scenario;
 pub mod simulator;
 mod systemd;
 mod wait;

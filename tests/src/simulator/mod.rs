@@ -4,15 +4,16 @@
 //! Nothing here touches a disk, a socket or a clock. A history follows from its seed alone; one that breaks a rule is
 //! told again from the beginning, line by line.
 
-mod apps;
+pub(crate) mod apps;
 mod bus;
 mod catalog;
 mod check;
-mod disk;
+pub(crate) mod disk;
 mod effects;
+pub(crate) mod fleet;
 mod history;
 mod node;
-mod rng;
+pub(crate) mod rng;
 mod story;
 mod world;
 

@@ -1,0 +1,13 @@
+//! A fleet in virtual time: devices with real machines, a bus that loses, doubles, delays and reorders, the real engine of
+//! rollouts in a controller that may die at any moment, and people who want something.
+//!
+//! Reports, orders, plans and courses are really signed and really verified. What is only pretended: disks, processes, the store,
+//! and that time passes.
+
+mod controller;
+pub(crate) mod device;
+pub(crate) mod hub;
+mod life;
+pub(crate) mod office;
+mod rules;
+pub(crate) mod world;
