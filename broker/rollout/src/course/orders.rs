@@ -235,21 +235,21 @@ impl Conductor {
         if self.is_through(group) {
             return Audience::All;
         }
-        let named = self.named(group, |seat| seat.offered);
-        if named.len() <= MAX_NAMED {
-            return Audience::Nodes(named);
+        // Counted before they are named: this is asked at every step.
+        let offered = self.open_seats(group).filter(|seat| seat.offered);
+        if offered.take(MAX_NAMED + 1).count() <= MAX_NAMED {
+            return Audience::Nodes(self.named(group, |seat| seat.offered));
         }
-        let is_settled = |state: &NodeState| matches!(state.weight(), Weight::Good | Weight::Failure);
-        let unsettled = self.named(group, |seat| seat.offered && !is_settled(&seat.state));
         let mut stages = (0..self.plan.stages.len()).filter(|at| self.plan.stages[*at].group == *group);
         let is_limited = stages.any(|stage| self.is_limited(stage));
         let of_waves = self.course.waves.iter().enumerate().rev().find_map(|(at, wave)| {
             let counts = wave.state != WaveState::Closed && self.group_of(at) == Some(group);
             wave.audience.clone().filter(|_| counts)
         });
+        let is_settled = |state: &NodeState| matches!(state.weight(), Weight::Good | Weight::Failure);
         match of_waves {
             Some(audience) if !is_limited => audience,
-            _ => Audience::Nodes(unsettled),
+            _ => Audience::Nodes(self.named(group, |seat| seat.offered && !is_settled(&seat.state))),
         }
     }
 
@@ -263,17 +263,17 @@ impl Conductor {
             && last.is_some_and(|stage| stage.waves.last() == Some(&all))
     }
 
-    fn named(&self, group: &GroupId, counts: impl Fn(&Seat) -> bool) -> Vec<NodeId> {
-        let is_open = |seat: &&Seat| {
-            self.course.waves[seat.wave].state != WaveState::Closed && self.group_of(seat.wave) == Some(group)
+    fn open_seats(&self, group: &GroupId) -> impl Iterator<Item = &Seat> {
+        let is_open = |wave: usize| {
+            self.course.waves[wave].state != WaveState::Closed && self.group_of(wave) == Some(group)
         };
-        let mut named: Vec<NodeId> = self
-            .seats
-            .iter()
-            .filter(is_open)
-            .filter(|seat| counts(seat))
-            .map(|seat| seat.node.clone())
-            .collect();
+        let open: Vec<bool> = (0..self.course.waves.len()).map(is_open).collect();
+        self.seats.iter().filter(move |seat| open[seat.wave])
+    }
+
+    fn named(&self, group: &GroupId, counts: impl Fn(&Seat) -> bool) -> Vec<NodeId> {
+        let mut named: Vec<NodeId> =
+            self.open_seats(group).filter(|seat| counts(seat)).map(|seat| seat.node.clone()).collect();
         named.sort();
         named
     }
