@@ -9,6 +9,7 @@ mod fanout;
 mod figure;
 mod install;
 mod memory;
+mod simulate;
 mod storm;
 mod tls;
 
@@ -25,7 +26,7 @@ const FILES: u64 = 65_536;
 
 type Measure = fn(&mut Figures) -> Result<()>;
 
-const BENCHES: [(&str, Measure); 7] = [
+const BENCHES: [(&str, Measure); 8] = [
     ("install", install::measure),
     ("memory", memory::measure),
     ("fanout", fanout::measure),
@@ -33,6 +34,7 @@ const BENCHES: [(&str, Measure); 7] = [
     ("dashboard", dashboard::measure),
     ("durable", durable::measure),
     ("tls", tls::measure),
+    ("simulate", simulate::measure),
 ];
 
 /// Measures Deploybus, and Mosquitto where it is installed.
