@@ -94,7 +94,7 @@ impl Controller {
             let (planned, plans) = (&wanted.planned, wanted.plans.clone());
             match self.conductors.get_mut(app) {
                 Some(conductor) if conductor.first() == plans.rollout.first => {
-                    conductor.renew(planned, plans);
+                    conductor.renew(planned, &plans);
                 }
                 _ => {
                     let course = rollouts.course(app).filter(|course| course.first == plans.rollout.first);

@@ -40,7 +40,7 @@ impl World {
                 self.ensure_app(device, app)?;
                 let order = announced.order.clone();
                 if let Some(node) = self.devices[device].apps.get_mut(app) {
-                    node.note_series(&order);
+                    node.note_told(&order);
                 }
                 self.feed(device, app, Input::Announced(Box::new((*announced).clone())))?;
                 if let Some(node) = self.devices[device].apps.get_mut(app) {
