@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::{self, CodecError},
-    id::{AppId, NodeId, PublicKey, Revision, Seq},
+    id::{AppId, Digest, NodeId, PublicKey, Revision, Seq},
     mandate::Mandate,
     order::{Audience, Order},
     reason::Reason,
@@ -150,6 +150,8 @@ pub struct Course {
     pub epoch: u64,
     /// The number of the last wish that was taken note of.
     pub heeded: Seq,
+    /// The digest of that wish's document: two people may have used one number.
+    pub heeded_rollout: Digest,
     /// How it stands.
     pub state: CourseState,
     /// The highest revision that was used.

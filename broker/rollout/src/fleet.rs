@@ -68,6 +68,9 @@ pub struct Node {
     report: Option<Belief<Verified<Report>>>,
     /// The bytes of the report, until another record can prove them.
     report_bytes: Vec<u8>,
+    /// Why something that came in the place of what is believed is not: that stays, for anybody may write rubbish or nothing there.
+    record_doubt: Option<String>,
+    report_doubt: Option<String>,
     online: Option<bool>,
 }
 
@@ -122,8 +125,9 @@ impl Node {
 
     /// Why its record or its report is not believed.
     pub fn disbelief(&self) -> Option<&str> {
-        let record = self.record.as_ref().and_then(reason);
-        record.or_else(|| self.report.as_ref().and_then(reason))
+        let record = self.record_doubt.as_deref().or_else(|| self.record.as_ref().and_then(reason));
+        let report = || self.report_doubt.as_deref().or_else(|| self.report.as_ref().and_then(reason));
+        record.or_else(report)
     }
 
     /// Whether it was retired.
@@ -139,17 +143,35 @@ impl Node {
 
     fn judge_report(&mut self, trust: &Trust, name: &NodeId) {
         if self.report_bytes.is_empty() {
-            self.report = None;
+            if self.is_retired() {
+                self.report = None;
+            }
             return;
         }
         let key = self.record().map(|record| record.key);
         let judged = judge_report(&self.report_bytes, key, trust, name);
-        if let (Some(Belief::Believed(old)), Belief::Believed(new)) = (&self.report, &judged)
-            && (new.boot, new.seq) < (old.boot, old.seq)
-        {
+        match (&self.report, &judged) {
+            (Some(Belief::Believed(old)), Belief::Believed(new))
+                if (new.boot, new.seq) < (old.boot, old.seq) => {}
+            (Some(Belief::Believed(_)), Belief::NotBelieved(text)) => self.report_doubt = Some(text.clone()),
+            _ => (self.report, self.report_doubt) = (Some(judged), None),
+        }
+    }
+
+    /// Takes a record, unless what is believed is newer or better proven.
+    fn judge_record(&mut self, payload: &[u8], trust: &Trust, name: &NodeId) {
+        if payload.is_empty() {
             return;
         }
-        self.report = Some(judged);
+        let judged = judge_record(payload, trust, name);
+        match (&self.record, &judged) {
+            (Some(Belief::Believed(old)), Belief::Believed(new)) if new.seq < old.seq => {}
+            (Some(Belief::Believed(_)), Belief::NotBelieved(text)) => self.record_doubt = Some(text.clone()),
+            _ => {
+                (self.record, self.record_doubt) = (Some(judged), None);
+                self.record_bytes = payload.to_vec();
+            }
+        }
     }
 }
 
@@ -185,6 +207,7 @@ impl Fleet {
             let bytes = &node.record_bytes;
             node.record = (!bytes.is_empty()).then(|| judge_record(bytes, &self.trust, name));
             node.report = None;
+            (node.record_doubt, node.report_doubt) = (None, None);
             node.judge_report(&self.trust, name);
         }
         for ((group, app), bytes) in std::mem::take(&mut self.order_bytes) {
@@ -302,8 +325,7 @@ impl Fleet {
     fn take_record(&mut self, name: &NodeId, payload: &[u8]) {
         let node = self.nodes.entry(name.clone()).or_default();
         let key = node.record().map(|record| record.key);
-        node.record_bytes = payload.to_vec();
-        node.record = (!payload.is_empty()).then(|| judge_record(payload, &self.trust, name));
+        node.judge_record(payload, &self.trust, name);
         if node.record().map(|record| record.key) != key {
             // Numbers of another key say nothing about this one's.
             node.report = None;

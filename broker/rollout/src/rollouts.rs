@@ -107,8 +107,10 @@ impl Rollouts {
 
     pub(crate) fn take_course(&mut self, app: &AppId, payload: &[u8], fleet: &FleetId) {
         if payload.is_empty() {
-            self.course_bytes.remove(app);
-            self.courses.remove(app);
+            if self.course(app).is_some() {
+                // Whoever cleared it is not its controller, which puts it there again.
+                self.stale.insert(app.clone());
+            }
         } else {
             self.course_bytes.insert(app.clone(), payload.to_vec());
             self.judge_course(app, fleet);
@@ -153,6 +155,14 @@ impl Rollouts {
         if let (Some(known), Belief::Believed(new)) = (self.course(app), &judged)
             && known.first == new.first
             && (known.epoch, known.seq) > (new.epoch, new.seq)
+        {
+            self.stale.insert(app.clone());
+            return;
+        }
+        let first = self.plan(app).map(|wanted| wanted.plans.mandate.first);
+        if matches!(judged, Belief::NotBelieved(_))
+            && self.course(app).map(|known| known.first) == first
+            && first.is_some()
         {
             self.stale.insert(app.clone());
             return;

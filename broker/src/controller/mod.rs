@@ -46,6 +46,8 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(5);
 /// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
 const TOGETHER: Duration = Duration::from_millis(50);
 
+/// The clock of rollouts does not begin at 0, for waves may be older than this process.
+const BEFORE_START_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
 /// So much of a course is for the order of each group, which names up to 2,000 nodes.
 const ROOM_FOR_ORDERS: usize = 40 * 1024;
 
@@ -62,6 +64,8 @@ pub(crate) struct Controller {
     conductors: BTreeMap<AppId, Conductor>,
     /// Mandates that do not name this controller, and of which that was said.
     strange: BTreeSet<Digest>,
+    /// The bus is away.
+    is_cut_off: bool,
     /// Nodes of which something was heard since the last step.
     heard: BTreeSet<NodeId>,
     statuses: Statuses,
@@ -111,6 +115,7 @@ impl Controller {
             fleet: Fleet::new(trust),
             conductors: BTreeMap::new(),
             strange: BTreeSet::new(),
+            is_cut_off: false,
             heard: BTreeSet::new(),
             statuses: Statuses::default(),
             started: Instant::now(),
@@ -140,6 +145,18 @@ impl Controller {
                         }
                     }
                     Heard::News => {}
+                    Heard::Lost => {
+                        // What is not heard of nodes is no silence of theirs; and nothing may be decided on what is old.
+                        self.conductors.clear();
+                        self.is_cut_off = true;
+                    }
+                    Heard::Back => {
+                        for (topic, payload) in self.wire.retained().await {
+                            self.take(&topic, &payload);
+                        }
+                        self.is_cut_off = false;
+                        wake = Instant::now();
+                    }
                     Heard::Ended => return,
                 },
                 () = sleep_until(wake) => {
@@ -203,7 +220,7 @@ impl Controller {
     fn step(&mut self) {
         let now = self.now();
         self.diary.catch_up(Some(&self.fleet), now.wall);
-        if !self.conducts {
+        if !self.conducts || self.is_cut_off {
             self.heard.clear();
             return;
         }
@@ -309,7 +326,8 @@ impl Controller {
 
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let since_start_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mono_ms = since_start_ms.saturating_add(BEFORE_START_MS);
         Now { mono_ms, wall: UnixTime(wall.as_secs()) }
     }
 }
@@ -318,6 +336,10 @@ impl Controller {
 fn begin(planned: &Planned, plans: &Plans, fleet: &Fleet, epoch: u64, now: Now) -> Conductor {
     let mut conductor = Conductor::begin(planned, plans.clone(), fleet, epoch, now);
     let room = ROOM_FOR_ORDERS * plans.mandate.groups.len();
+    let mut orders = fleet.believed_orders().filter_map(|ordered| ordered.announced.mandate.as_ref());
+    if orders.any(|mandate| mandate.first == plans.mandate.first) {
+        conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
+    }
     if codec::encode(&conductor.course()).len() + room > Course::MAX_BYTES {
         let nodes = conductor.seats().count();
         conductor

@@ -34,6 +34,8 @@ pub(crate) enum Wire {
         events: Events,
         /// Subscriptions that the broker has not taken yet.
         awaited: BTreeSet<Filter>,
+        /// All of them.
+        filters: Vec<Filter>,
     },
 }
 
@@ -61,7 +63,7 @@ impl Wire {
         }
         let (bus, events) = Bus::connect(options);
         bus.subscribe(filters.clone());
-        Ok(Self::Outside { bus, events, awaited: filters.into_iter().collect() })
+        Ok(Self::Outside { bus, events, awaited: filters.iter().cloned().collect(), filters })
     }
 
     /// What is retained, before anything is decided on it: all of it, or everything would seem to be at its beginning.
@@ -95,7 +97,11 @@ impl Wire {
                     retained
                 }
                 Heard::Ended => return messages,
-                Heard::News => true,
+                Heard::News | Heard::Back => true,
+                Heard::Lost => {
+                    quiet_at = None;
+                    continue;
+                }
             };
             let is_subscribed = matches!(self, Self::Outside { awaited, .. } if awaited.is_empty());
             if is_subscribed && (is_of_the_past || quiet_at.is_none()) {
@@ -114,7 +120,7 @@ impl Wire {
                     topic.parse().map_or(Heard::News, heard)
                 }
             },
-            Self::Outside { events, awaited, .. } => match events.next().await {
+            Self::Outside { events, awaited, filters, .. } => match events.next().await {
                 None => Heard::Ended,
                 Some(Event::Message(message)) => Heard::Message {
                     topic: message.topic,
@@ -131,11 +137,13 @@ impl Wire {
                 }
                 Some(Event::Connected) => {
                     info!("controller is on the bus");
-                    Heard::News
+                    Heard::Back
                 }
                 Some(Event::Disconnected(lost)) => {
                     warn!(error = %crate::chain(&lost), "controller has lost the bus");
-                    Heard::News
+                    // The broker is asked again for everything.
+                    *awaited = filters.iter().cloned().collect();
+                    Heard::Lost
                 }
             },
         }
@@ -167,6 +175,10 @@ pub(super) enum Heard {
     },
     /// Something about the bus itself.
     News,
+    /// The bus is away.
+    Lost,
+    /// It is back, and everything that it keeps is to be read again.
+    Back,
     /// Nothing more will come.
     Ended,
 }

@@ -19,6 +19,9 @@ use super::Draft;
 /// not to flood the log too.
 const REFUSAL_PERIOD_SECS: u64 = 24 * 60 * 60;
 
+/// An honest node has a few outcomes per app in its report; a stolen one is not to fill the disk with as many as fit.
+const MAX_OUTCOMES_PER_REPORT: usize = 32;
+
 /// What is to be written about `change`, which `fleet` has taken.
 pub(super) fn drafts(fleet: &Fleet, change: &Change, now: UnixTime) -> Vec<Draft> {
     let (name, is_record) = match change {
@@ -73,7 +76,8 @@ fn of_report(fleet: &Fleet, name: &NodeId, node: &Node, now: UnixTime) -> Vec<Dr
     let outcomes = report
         .apps
         .iter()
-        .flat_map(|app| app.outcomes.iter().map(move |outcome| of_outcome(fleet, name, app, outcome, now)));
+        .flat_map(|app| app.outcomes.iter().map(move |outcome| of_outcome(fleet, name, app, outcome, now)))
+        .take(MAX_OUTCOMES_PER_REPORT);
     let refusals = report.refusals.iter().map(|refusal| of_refusal(name, refusal, now));
     let mut drafts: Vec<_> = outcomes.chain(refusals).collect();
     // As it went on the node; what ended at the same second stays as it was told.

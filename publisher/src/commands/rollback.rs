@@ -73,9 +73,7 @@ fn choose(home: &Home, fleet: &Fleet, arguments: &Rollback, app: &AppId) -> Resu
     let group = &arguments.group;
     let releases = home.releases(app)?.into_iter().map(|release| (release.document.digest(), release));
     let releases: BTreeMap<Digest, Kept<Release>> = releases.collect();
-    let orders = home.orders(app, group)?;
-    let orders: Vec<_> =
-        orders.iter().map(|order| (order.document.revision, order.document.release)).collect();
+    let orders = home.ordered(app, group)?;
     let present = present(fleet, arguments, app, &orders, &releases)?;
     let reports: Vec<_> =
         fleet.nodes().values().filter(|node| node.is_in(group)).filter_map(|node| node.app(app)).collect();

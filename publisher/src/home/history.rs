@@ -7,6 +7,7 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use schemas::{
     announcement::Announcement,
-    id::{AppId, GroupId, Revision},
+    id::{AppId, Digest, GroupId, Revision},
     mandate::Mandate,
     order::Order,
     release::Release,
@@ -78,11 +79,27 @@ impl Home {
         Ok(orders)
     }
 
+    /// The releases of an app that were ever ordered for a group, by orders or by rollouts, with the first revision of each.
+    pub(crate) fn ordered(&self, app: &AppId, group: &GroupId) -> Result<Vec<(Revision, Digest)>> {
+        let orders = self.orders(app, group)?.into_iter();
+        let orders = orders.map(|order| (order.document.revision, order.document.release));
+        let mandates = self.believed_below::<Mandate>(MANDATES)?.into_iter();
+        let mandates = mandates.filter(|mandate| mandate.app == *app && mandate.groups.contains(group));
+        let mut all: Vec<_> =
+            orders.chain(mandates.map(|mandate| (mandate.first, mandate.release))).collect();
+        all.sort_unstable();
+        Ok(all)
+    }
+
     /// The apps that were ever ordered for a group.
     pub(crate) fn apps_of(&self, group: &GroupId) -> Result<Vec<AppId>> {
         let names = list(&self.path("orders"))?;
         let apps = names.iter().filter(|folder| folder.join(group.as_str()).is_dir());
-        Ok(apps.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok()).collect())
+        let apps = apps.filter_map(|folder| folder.file_name()?.to_str()?.parse().ok());
+        let mandates = self.believed_below::<Mandate>(MANDATES)?.into_iter();
+        let of_rollouts = mandates.filter(|mandate| mandate.groups.contains(group)).map(|it| it.app.clone());
+        let all: BTreeSet<AppId> = apps.chain(of_rollouts).collect();
+        Ok(all.into_iter().collect())
     }
 
     /// The highest revision that was ever ordered from here, of any app and group, by keys that count now: a stolen key may

@@ -150,6 +150,7 @@ pub(crate) fn mandate() -> Mandate {
 
 /// An order by a controller.
 pub(crate) fn mandated(order: &Order, mandate: &Mandate) -> Announcement {
+    let order = &Order { continues: Some(mandate.first), ..order.clone() };
     let mandate = Some(Signed::seal(mandate, &[key(3)]));
     Announcement { order: Signed::seal(order, &[key(8)]), mandate, ..announcement() }
 }
@@ -182,6 +183,7 @@ pub(crate) fn course() -> Course {
         seq: Seq(5),
         epoch: 2,
         heeded: Seq(2),
+        heeded_rollout: Digest::of(b"rollout"),
         state: CourseState::Reverting { cause, wave: 0, since: AT },
         revision: Revision(42),
         waves: vec![CourseWave { stage: 0, state: WaveState::Failed, since: AT, seats, audience: None }],

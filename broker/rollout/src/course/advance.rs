@@ -20,10 +20,13 @@ const MAX_NAMES: usize = 5;
 impl Conductor {
     /// Takes note of what people want, once.
     pub(super) fn heed(&mut self, now: Now, deeds: &mut Vec<Deed>) {
-        if self.rollout.seq <= self.course.heeded {
+        let (seq, digest) = (self.rollout.seq, self.rollout.digest());
+        // Of two people with the same number, both are heard.
+        let is_known = seq == self.course.heeded && digest == self.course.heeded_rollout;
+        if seq < self.course.heeded || is_known {
             return;
         }
-        self.course.heeded = self.rollout.seq;
+        (self.course.heeded, self.course.heeded_rollout) = (seq, digest);
         self.changed = Dirt::Hard;
         if self.course.state.is_over() {
             return;
@@ -102,8 +105,7 @@ impl Conductor {
         if now.wall > self.mandate.expires {
             return Some("the mandate of the controller is over".to_owned());
         }
-        (self.course.revision >= self.mandate.last)
-            .then(|| "the numbers of the controller's orders are used up".to_owned())
+        (!self.may_let_begin()).then(|| "the numbers of the controller's orders are used up".to_owned())
     }
 
     fn too_many_failures(&self) -> Option<String> {
@@ -152,7 +154,11 @@ impl Conductor {
                 true
             }
             (Judgement::Inconclusive, _) => {
-                let text = format!("nobody of wave {} was there for {}", wave + 1, minutes(stage.deadline));
+                let text = if tally.excused == 0 {
+                    format!("the release is not for anybody of wave {}", wave + 1)
+                } else {
+                    format!("nobody of wave {} was there for {}", wave + 1, minutes(stage.deadline))
+                };
                 self.pause(Pause { why: PauseReason::Inconclusive, text, at: now.wall }, deeds);
                 true
             }

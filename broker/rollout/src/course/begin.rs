@@ -1,7 +1,7 @@
 //! How a rollout begins, and how a controller that was started again takes it up.
 
 use schemas::{
-    id::{NodeId, Revision, Seq},
+    id::{Digest, NodeId, Revision, Seq},
     order::Order,
     rollout::{Course, CourseState, CourseWave, Pause, PauseReason, Planned, Plans, Standing, WaveState},
     seal::{Head, Signed},
@@ -32,6 +32,7 @@ impl Conductor {
             seq: Seq(0),
             epoch,
             heeded: Seq(0),
+            heeded_rollout: Digest([0; 32]),
             state,
             revision: Revision(plans.mandate.first.0.saturating_sub(1)),
             waves: waves.into_iter().map(|wave| closed(wave, now.wall)).collect(),
@@ -50,6 +51,15 @@ impl Conductor {
         self.course.waves.clear();
         self.seats.clear();
         self.index.clear();
+        self.changed = Dirt::Hard;
+    }
+
+    /// Nobody knows any more what had become of it: people decide.
+    pub fn doubt(&mut self, text: &str, now: Now) {
+        let cause = Pause { why: PauseReason::Inconclusive, text: text.to_owned(), at: now.wall };
+        (self.course.heeded, self.course.heeded_rollout) = (self.rollout.seq, self.rollout.digest());
+        self.course.state = CourseState::Paused(cause);
+        self.course.started_at = now.wall;
         self.changed = Dirt::Hard;
     }
 

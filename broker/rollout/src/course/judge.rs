@@ -23,6 +23,8 @@ pub struct Tally {
     pub excused: usize,
     /// Nothing is expected of them.
     pub skipped: usize,
+    /// Not well with it, as somebody knows.
+    pub acknowledged: usize,
 }
 
 /// What a wave comes to.
@@ -62,8 +64,10 @@ pub fn judge(tally: &Tally, stage: &Stage, is_first: bool, waited: Duration) -> 
     let usual = Percent::new(SUCCESS[usize::from(!is_first)]).unwrap_or(Percent::ALL);
     match tally {
         Tally { pending: 1.., .. } => Judgement::Wait,
-        // Nobody whom it is for: there is nothing to learn here.
-        Tally { good: 0, failures: 0, excused: 0, .. } => Judgement::Well,
+        // Somebody has looked at it, and wants it to go on.
+        Tally { good: 0, failures: 0, excused: 0, acknowledged: 1.., .. } => Judgement::Well,
+        // Whom it is not for teaches nothing, however long one waits.
+        Tally { good: 0, failures: 0, excused: 0, .. } => Judgement::Inconclusive,
         Tally { good: 0, failures: 0, .. } if waited < stage.deadline => Judgement::Wait,
         Tally { good: 0, failures: 0, .. } => Judgement::Inconclusive,
         Tally { good: 0, .. } => Judgement::TooFew,
@@ -103,7 +107,8 @@ mod tests {
     }
 
     fn tally(good: usize, failures: usize, excused: usize, pending: usize) -> Tally {
-        Tally { total: good + failures + excused + pending, pending, good, failures, excused, skipped: 0 }
+        let total = good + failures + excused + pending;
+        Tally { total, pending, good, failures, excused, ..Tally::default() }
     }
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -143,5 +148,9 @@ mod tests {
         let at = |minutes| judge(&tally(0, 0, 2, 0), &stage, true, Duration::from_mins(minutes));
         assert_eq!((at(9), at(10)), (Judgement::Wait, Judgement::Inconclusive));
         assert_eq!(judge(&tally(0, 2, 0, 0), &stage, false, Duration::ZERO), Judgement::TooFew);
+        let not_for_them = Tally { skipped: 2, ..tally(0, 0, 0, 0) };
+        assert_eq!(judge(&not_for_them, &stage, true, Duration::ZERO), Judgement::Inconclusive);
+        let known = Tally { acknowledged: 2, ..tally(0, 0, 0, 0) };
+        assert_eq!(judge(&known, &stage, true, Duration::ZERO), Judgement::Well);
     }
 }

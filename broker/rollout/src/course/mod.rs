@@ -211,6 +211,7 @@ impl Conductor {
         }
         self.heed(now, &mut deeds);
         if self.course.state == CourseState::Superseded {
+            self.order(fleet, now, key);
             self.publish(now, key, &mut deeds);
             return deeds;
         }
@@ -305,8 +306,14 @@ impl Conductor {
     fn count(&self, counts: impl Fn(&Seat) -> bool) -> Tally {
         let mut tally = Tally::default();
         for seat in self.seats.iter().filter(|seat| counts(seat)) {
-            let is_known = seat.state.weight() == Weight::Failure && self.is_acknowledged(&seat.node);
-            tally.add(if is_known { Weight::Skipped } else { seat.state.weight() });
+            let weight = seat.state.weight();
+            let is_bad = matches!(weight, Weight::Failure | Weight::Skipped);
+            if is_bad && self.is_acknowledged(&seat.node) {
+                tally.total += 1;
+                tally.acknowledged += 1;
+            } else {
+                tally.add(weight);
+            }
         }
         tally
     }
@@ -351,6 +358,12 @@ impl Conductor {
         );
         let state = match state {
             NodeState::Skipped(Skip::OtherOrder) if goes_back => NodeState::Skipped(Skip::WentBack),
+            // Whoever had begun and is taken away is no proof that all is well.
+            NodeState::Skipped(Skip::OtherOrder | Skip::Gone)
+                if self.seats[at].standing != Standing::None =>
+            {
+                NodeState::Failed(Failure::taken_away())
+            }
             state => state,
         };
         // Whoever has proven itself may be switched off afterwards.

@@ -22,6 +22,12 @@ use crate::{
     plan::{MAX_NAMED, Percent, Share},
 };
 
+/// So many numbers are kept for orders that pause or take back.
+const RESERVE: u64 = 1_000;
+/// So many numbers are used as fast as nodes come and go; after that, so long lies between two.
+const FREE: u64 = 1_000;
+const HASTE_MS: u64 = 5_000;
+
 impl Conductor {
     /// What others have ordered meanwhile.
     pub(super) fn notice_others(&mut self, fleet: &Fleet, deeds: &mut Vec<Deed>) {
@@ -108,7 +114,11 @@ impl Conductor {
             if given.is_some_and(|given| given.order.state == state && given.order.audience == audience) {
                 continue;
             }
-            if self.course.revision >= self.mandate.last {
+            let begins = state == OrderState::Active;
+            if self.course.revision >= self.mandate.last
+                || begins && !self.may_let_begin()
+                || self.is_hasty(given, state, now)
+            {
                 continue;
             }
             self.course.revision = self.course.revision.next(self.mandate.first.0);
@@ -138,6 +148,19 @@ impl Conductor {
         self.see_again(fleet, now);
     }
 
+    /// Whether numbers are left for orders that let nodes begin: the last ones are for those that stop them.
+    pub(super) fn may_let_begin(&self) -> bool {
+        self.course.revision.0.saturating_add(RESERVE) < self.mandate.last.0
+    }
+
+    /// Whether another audience has to wait: nodes that come and go all the time are not to use up all numbers.
+    fn is_hasty(&self, given: Option<&Given>, state: OrderState, now: Now) -> bool {
+        let used = self.course.revision.0.saturating_sub(self.mandate.first.0);
+        let is_late =
+            |given: &Given| given.order.state != state || now.mono_ms.saturating_sub(given.at_ms) >= HASTE_MS;
+        used > FREE && !given.is_none_or(is_late)
+    }
+
     /// An order that is not on its topic goes there again, and so does the course.
     fn see_again(&mut self, fleet: &Fleet, now: Now) {
         let app = self.course.app.clone();
@@ -149,7 +172,11 @@ impl Conductor {
             let there =
                 fleet.orders().get(&(group.clone(), app.clone())).and_then(|belief| belief.believed());
             let is_there = there.is_some_and(|there| there.announced.order.digest() == given.order.digest());
-            if !is_there && given.at_ms > 0 && now.mono_ms.saturating_sub(given.at_ms) >= AGAIN_MS {
+            let is_beaten = there.is_some_and(|there| there.announced.order.revision > given.order.revision);
+            if is_beaten {
+                // A person's: ours has no place there any more.
+                given.at_ms = now.mono_ms.max(1);
+            } else if !is_there && given.at_ms > 0 && now.mono_ms.saturating_sub(given.at_ms) >= AGAIN_MS {
                 given.at_ms = 0;
             } else if is_there && given.at_ms == 0 {
                 given.at_ms = now.mono_ms.max(1);
@@ -158,9 +185,6 @@ impl Conductor {
     }
 
     pub(super) fn publish_orders(&mut self, now: Now, deeds: &mut Vec<Deed>) {
-        if self.course.state == CourseState::Superseded {
-            return;
-        }
         for (group, given) in self.orders.iter_mut().filter(|(_, given)| given.at_ms == 0) {
             given.at_ms = now.mono_ms.max(1);
             let announcement = Announcement {
@@ -180,7 +204,7 @@ impl Conductor {
         for group in &self.mandate.groups {
             let mut waves = (0..self.course.waves.len()).filter(|wave| self.group_of(*wave) == Some(group));
             let order = if waves.any(|wave| self.course.waves[wave].state != WaveState::Closed) {
-                self.wanted_for(group)
+                self.wanted_for(fleet, group)
             } else if self.course.state == CourseState::Superseded {
                 None
             } else {
@@ -205,10 +229,10 @@ impl Conductor {
         })
     }
 
-    fn wanted_for(&self, group: &GroupId) -> Option<(OrderState, Audience)> {
+    fn wanted_for(&self, fleet: &Fleet, group: &GroupId) -> Option<(OrderState, Audience)> {
         let present = || self.orders.get(group).map(|given| given.order.audience.clone());
         match &self.course.state {
-            CourseState::Superseded => None,
+            CourseState::Superseded => self.wanted_after(fleet, group),
             CourseState::Running | CourseState::Completed | CourseState::AwaitingApproval => {
                 Some((OrderState::Active, self.audience(group)))
             }
@@ -230,6 +254,15 @@ impl Conductor {
         }
     }
 
+    /// Another order took the rollout's place: where it is half done it goes no further, for nobody looks at it any more.
+    fn wanted_after(&self, fleet: &Fleet, group: &GroupId) -> Option<(OrderState, Audience)> {
+        let given = &self.orders.get(group)?.order;
+        let there = fleet.orders().get(&(group.clone(), self.course.app.clone()))?.believed()?;
+        let is_there = there.announced.order.digest() == given.digest();
+        let is_half_done = given.state == OrderState::Active && given.audience != Audience::All;
+        (is_there && is_half_done).then(|| (OrderState::Paused, Audience::Nodes(Vec::new())))
+    }
+
     /// Whom the order of a group is for.
     fn audience(&self, group: &GroupId) -> Audience {
         if self.is_through(group) {
@@ -247,8 +280,12 @@ impl Conductor {
             wave.audience.clone().filter(|_| counts)
         });
         let is_settled = |state: &NodeState| matches!(state.weight(), Weight::Good | Weight::Failure);
+        let is_for_all_of = |audience: &Audience| {
+            let mut wanted = self.open_seats(group).filter(|seat| seat.offered && !is_settled(&seat.state));
+            wanted.all(|seat| audience.includes(&seat.node))
+        };
         match of_waves {
-            Some(audience) if !is_limited => audience,
+            Some(audience) if !is_limited && is_for_all_of(&audience) => audience,
             _ => Audience::Nodes(self.named(group, |seat| seat.offered && !is_settled(&seat.state))),
         }
     }

@@ -135,9 +135,10 @@ impl NodeState {
             Self::Installing { phase, permille, attempt } => {
                 format!("{} {} %, attempt {attempt}", phase.name(), permille / 10)
             }
-            Self::RolledBack(failure) | Self::Failed(failure) => {
-                schemas::status::error_text(failure.reason, &failure.text)
-            }
+            Self::RolledBack(failure) | Self::Failed(failure) => match failure.reason {
+                None => failure.text.clone(),
+                reason => schemas::status::error_text(reason, &failure.text),
+            },
             Self::Unwell => "keeps the release, and its checks say that it is not well".to_owned(),
             Self::Lost(text) => (*text).to_owned(),
             Self::Excused => "offline; it catches up".to_owned(),
@@ -292,7 +293,12 @@ impl Subject {
         }
         match standing {
             _ if app.revision > self.mandate.last => Some(NodeState::Skipped(Skip::OtherOrder)),
-            Standing::None if runs_it => Some(NodeState::Skipped(Skip::Already)),
+            Standing::None if runs_it => match kept(app, online) {
+                NodeState::Good => Some(NodeState::Skipped(Skip::Already)),
+                // It is away, and was not asked for anything.
+                NodeState::Away => Some(NodeState::Excused),
+                state => Some(state),
+            },
             _ if runs_it => Some(kept(app, online)),
             _ => None,
         }
@@ -319,6 +325,12 @@ impl Subject {
 }
 
 impl Failure {
+    /// Somebody has given it another order, or taken it out of the group.
+    pub(super) fn taken_away() -> Self {
+        let text = "it had begun, and was given another order or taken out of the group".to_owned();
+        Self { reason: None, text }
+    }
+
     /// The node's report has it no more.
     fn forgotten() -> Self {
         Self { reason: None, text: String::new() }

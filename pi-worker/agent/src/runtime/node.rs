@@ -193,7 +193,10 @@ impl<I: Installer> Node<I> {
     }
 
     fn on_announced(&mut self, topic: &Topic, app: &AppId, announced: Box<Announced>) {
-        self.has_seen(announced.order.head.issued_at.max(announced.release.head.issued_at));
+        // What a controller says of the time counts for nothing: its key is not the fleet's.
+        let mandate = announced.mandate.as_ref().map(|mandate| mandate.head.issued_at);
+        let ordered_at = mandate.unwrap_or(announced.order.head.issued_at);
+        self.has_seen(ordered_at.max(announced.release.head.issued_at));
         if let Err(error) = self.open_app(app) {
             error!(%app, error = %chain(&error), "App cannot be opened");
             let fault = fault::durable(&error);

@@ -8,6 +8,7 @@ use rollout::{Fleet, Wanted};
 use schemas::{
     id::{AppId, NodeId, Revision},
     rollout::{CourseState, Rollout},
+    seal::Verified,
 };
 use tokio::{
     signal,
@@ -32,7 +33,11 @@ const HEED_LIMIT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
 
 /// Waits until the controller has taken note of what is wanted.
-pub(super) async fn until_heeded(session: &mut Session, fleet: &mut Fleet, rollout: &Rollout) -> Result<()> {
+pub(super) async fn until_heeded(
+    session: &mut Session,
+    fleet: &mut Fleet,
+    rollout: &Verified<Rollout>,
+) -> Result<()> {
     let limit = Instant::now() + HEED_LIMIT;
     while !is_heeded(fleet, rollout) {
         match timeout_at(limit, session.next(fleet)).await {
@@ -43,9 +48,10 @@ pub(super) async fn until_heeded(session: &mut Session, fleet: &mut Fleet, rollo
     Ok(())
 }
 
-fn is_heeded(fleet: &Fleet, rollout: &Rollout) -> bool {
+/// Exactly this document: somebody else may have used the same number.
+fn is_heeded(fleet: &Fleet, rollout: &Verified<Rollout>) -> bool {
     let course = fleet.rollouts().course(&rollout.app);
-    course.is_some_and(|course| course.first == rollout.first && course.heeded >= rollout.seq)
+    course.is_some_and(|course| course.first == rollout.first && course.heeded_rollout == rollout.digest())
 }
 
 fn no_answer(fleet: &Fleet, rollout: &Rollout) -> anyhow::Error {

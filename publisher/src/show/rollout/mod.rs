@@ -5,7 +5,7 @@ mod text;
 
 use rollout::{
     Belief, Fleet, Wanted,
-    course::{Conductor, NodeState, Now, Weight},
+    course::{Conductor, NodeState, Now, Skip, Weight},
     plan::Stage,
 };
 use schemas::{
@@ -122,7 +122,11 @@ pub(crate) fn conductor(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> Option
 /// The nodes whose failure would stop the rollout again.
 pub(crate) fn failed(conductor: &Conductor, wanted: &Wanted) -> Vec<NodeId> {
     let acknowledged = &wanted.plans.rollout.acknowledged;
-    let is_failure = |state: &NodeState| state.weight() == Weight::Failure;
+    // Whom it is not for is no failure, and no proof either.
+    let is_failure = |state: &NodeState| {
+        state.weight() == Weight::Failure
+            || matches!(state, NodeState::Skipped(skip) if *skip != Skip::Already)
+    };
     let nodes = conductor.seats().filter(|(_, _, state)| is_failure(state));
     let failed = nodes.map(|(node, ..)| node).filter(|node| !acknowledged.contains(node));
     failed.cloned().collect()
