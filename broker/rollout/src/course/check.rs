@@ -91,8 +91,12 @@ fn is_closed(conductor: &Conductor, node: &NodeId) -> bool {
 
 fn parallel(conductor: &Conductor) -> Result<(), String> {
     let Some(limit) = conductor.plan().max_parallel else { return Ok(()) };
-    // All go back at once.
-    if matches!(conductor.state(), CourseState::Reverting { .. } | CourseState::Aborted { .. }) {
+    // All go back at once; and when all waves have passed, who was away catches up when it likes.
+    let is_limited = !matches!(
+        conductor.state(),
+        CourseState::Reverting { .. } | CourseState::Aborted { .. } | CourseState::Completed
+    );
+    if !is_limited {
         return Ok(());
     }
     let in_flight = conductor.seats.iter().filter(|seat| seat.offered && seat.state.is_in_flight()).count();
