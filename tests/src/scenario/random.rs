@@ -217,7 +217,7 @@ impl Author {
         if self.rng.permille(400) {
             self.line("messages well");
             self.line("restart controller");
-            self.line("after 4h");
+            self.line("after 3h");
             self.line("check-rollouts");
         }
         self.line("repair");

@@ -27,7 +27,7 @@ use crate::simulator::{
 };
 
 /// Several changes that come together give one report.
-const GATHER_MS: u64 = 1_000;
+const GATHER_MS: u64 = 2_000;
 /// Fetches that take long say so often how far they are.
 const PROGRESS_MS: u64 = 120_000;
 
@@ -156,6 +156,12 @@ impl World {
             let Some(node) = of.apps.get_mut(app) else { return Ok(()) };
             let Some(effect) = node.machine.poll_effect() else { break };
             node.check_effect(&effect, now_ms).map_err(|rule| format!("{} {app}: {rule}", of.name))?;
+            if let (Effect::Persist(next), Some(revision)) = (&effect, node.machine.under_way()) {
+                let saved = node.machine.saved();
+                if next.obeyed == revision && saved.obeyed < revision {
+                    self.rules.begins(&of.name, app, revision, &saved.seen)?;
+                }
+            }
             match effect {
                 Effect::Watch(slot) => node.watch = Some(Watch { slot: *slot, told: None }),
                 Effect::Cancel => {
@@ -287,9 +293,6 @@ impl World {
         if event != EventType::Started {
             return Ok(());
         }
-        let machine = &self.devices[device].apps[app].machine;
-        let Some(revision) = machine.under_way() else { return Ok(()) };
-        self.rules.begins(&name, app, revision, &machine.saved().seen)?;
         self.check_parallel(app)
     }
 
