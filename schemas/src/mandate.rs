@@ -114,10 +114,8 @@ impl Mandate {
             (self.covers(order.revision), "a revision outside its range"),
             (order.expires <= self.expires, "it lasts longer"),
             (order.continues == Some(self.first), "not of the rollout's series"),
-            (order.head.issued_at <= self.expires, "it is from after its end"),
             (!order.policy.urgent, "it is urgent"),
             (order.continues == Some(self.first), "it is not of the rollout's series"),
-            (order.head.issued_at <= self.expires, "it is from after its end"),
         ];
         bounds.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
     }

@@ -111,7 +111,9 @@ fn tests() -> BTreeMap<String, Vec<PathBuf>> {
             let mut lines = text.lines().map(str::trim);
             while let Some(line) = lines.next() {
                 if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-                    let name = lines.next().unwrap().split("fn ").nth(1).unwrap().split('(').next().unwrap();
+                    // Other attributes may come between.
+                    let line = lines.find(|line| line.contains("fn ")).unwrap();
+                    let name = line.split("fn ").nth(1).unwrap().split('(').next().unwrap();
                     tests.entry(name.to_owned()).or_default().push(path.clone());
                 }
             }

@@ -118,7 +118,10 @@ impl Play {
     /// When nodes went back, none of those that could runs the release; unless it ran it before, or obeys somebody else.
     fn check_reverted(&self, device: &Device, app: &AppId) -> Step {
         let conductor = self.conductor_of(app)?;
-        let is_in = conductor.plan().groups().iter().any(|group| device.groups.contains(group));
+        // By the group through which it got the release.
+        let wave = conductor.seat(&device.name).map(|(wave, _)| conductor.waves()[wave].stage as usize);
+        let stage = wave.and_then(|stage| conductor.plan().stages.get(stage));
+        let is_in = stage.is_some_and(|stage| device.groups.contains(&stage.group));
         let (true, true, Some(node)) = (is_in, device.record.is_active, device.apps.get(app)) else {
             return Ok(());
         };
@@ -146,7 +149,7 @@ impl Play {
     fn check_served(&self, device: &Device, app: &AppId) -> Step {
         let conductor = self.conductor_of(app)?;
         let is_in = conductor.plan().groups().iter().any(|group| device.groups.contains(group));
-        if !is_in || !device.record.is_active {
+        if !is_in || !device.record.is_active || device.cut_off {
             return Ok(());
         }
         let Some(node) = device.apps.get(app) else {

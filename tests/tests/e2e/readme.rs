@@ -59,6 +59,7 @@ fn a_newcomer_gets_a_folder_to_another_machine_by_what_the_readme_says() {
             _ => {
                 let output = Output::of(&mut machine.command(line)).unwrap().expect(0).unwrap();
                 let wanted = match line.split(' ').nth(1) {
+                    Some("announce") if line.contains("--rollout") => "web 1.0.0: completed",
                     Some("announce") => "web 1.0.0: 1 of 1 node kept it",
                     Some("status") => "kept 1.0.0",
                     _ => "",

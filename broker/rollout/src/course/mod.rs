@@ -359,6 +359,7 @@ impl Conductor {
         let state = match state {
             NodeState::Skipped(Skip::OtherOrder) if goes_back => NodeState::Skipped(Skip::WentBack),
             // Whoever had begun and is taken away is no proof that all is well.
+            NodeState::Skipped(Skip::Gone) if wave.state == WaveState::Passed => state,
             NodeState::Skipped(Skip::OtherOrder | Skip::Gone)
                 if self.seats[at].standing != Standing::None =>
             {

@@ -372,8 +372,8 @@ fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
 
 /// Groups in which an earlier rollout of the app lets some nodes begin: the controller is to end that, too.
 fn left_half_done<'a>(fleet: &'a Fleet, app: &'a AppId) -> impl Iterator<Item = GroupId> + 'a {
-    let orders = fleet.believed_orders().map(|ordered| &ordered.announced);
-    orders.filter(|announced| announced.mandate.is_some()).map(|announced| &announced.order).filter_map(
-        move |order| (order.app == *app && order.audience != Audience::All).then(|| order.group.clone()),
-    )
+    let mandated = fleet.believed_orders().filter(|ordered| ordered.announced.mandate.is_some());
+    let orders = mandated.map(|ordered| &ordered.announced.order);
+    let half_done = orders.filter(move |order| order.app == *app && order.audience != Audience::All);
+    half_done.map(|order| order.group.clone())
 }

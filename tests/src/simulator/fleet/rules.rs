@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use machine::Seen;
 use rollout::{
     Fleet, Node,
-    course::{Conductor, NodeState, Skip, Tally, Weight, check::check, stops},
+    course::{Conductor, NodeState, Tally, Weight, check::check, stops},
 };
 use schemas::{
     announcement::Announced,
@@ -128,15 +128,14 @@ impl Rules {
                 note(&mut followed.opened, node);
             }
             let is_away = fleet.nodes().get(node).and_then(Node::online) != Some(true);
+            let stage = conductor.plan().stages.get(conductor.waves()[wave].stage as usize);
+            let is_in = |of: &Node| stage.is_some_and(|stage| of.is_in(&stage.group));
+            let is_gone = !fleet.nodes().get(node).is_some_and(is_in);
             let is_lost = matches!(
                 state,
-                NodeState::Lost(_)
-                    | NodeState::Silent
-                    | NodeState::Excused
-                    | NodeState::Away
-                    | NodeState::Skipped(Skip::Gone)
+                NodeState::Lost(_) | NodeState::Silent | NodeState::Excused | NodeState::Away
             );
-            if is_away || is_lost {
+            if is_away || is_lost || is_gone {
                 note(&mut followed.excepted, node);
             }
         }
@@ -174,10 +173,11 @@ impl Rules {
             followed.stopped = None;
         } else if followed.stopped.is_none() {
             let range = conductor.first()..=followed.last;
-            let orders = self.orders.range(range).map(|(_, fact)| fact);
+            let orders = self.orders.range(range.clone()).map(|(_, fact)| fact);
             let active: Vec<&Fact> = orders.filter(|fact| fact.state == OrderState::Active).collect();
             let was_offered = |node: &&NodeId| active.iter().any(|fact| fact.audience.includes(node));
-            let offered = followed.seats.keys().filter(was_offered).filter(|node| begun(node).is_none());
+            let has_begun = |node: &&NodeId| begun(node).is_some_and(|with| range.contains(&with));
+            let offered = followed.seats.keys().filter(was_offered).filter(|node| !has_begun(node));
             followed.stopped = Some(offered.cloned().collect());
             followed.late_begins = 0;
         }
@@ -292,7 +292,7 @@ impl Followed {
         Ok(())
     }
 
-    /// A wave opens only when all of the one before is known, and something of it is good.
+    /// A wave opens only when all of the one before is known, and something of it is good or was looked at.
     fn check_open(wave: usize, conductor: &Conductor) -> Step {
         let Some(before) = wave.checked_sub(1) else { return Ok(()) };
         let tally = conductor.tally(before);
@@ -301,8 +301,8 @@ impl Followed {
         if !conductor.seats().all(is_known) {
             return Err(format!("wave {wave} opens while wave {before} is on the way: {tally:?}"));
         }
-        let skipped = tally.skipped == tally.total;
-        if tally.good == 0 && !skipped {
+        // Unless somebody has looked at those who failed, or who was well has gone since.
+        if tally.good == 0 && tally.acknowledged == 0 && tally.skipped == 0 {
             return Err(format!("wave {wave} opens and nobody of wave {before} is well: {tally:?}"));
         }
         Ok(())
