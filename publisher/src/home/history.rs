@@ -214,7 +214,11 @@ mod tests {
         assert_eq!(home.releases(&app).unwrap().len(), 3);
         fs::remove_file(home.path("releases/web/7-1.1.0.cbor")).unwrap();
         assert_eq!(home.apps_of(&group).unwrap(), std::slice::from_ref(&app));
-        assert_eq!(home.apps_of(&"all".parse().unwrap()).unwrap(), []);
+        // A rollback goes back to what a rollout ordered, too.
+        let all = "all".parse().unwrap();
+        assert_eq!(home.apps_of(&all).unwrap(), std::slice::from_ref(&app));
+        assert_eq!(home.ordered(&app, &all).unwrap(), [(plans.mandate.first, plans.mandate.release)]);
+        assert_eq!(home.apps_of(&"kitchen".parse().unwrap()).unwrap(), []);
         fs::write(home.path("releases/web/10-x.cbor"), "rubbish").unwrap();
         assert_eq!(home.releases(&app).unwrap().len(), 2);
     }
