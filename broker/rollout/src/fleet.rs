@@ -399,6 +399,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_believed_stays_when_rubbish_or_nothing_comes_in_its_place() {
+        let (sample, other) = (Sample::new(), Sample::of("stranger"));
+        let mut fleet = sample.fleet(&[("pi-1", None)]);
+        let (record, report) =
+            (sample.topic("pi-1", NodeTopic::Record), sample.topic("pi-1", NodeTopic::Report));
+        for payload in [b"".to_vec(), b"rubbish".to_vec(), other.record("pi-1", &["kitchen"])] {
+            fleet.take(&record, &payload);
+            fleet.take(&report, &payload);
+            let node = &fleet.nodes()[&"pi-1".parse().unwrap()];
+            assert!(node.is_in(&"canary".parse().unwrap()) && node.report().is_some());
+            assert_eq!(node.disbelief().is_some(), !payload.is_empty());
+        }
+    }
+
+    #[test]
     fn an_older_report_of_the_same_key_changes_nothing() {
         let sample = Sample::new();
         let mut fleet = sample.empty_fleet();

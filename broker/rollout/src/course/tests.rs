@@ -355,6 +355,50 @@ fn another_order_takes_its_place() {
 }
 
 #[test]
+fn what_is_half_done_goes_no_further_when_another_order_takes_its_place() {
+    let plan = "[[stage]]\ngroup = \"canary\"\nwaves = [\"1\"]\n[[stage]]\ngroup = \"all\"";
+    let mut play = Play::new(3, plan);
+    play.ends(&play.canary(), Verdict::Kept);
+    assert_eq!(play.order("all").1.len(), 2);
+    let other = play.sample.announcement(200_000, 9, "1.2.0");
+    let canary = Kind::Release("canary".parse().unwrap(), app()).of(play.sample.trust.fleet());
+    play.fleet.take(&canary, &other.to_bytes());
+    play.step();
+    assert_eq!(
+        (play.conductor.state(), play.order("all")),
+        (&CourseState::Superseded, (OrderState::Paused, vec![]))
+    );
+    // Not even a controller that was started again puts its own in the place of a person's.
+    play.restart();
+    play.wait(MINUTE);
+    let there = &play.fleet.orders()[&("canary".parse().unwrap(), app())].believed().unwrap().announced;
+    assert_eq!(there.order.revision.0, 200_000);
+}
+
+#[test]
+fn a_wave_is_no_proof_when_its_node_is_taken_away() {
+    let mut play = Play::new(3, &format!("{CANARY_THEN_ALL}\nsoak = \"10m\""));
+    let canary = play.canary();
+    play.ends(&canary, Verdict::Kept);
+    let other = ended(Outcome { release: Digest::of(b"other"), ..outcome(200_000, Verdict::Kept) });
+    play.says(&canary, other);
+    assert_eq!((play.state_of(&canary), play.why()), ("failed", PauseReason::Failures));
+    assert_eq!(play.conductor.waves()[1].state, WaveState::Closed);
+}
+
+#[test]
+fn of_two_people_with_the_same_number_both_are_heard() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    play.wish(|rollout| rollout.approved = 1);
+    let number = play.conductor.rollout.seq.0;
+    play.planned = play.sample.planned(CANARY_THEN_ALL, number, |rollout| rollout.wish = Wish::Pause);
+    let plans = play.planned.verify(&play.sample.trust, &app()).unwrap();
+    play.conductor.renew(&play.planned, &plans);
+    play.step();
+    assert_eq!(play.why(), PauseReason::Operator);
+}
+
+#[test]
 fn a_stage_waits_for_an_approval() {
     let plan = "[[stage]]\ngroup = \"canary\"\nwaves = [\"1\"]\n[[stage]]\ngroup = \"all\"\napproval = true";
     let mut play = Play::new(3, plan);
