@@ -103,12 +103,29 @@ impl Service {
 
     /// Ends when the service cannot go on, and says why.
     pub async fn failed(&mut self) -> anyhow::Error {
-        match &mut self.relay {
-            Some(relay) => tokio::select! {
-                err = relay.failed() => anyhow::Error::new(err).context("the relay cannot go on"),
-                err = self.store.failed() => err,
-            },
-            None => self.store.failed().await,
+        let Self { relay, store, controller, .. } = self;
+        let relay = async {
+            match relay {
+                Some(relay) => anyhow::Error::new(relay.failed().await).context("the relay cannot go on"),
+                None => std::future::pending().await,
+            }
+        };
+        let controller = async {
+            match controller {
+                Some(controller) => {
+                    let ended = controller
+                        .await
+                        .err()
+                        .map_or_else(|| "it has ended".to_owned(), |err| err.to_string());
+                    anyhow::anyhow!("the controller cannot go on: {ended}")
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            err = relay => err,
+            err = store.failed() => err,
+            err = controller => err,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The service itself, on its own bus: it looks at records and root documents, and does what follows from them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use schemas::topic::Topic;
@@ -13,6 +13,8 @@ use super::{
 };
 use crate::nodes::{Deed, Nodes};
 
+/// How long messages that were accepted may take through log and router, on a quick disk and on a slow one.
+const CLEAR_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// What of a retired node stays.
 const RECORD: &str = "/record";
 
@@ -58,6 +60,18 @@ impl Inside {
         }
     }
 
+    /// What was on its way when somebody was cut off is retained a little later.
+    fn clear_again(&self, filter: Filter) {
+        let events = self.0.clone();
+        tokio::spawn(async move {
+            for pause in CLEAR_AGAIN {
+                tokio::time::sleep(pause).await;
+                // When the hub is gone, so is the relay.
+                let _ = events.send(Event::Clear { filter: filter.clone(), but: RECORD });
+            }
+        });
+    }
+
     /// Looks at one.
     pub(super) fn observe(&self, nodes: &Nodes, message: &Message) {
         for deed in nodes.take(message.topic.as_str(), &message.payload) {
@@ -80,7 +94,9 @@ impl Inside {
         let event = match deed {
             Deed::Changed(name) => Some(Event::UsersChanged([name].into())),
             Deed::Clear(filter) => {
-                Filter::parse(filter.as_str()).ok().map(|filter| Event::Clear { filter, but: RECORD })
+                let Ok(filter) = Filter::parse(filter.as_str()) else { return };
+                self.clear_again(filter.clone());
+                Some(Event::Clear { filter, but: RECORD })
             }
             Deed::Put(topic, payload, limit) => TopicName::parse(&topic.to_string()).ok().map(|topic| {
                 let expires = limit.map(|limit| Instant::now() + limit);

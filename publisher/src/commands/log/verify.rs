@@ -71,6 +71,14 @@ async fn walk(
         let query = Query { after: Some(head.seq), ..Query::default() };
         let links = links(reader.page(&query).await?.entries)?;
         let links: Vec<_> = links.into_iter().take_while(|link| link.entry.seq <= state.seq).collect();
+        let is_pruned = links.first().is_some_and(|link| link.entry.seq > head.seq + 1);
+        if is_pruned && head == state.anchor() && reader.state().await?.anchor_seq > head.seq {
+            // Its oldest entries were deleted since it was asked where it begins.
+            return Err(problem(
+                "the deploy log was shortened while it was read",
+                "that is what its retention does: verify once more",
+            ));
+        }
         if links.is_empty() {
             return Err(rewritten(&format!("entry {} is missing", head.seq + 1)));
         }
