@@ -45,6 +45,8 @@ pub(crate) struct Broker {
     pub(crate) port: u16,
     /// Where it speaks TLS, with the certificate that is in its folder.
     pub(crate) tls_port: u16,
+    /// Where ours has its store.
+    pub(crate) http_port: u16,
     process: Process,
     _folder: TempDir,
 }
@@ -62,16 +64,31 @@ impl Broker {
             fs::write(folder.path().join("cert.pem"), certificate)?;
             fs::write(folder.path().join("key.pem"), key)?;
         }
-        let (port, tls_port) = (free_port()?, free_port()?);
+        Self::start_in(folder, brand, tls.is_some(), "")
+    }
+
+    /// Ours, which believes by this root document, with more settings.
+    pub(crate) fn start_for(root: &[u8], settings: &str) -> Result<Self> {
+        let folder = TempDir::new()?;
+        fs::write(folder.path().join("root.cbor"), root)?;
+        Self::start_in(folder, Brand::Deploybus, false, settings)
+    }
+
+    fn start_in(folder: TempDir, brand: Brand, tls: bool, settings: &str) -> Result<Self> {
+        let (port, tls_port, http_port) = (free_port()?, free_port()?, free_port()?);
+        let with_tls = tls.then_some(tls_port);
         let (command, ready) = match brand {
-            Brand::Deploybus => (deploybus(folder.path(), port, tls.map(|_| tls_port))?, "broker ready"),
-            Brand::Mosquitto => (mosquitto(folder.path(), port, tls.map(|_| tls_port))?, ""),
+            Brand::Deploybus => {
+                let plain = format!("mqtt = '127.0.0.1:{port}'\nhttp = '127.0.0.1:{http_port}'\n");
+                (deploybus(folder.path(), &plain, with_tls, settings)?, "broker ready")
+            }
+            Brand::Mosquitto => (mosquitto(folder.path(), port, with_tls)?, ""),
         };
         let process = Process::start(command, &folder.path().join("log"), ready)?;
         wait_until(brand.name(), Duration::from_secs(10), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).ok()
         })?;
-        Ok(Self { brand, port, tls_port, process, _folder: folder })
+        Ok(Self { brand, port, tls_port, http_port, process, _folder: folder })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -79,11 +96,10 @@ impl Broker {
     }
 }
 
-fn deploybus(folder: &Path, port: u16, tls_port: Option<u16>) -> Result<Command> {
+fn deploybus(folder: &Path, plain: &str, tls_port: Option<u16>, more: &str) -> Result<Command> {
     let tls = tls_port
         .map(|port| format!("mqtts = '127.0.0.1:{port}'\n[tls]\ncert = 'cert.pem'\nkey = 'key.pem'\n"));
-    let plain = format!("mqtt = '127.0.0.1:{port}'\nhttp = '127.0.0.1:0'\nopen_loopback = true\n");
-    let settings = plain + &tls.unwrap_or_default();
+    let settings = format!("open_loopback = true\n{plain}{more}{}", tls.unwrap_or_default());
     let file = folder.join("broker.toml");
     fs::write(&file, settings)?;
     let mut broker = Command::new(binary("broker")?);

@@ -68,10 +68,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Publishes a retained message at QoS 1, without waiting.
     pub(crate) async fn send_retained(&mut self, topic: &str, payload: &[u8], id: u16) -> Result<()> {
-        let rest = 2 + topic.len() + 2 + payload.len();
-        ensure!((128..16_384).contains(&rest), "a length of two bytes");
-        let head = [0x33, rest as u8 & 0x7f | 0x80, (rest >> 7) as u8, 0, topic.len() as u8];
-        self.send(&[&head[..], topic.as_bytes(), &id.to_be_bytes(), payload].concat()).await
+        let mut rest = 2 + topic.len() + 2 + payload.len();
+        let mut packet = Vec::with_capacity(5 + rest);
+        packet.push(0x33);
+        while rest > 0x7f {
+            packet.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        packet.extend([rest as u8, 0, topic.len() as u8]);
+        for part in [topic.as_bytes(), &id.to_be_bytes(), payload] {
+            packet.extend_from_slice(part);
+        }
+        self.send(&packet).await
     }
 
     /// Waits for an acknowledgement.
@@ -82,6 +90,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Waits for a message.
     pub(crate) async fn message(&mut self) -> Result<()> {
         timeout(PATIENCE, self.packet(0x30)).await.context("no message came")?
+    }
+
+    /// Waits for a message for as long as it takes.
+    pub(crate) async fn next(&mut self) -> Result<()> {
+        self.packet(0x30).await
+    }
+
+    /// Topic and payload of the message that came last, at QoS 0.
+    pub(crate) fn heard(&self) -> (String, &[u8]) {
+        let (length, rest) = self.body.split_at(2);
+        let (topic, payload) = rest.split_at(usize::from(u16::from_be_bytes([length[0], length[1]])));
+        (String::from_utf8_lossy(topic).into_owned(), payload)
     }
 
     async fn expect(&mut self, kind: u8) -> Result<()> {

@@ -13,6 +13,9 @@ use serde_json::json;
 
 use crate::broker::Brand;
 
+/// What `/proc` counts processor time in: `USER_HZ`, on every architecture of ours.
+const TICKS_PER_SEC: f64 = 100.0;
+
 /// Where the figures of one run go.
 #[derive(Debug)]
 pub(crate) struct Figures {
@@ -170,4 +173,15 @@ pub(crate) fn resident_kib(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+/// Processor time of a process so far, in seconds.
+pub(crate) fn cpu_secs(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before the last parenthesis may have spaces; `utime` and `stime` are the fields 14 and 15 (proc(5)).
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks = |field: usize| -> Result<f64> {
+        Ok(fields.split_whitespace().nth(field - 3).context("too few fields in stat")?.parse()?)
+    };
+    Ok((ticks(14)? + ticks(15)?) / TICKS_PER_SEC)
 }

@@ -3,15 +3,20 @@
 
 mod broker;
 mod client;
+mod control;
 mod dashboard;
 mod durable;
 mod fanout;
 mod figure;
+mod fleet;
 mod install;
 mod memory;
+mod nodes;
+mod pretender;
 mod simulate;
 mod storm;
 mod tls;
+mod watcher;
 
 use std::process::ExitCode;
 
@@ -26,7 +31,7 @@ const FILES: u64 = 65_536;
 
 type Measure = fn(&mut Figures) -> Result<()>;
 
-const BENCHES: [(&str, Measure); 8] = [
+const BENCHES: [(&str, Measure); 10] = [
     ("install", install::measure),
     ("memory", memory::measure),
     ("fanout", fanout::measure),
@@ -35,6 +40,8 @@ const BENCHES: [(&str, Measure); 8] = [
     ("durable", durable::measure),
     ("tls", tls::measure),
     ("simulate", simulate::measure),
+    ("control", control::measure),
+    ("nodes", nodes::measure),
 ];
 
 /// Measures Deploybus, and Mosquitto where it is installed.
