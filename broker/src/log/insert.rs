@@ -47,6 +47,18 @@ impl Batch {
     }
 }
 
+/// Drops the drafts that are in the log already: a report says for days how its last orders ended.
+pub(super) fn drop_known(connection: &Connection, drafts: &mut Vec<Draft>) -> rusqlite::Result<()> {
+    if drafts.is_empty() {
+        return Ok(());
+    }
+    let mut is_known = connection.prepare(IS_KNOWN)?;
+    let known = drafts.iter().map(|draft| draft.once.map_or(Ok(false), |once| is_known.exists([once.0])));
+    let mut known = known.collect::<rusqlite::Result<Vec<bool>>>()?.into_iter();
+    drafts.retain(|_| known.next() != Some(true));
+    Ok(())
+}
+
 /// Writes all of it or nothing, and gives the new end of the chain and how many parcels are new.
 pub(super) fn write(
     connection: &mut Connection,

@@ -125,6 +125,17 @@ fn what_has_no_key_is_written_each_time() {
 }
 
 #[test]
+fn what_the_log_has_already_is_dropped_before_a_transaction_begins() {
+    let bench = Bench::new();
+    bench.write(vec![told("pi-1", 1), told("pi-1", 2)]);
+    let without_key = Draft { entry: entry("pi-1", 1), once: None };
+    let mut drafts = vec![told("pi-1", 2), told("pi-1", 3), without_key.clone(), told("pi-1", 1)];
+    let (connection, _) = Place::new(bench.folder.path()).open().unwrap();
+    insert::drop_known(&connection, &mut drafts).unwrap();
+    assert_eq!(drafts, [told("pi-1", 3), without_key]);
+}
+
+#[test]
 fn a_node_was_there_last_when_it_was_seen_last() {
     let bench = Bench::new();
     let pi: NodeId = "pi-1".parse().unwrap();

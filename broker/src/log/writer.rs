@@ -15,7 +15,7 @@ use std::{
 use rusqlite::Connection;
 use schemas::{deploy_log::Head, id::NodeId, time::UnixTime};
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Draft, clock,
@@ -130,6 +130,10 @@ impl Writer {
     }
 
     fn carry_out(&mut self, is_asked: bool) {
+        // Most reports say nothing new, and each transaction is a sync of the disk. What cannot be told apart is written as it is.
+        if let Err(err) = insert::drop_known(&self.connection, &mut self.batch.drafts) {
+            debug!(error = %err, "cannot look for what the deploy log has already");
+        }
         let now = Instant::now();
         let is_due = is_asked || now >= self.seen_due || self.batch.has_more_than_seen();
         if is_due && !self.batch.is_empty() {
