@@ -75,7 +75,7 @@ pub struct Node {
 }
 
 /// What a message changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// The order of an app for a group.
     Order(GroupId, AppId),

@@ -14,25 +14,26 @@ use schemas::{
 
 use crate::log::{self, Draft, Log};
 
-/// The way to the log, and what it had no room for.
+/// So many changes are handed over at a time: a whole fleet at once would be much to keep in memory.
+const TOGETHER: usize = 1_000;
+
+/// The way to the log, and what was not handed over yet.
 #[derive(Debug)]
 pub(super) struct Diary {
     log: Log,
-    nodes_behind: BTreeSet<NodeId>,
+    changes: BTreeSet<Change>,
     drafts_behind: Vec<Draft>,
 }
 
 impl Diary {
     pub(super) fn new(log: Log) -> Self {
-        Self { log, nodes_behind: BTreeSet::new(), drafts_behind: Vec::new() }
+        Self { log, changes: BTreeSet::new(), drafts_behind: Vec::new() }
     }
 
-    /// `fleet` has taken `change`.
-    pub(super) fn observe(&mut self, fleet: &Fleet, change: &Change, now: UnixTime) {
-        if log::observe(&self.log, fleet, change, now).is_err()
-            && let Change::Record(node) | Change::Report(node) = change
-        {
-            self.nodes_behind.insert(node.clone());
+    /// The fleet has taken `change`. It is handed over with the others of the same step, for each time wakes the writer.
+    pub(super) fn observe(&mut self, change: &Change) {
+        if matches!(change, Change::Record(_) | Change::Report(_) | Change::Availability(_)) {
+            self.changes.insert(change.clone());
         }
     }
 
@@ -64,15 +65,17 @@ impl Diary {
         self.catch_up(None, now.wall);
     }
 
-    /// Hands over again what the log had no room for.
+    /// Hands over what was observed, and again what the log had no room for.
     pub(super) fn catch_up(&mut self, fleet: Option<&Fleet>, now: UnixTime) {
         if self.log.append(self.drafts_behind.clone()).is_ok() {
             self.drafts_behind.clear();
         }
         if let Some(fleet) = fleet {
-            for node in std::mem::take(&mut self.nodes_behind) {
-                // What follows from a record follows from the report behind it as well.
-                self.observe(fleet, &Change::Record(node), now);
+            let changes = Vec::from_iter(std::mem::take(&mut self.changes));
+            for changes in changes.chunks(TOGETHER) {
+                if log::observe(&self.log, fleet, changes, now).is_err() {
+                    self.changes.extend(changes.iter().cloned());
+                }
             }
         }
     }

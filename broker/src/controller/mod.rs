@@ -185,7 +185,7 @@ impl Controller {
         }
         let change = self.fleet.take(topic, payload);
         if let Some(change) = &change {
-            self.diary.observe(&self.fleet, change, self.now().wall);
+            self.diary.observe(change);
         }
         match change {
             Some(Change::Record(node) | Change::Report(node) | Change::Availability(node)) => {

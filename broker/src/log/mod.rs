@@ -202,16 +202,16 @@ impl Log {
     }
 }
 
-/// Writes what follows from a change that `fleet` just took. Doing so again, as after a restart with everything that is
+/// Writes what follows from changes that `fleet` just took. Doing so again, as after a restart with everything that is
 /// retained, writes nothing twice.
 ///
 /// # Errors
-/// When the disk does not keep up: observe the same change again later.
-pub fn observe(log: &Log, fleet: &Fleet, change: &Change, now: UnixTime) -> Result<(), Full> {
-    if let Some((node, at)) = book::seen(fleet, change, now) {
+/// When the disk does not keep up: observe the same changes again later.
+pub fn observe(log: &Log, fleet: &Fleet, changes: &[Change], now: UnixTime) -> Result<(), Full> {
+    for (node, at) in changes.iter().filter_map(|change| book::seen(fleet, change, now)) {
         log.seen(&node, at);
     }
-    log.append(book::drafts(fleet, change, now))
+    log.append(changes.iter().flat_map(|change| book::drafts(fleet, change, now)).collect())
 }
 
 /// A file name beside `path`.

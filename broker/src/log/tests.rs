@@ -106,9 +106,7 @@ fn a_fleet_that_is_observed_again_after_a_restart_is_written_once() {
     let changes = [Change::Record(name.clone()), Change::Report(name.clone()), Change::Availability(name)];
     let mut bench = Bench::new();
     for later in [5, 6, 7] {
-        for change in &changes {
-            observe(&bench.log, &fleet, change, NOW.plus_secs(later)).unwrap();
-        }
+        observe(&bench.log, &fleet, &changes, NOW.plus_secs(later)).unwrap();
         bench = bench.reopen(|_| {});
     }
     let whats: Vec<_> = bench.all().iter().map(|link| link.entry.what).collect();
