@@ -2,7 +2,7 @@
 
 mod crash;
 mod keeping;
-mod million;
+mod many;
 mod reading;
 
 use schemas::deploy_log::{Chained, What, verify};
