@@ -200,7 +200,8 @@ fn release(place: usize, listed: &Listed) -> Release {
     }
 }
 
-fn trust(key: &SecretKey) -> Trust {
+/// A root in which `key` has every role.
+pub(in crate::simulator) fn trust(key: &SecretKey) -> Trust {
     let of = |role| (role, RoleKeys { keys: vec![key.public().id()], threshold: 1 });
     let root = Root {
         head: head(),

@@ -11,12 +11,12 @@ use schemas::{
     release::{Check, Part, PartKind, Probe, Proof, Provenance, Release, Run, Trial},
     report::{AppReport, Refusal, Report},
     rollout::{Planned, Rollout, Wish},
-    root::{Role, RoleKeys, Root, Trust},
+    root::Trust,
     seal::{Head, SecretKey, Signed},
     time::UnixTime,
 };
 
-use crate::simulator::catalog::WALL;
+use crate::simulator::catalog::{WALL, trust};
 
 /// So long a mandate lasts when nobody says otherwise: longer than any story.
 pub(crate) const MANDATE_SECS: u64 = 30 * 86_400;
@@ -251,17 +251,4 @@ fn release(app: &AppId, recipe: &Recipe, counter: u64) -> Release {
         provenance: Provenance::default(),
         notes: String::new(),
     }
-}
-
-fn trust(key: &SecretKey) -> Trust {
-    let of = |role| (role, RoleKeys { keys: vec![key.public().id()], threshold: 1 });
-    let root = Root {
-        head: head(WALL),
-        version: 1,
-        keys: vec![key.public()],
-        roles: Role::ALL.into_iter().map(of).collect(),
-        reset: Vec::new(),
-        expires: WALL.plus_secs(86_400 * 365),
-    };
-    Trust::first(&Signed::seal(&root, std::slice::from_ref(key))).expect("the root was just signed")
 }
