@@ -4,24 +4,20 @@ use anyhow::Result;
 use schemas::root::Role;
 
 use super::{
-    node,
-    ordering::{Ordering, learn},
+    ordering::Ordering,
     release,
     rollout::{Start, read_plan},
 };
 use crate::{
     cli::{Announce, RolloutTerms},
     exit::Exit,
-    home::{Home, history::Kept},
-    problem::Advise as _,
+    home::Home,
     screen::Screen,
     session::Session,
-    upload,
 };
 
 const SEVERAL: &str =
     "make it with `publisher release build`, let others `publisher sign` it, then `publisher order` it";
-const UNBELIEVED: &str = "shorten --notes; else the files in the folder `keys` are not those of root.cbor: bring them back from a backup";
 
 /// Packs, then uploads while the bus is read, orders and follows.
 pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Result<Exit> {
@@ -32,15 +28,7 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
     home.sole_key(Role::Ops, SEVERAL)?;
     let packed = release::pack_folder(home, folder, screen).await?;
     Session::with(home, async |session| {
-        let uploading = upload::upload(home, &packed, screen);
-        let (mut fleet, uploaded) = tokio::try_join!(session.read_fleet(home), uploading)?;
-        screen.say(&uploaded.to_string());
-        learn(home, &fleet)?;
-        node::sync(home, session, &mut fleet).await?;
-        let signed = release::sign(home, &packed, &notes, screen)?;
-        let document =
-            signed.verify(&home.trust).advise("what was signed here would not be believed", UNBELIEVED)?;
-        let release = Kept { signed, document };
+        let (mut fleet, uploaded, release) = release::bring(home, session, &packed, &notes, screen).await?;
         if rollout {
             let terms = RolloutTerms { at: None, expires: following.expires, yes: false };
             let (detach, timeout) = (!following.is_wanted(), following.rollout_timeout());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use rollout::Fleet;
 use schemas::{
     id::Counter,
     release::Release,
@@ -13,16 +14,21 @@ use schemas::{
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::pack::{describe, request};
+use super::{
+    node,
+    ordering::learn,
+    pack::{describe, request},
+};
 use crate::{
     cli::{Folder, ReleaseBuild},
     clock,
     exit::Exit,
-    home::{Home, files},
+    home::{Home, files, history::Kept},
     pack::{Packed, pack},
     problem::Advise as _,
     screen::Screen,
-    upload,
+    session::Session,
+    upload::{self, Uploaded},
 };
 
 /// Packs, uploads, and writes the release into a file.
@@ -55,6 +61,26 @@ pub(super) async fn build(home: &Home, arguments: ReleaseBuild, screen: &Screen)
         group = if next == "order" { " --group canary" } else { "" },
     ));
     Ok(Exit::Done)
+}
+
+/// Uploads what was packed while the bus is read, and signs the release: how announcements and rollouts begin.
+pub(super) async fn bring(
+    home: &Home,
+    session: &mut Session,
+    packed: &Packed,
+    notes: &str,
+    screen: &Screen,
+) -> Result<(Fleet, Uploaded, Kept<Release>)> {
+    const UNBELIEVED: &str = "shorten --notes; else the files in the folder `keys` are not those of root.cbor: bring them back from a backup";
+    let uploading = upload::upload(home, packed, screen);
+    let (mut fleet, uploaded) = tokio::try_join!(session.read_fleet(home), uploading)?;
+    screen.say(&uploaded.to_string());
+    learn(home, &fleet)?;
+    node::sync(home, session, &mut fleet).await?;
+    let signed = sign(home, packed, notes, screen)?;
+    let document =
+        signed.verify(&home.trust).advise("what was signed here would not be believed", UNBELIEVED)?;
+    Ok((fleet, uploaded, Kept { signed, document }))
 }
 
 /// Packs with a line that says so.

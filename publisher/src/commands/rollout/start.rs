@@ -39,7 +39,6 @@ use crate::{
     screen::Screen,
     session::Session,
     show::clean,
-    upload,
 };
 
 const UNSIGNED: &str = "make it with `publisher release build`, let others `publisher sign` it, then start the rollout of that file";
@@ -113,16 +112,8 @@ impl Start<'_> {
     async fn pack(&self, home: &Home, folder: Folder, notes: &str, screen: &Screen) -> Result<Exit> {
         let packed = release::pack_folder(home, folder, screen).await?;
         Session::with(home, async |session| {
-            let uploading = upload::upload(home, &packed, screen);
-            let (mut fleet, uploaded) = tokio::try_join!(session.read_fleet(home), uploading)?;
-            screen.say(&uploaded.to_string());
-            learn(home, &fleet)?;
-            node::sync(home, session, &mut fleet).await?;
-            let signed = release::sign(home, &packed, notes, screen)?;
-            let document = signed
-                .verify(&home.trust)
-                .advise("what was signed here would not be believed", UNBELIEVED)?;
-            self.run(home, session, &mut fleet, &Kept { signed, document }, screen).await
+            let (mut fleet, _, release) = release::bring(home, session, &packed, notes, screen).await?;
+            self.run(home, session, &mut fleet, &release, screen).await
         })
         .await
     }
