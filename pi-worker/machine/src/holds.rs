@@ -21,9 +21,9 @@ use crate::{
     state::State,
 };
 
-/// How a choice is held.
+/// Which way a choice goes: that decides what holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
+enum Way {
     On,
     Urgent,
     Back,
@@ -42,9 +42,9 @@ impl Machine {
     /// The judgement on an order that nothing was begun for yet, as what holds the node back leaves it.
     pub(crate) fn hold_back(&self, offer: &Offer, judgement: Judgement) -> Judgement {
         let Some(slot) = judgement.begins() else { return judgement };
-        let course = self.course(offer, slot);
+        let way = self.way(offer, slot);
         let consented = self.saved().consented == Some(offer.release());
-        let applies = |hold: &&Hold| course.is_held_by(hold.code, consented);
+        let applies = |hold: &&Hold| way.is_held_by(hold.code, consented);
         let mut holds: Vec<&Hold> = self.holds.iter().filter(applies).collect();
         holds.sort_by_key(|hold| hold.code);
         let Some(first) = holds.first() else { return judgement };
@@ -57,17 +57,17 @@ impl Machine {
         }
     }
 
-    fn course(&self, offer: &Offer, slot: &Slot) -> Course {
+    fn way(&self, offer: &Offer, slot: &Slot) -> Way {
         let before: Option<Digest> = self.saved().previous.as_ref().map(|previous| previous.release);
         match before == Some(slot.release) {
-            true => Course::Back,
-            false if offer.is_urgent() => Course::Urgent,
-            false => Course::On,
+            true => Way::Back,
+            false if offer.is_urgent() => Way::Urgent,
+            false => Way::On,
         }
     }
 }
 
-impl Course {
+impl Way {
     fn is_held_by(self, code: HoldCode, consented: bool) -> bool {
         match self {
             Self::Back => code == HoldCode::Lock,
