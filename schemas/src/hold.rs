@@ -60,10 +60,10 @@ impl fmt::Display for HoldCode {
 /// `node/<n>/request`: what people and tools ask of a node, not signed and not retained. So it only chooses among what
 /// the node has verified already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct Ask {
     /// What is asked for.
     #[serde(rename = "do")]
-    pub what: WishKind,
+    pub what: AskKind,
     /// About which app.
     pub app: AppId,
 }
@@ -71,13 +71,13 @@ pub struct Wish {
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WishKind {
+pub enum AskKind {
     /// Install the release that waits: the yes that `consent` waits for.
     Install,
 }
 
-impl Wish {
-    /// Most bytes of a wish: many times those of the longest name.
+impl Ask {
+    /// Most bytes of an ask: many times those of the longest name.
     pub const MAX_BYTES: usize = 1_024;
 }
 
@@ -98,9 +98,9 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_reads_as_tools_write_it() {
-        let wish: Wish = serde_json::from_str(r#"{"do":"install","app":"web"}"#).unwrap();
-        assert_eq!(wish, Wish { what: WishKind::Install, app: "web".parse().unwrap() });
-        assert!(serde_json::from_str::<Wish>(r#"{"do":"explode","app":"web"}"#).is_err());
+    fn an_ask_reads_as_tools_write_it() {
+        let ask: Ask = serde_json::from_str(r#"{"do":"install","app":"web"}"#).unwrap();
+        assert_eq!(ask, Ask { what: AskKind::Install, app: "web".parse().unwrap() });
+        assert!(serde_json::from_str::<Ask>(r#"{"do":"explode","app":"web"}"#).is_err());
     }
 }

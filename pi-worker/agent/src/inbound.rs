@@ -2,7 +2,7 @@
 
 use schemas::{
     announcement::{Announced, Announcement, AnnouncementError},
-    hold::Wish,
+    hold::Ask,
     id::{AppId, Digest},
     reason::Reason,
     root::{RootChain, RootError},
@@ -21,7 +21,7 @@ pub(crate) enum Inbound {
     /// Newer root documents, already followed; and why not to their end, if so.
     Keys(Option<Refused>),
     /// Somebody asks for something; not signed.
-    Wish(Wish),
+    Ask(Ask),
     /// Nothing for this node, or nothing new.
     Nothing,
 }
@@ -66,15 +66,15 @@ pub(crate) fn read(identity: &mut Identity, topic: &Topic, payload: &[u8]) -> Re
             Ok(if newer { Inbound::Record } else { Inbound::Nothing })
         }
         Kind::Node(node, NodeTopic::Request) if *node == identity.node => {
-            wish(payload).map(Inbound::Wish).map_err(|(reason, text)| Refused { reason, text, order: None })
+            ask(payload).map(Inbound::Ask).map_err(|(reason, text)| Refused { reason, text, order: None })
         }
         _ => Ok(Inbound::Nothing),
     }
 }
 
-fn wish(payload: &[u8]) -> Result<Wish, (Reason, String)> {
-    if payload.len() > Wish::MAX_BYTES {
-        let text = format!("a request of {} bytes, {} are allowed", payload.len(), Wish::MAX_BYTES);
+fn ask(payload: &[u8]) -> Result<Ask, (Reason, String)> {
+    if payload.len() > Ask::MAX_BYTES {
+        let text = format!("a request of {} bytes, {} are allowed", payload.len(), Ask::MAX_BYTES);
         return Err((Reason::TooLarge, text));
     }
     serde_json::from_slice(payload).map_err(|error| {
@@ -157,13 +157,13 @@ mod tests {
     fn a_request_of_the_node_is_read_and_nothing_else_is_taken_for_one() {
         let (_home, mut identity) = identity();
         let mut read = |payload: &[u8]| read(&mut identity, &topic("node/pi-1/request"), payload);
-        let wish = br#"{"do":"install","app":"web"}"#;
-        assert!(matches!(read(wish), Ok(Inbound::Wish(wish)) if wish.app.as_str() == "web"));
+        let ask = br#"{"do":"install","app":"web"}"#;
+        assert!(matches!(read(ask), Ok(Inbound::Ask(ask)) if ask.app.as_str() == "web"));
         for (payload, reason) in [
             (br#"{"do":"explode","app":"web"}"#.to_vec(), Reason::Malformed),
             (br#"{"do":"install","app":"../web"}"#.to_vec(), Reason::Malformed),
             (b"\xff".to_vec(), Reason::Malformed),
-            (vec![b' '; Wish::MAX_BYTES + 1], Reason::TooLarge),
+            (vec![b' '; Ask::MAX_BYTES + 1], Reason::TooLarge),
         ] {
             assert_eq!(read(&payload).unwrap_err().reason, reason);
         }

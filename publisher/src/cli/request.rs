@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use schemas::{
-    hold::WishKind,
+    hold::AskKind,
     id::{AppId, NodeId},
 };
 
@@ -24,7 +24,7 @@ pub(crate) enum Wanted {
     Install,
 }
 
-impl From<Wanted> for WishKind {
+impl From<Wanted> for AskKind {
     fn from(wanted: Wanted) -> Self {
         match wanted {
             Wanted::Install => Self::Install,

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use rollout::Fleet;
 use schemas::{
-    hold::{HoldCode, Wish},
+    hold::{Ask, HoldCode},
     id::AppId,
     report::AppReport,
     status::Phase,
@@ -25,12 +25,12 @@ pub(super) async fn run(home: &Home, arguments: &Request, screen: &Screen) -> Re
     Session::with(home, async |session| {
         let fleet = session.read_fleet(home).await?;
         let app = chosen(&fleet, arguments)?;
-        let wish = Wish { what: arguments.wanted.into(), app: app.app.clone() };
+        let ask = Ask { what: arguments.wanted.into(), app: app.app.clone() };
         let topic = Kind::Node(arguments.node.clone(), NodeTopic::Request).of(&home.settings.fleet);
-        let payload = serde_json::to_vec(&wish).context("cannot write the request")?;
+        let payload = serde_json::to_vec(&ask).context("cannot write the request")?;
         session.publish(topic, payload).await?;
         if screen.is_json() {
-            screen.json(&wish)?;
+            screen.json(&ask)?;
         } else {
             screen.say(&told(arguments, app));
         }

@@ -185,8 +185,8 @@ impl<I: Installer> Node<I> {
             Ok(Inbound::Record) => self.on_record(&message.payload),
             Ok(Inbound::Keys(refused)) => self.on_keys(&message.topic, refused),
             // One that the broker kept was meant for what waited then.
-            Ok(Inbound::Wish(_)) if message.retained => {}
-            Ok(Inbound::Wish(wish)) => self.on_wish(&wish),
+            Ok(Inbound::Ask(_)) if message.retained => {}
+            Ok(Inbound::Ask(ask)) => self.on_ask(&ask),
             Ok(Inbound::Nothing) => {}
             Err(refused) => self.refuse(&message.topic, &refused),
         }

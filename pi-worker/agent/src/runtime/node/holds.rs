@@ -1,7 +1,7 @@
 //! What holds the node back, and what people ask of it.
 
 use machine::{Hold, Input};
-use schemas::{hold::Wish, status::Phase};
+use schemas::{hold::Ask, status::Phase};
 use tracing::{debug, info};
 
 use super::{App, Installer, Node, Urgency};
@@ -57,7 +57,7 @@ impl<I: Installer> Node<I> {
     }
 
     /// Does what somebody asks for. Nobody signed it, so it only chooses among what was verified.
-    pub(super) fn on_wish(&mut self, Wish { what, app }: &Wish) {
+    pub(super) fn on_ask(&mut self, Ask { what, app }: &Ask) {
         info!(%app, ?what, waits = self.state.apps.get(app).is_some_and(waits), "Somebody asks for something");
         self.feed(app, Input::Consent, Urgency::Change);
     }
