@@ -5,6 +5,7 @@
 
 mod access;
 mod cli;
+mod clock;
 mod controller;
 mod folder;
 mod log;

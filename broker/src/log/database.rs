@@ -12,7 +12,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use schemas::deploy_log::Head;
 use tracing::warn;
 
-use super::{beside, clock, insert, io_error};
+use super::{beside, insert, io_error};
+use crate::clock;
 
 /// In the folder of the service.
 const FILE: &str = "log.sqlite3";

@@ -7,7 +7,6 @@
 //! What this is not for: deciding what happened ([`book`]), or telling others about it.
 
 mod book;
-mod clock;
 mod database;
 mod insert;
 mod keep;

@@ -18,13 +18,13 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Draft, clock,
+    Draft,
     database::{self, Place},
     insert::{self, Batch},
     keep,
     outbox::Fate,
 };
-use crate::{notify::Subscriptions, settings::LogSettings};
+use crate::{clock, notify::Subscriptions, settings::LogSettings};
 
 /// Most commands that share a transaction.
 const MAX_BATCH: usize = 1_000;

@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use reqwest::{Client, StatusCode, header, redirect};
-use schemas::time::UnixTime;
 use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::{debug, info, warn};
 
 use super::{read_secret, signature::signature};
 use crate::{
+    clock::{self, now_ms},
     log::{Fate, Log, LogError, Parcel},
     settings::WebhookSettings,
 };
@@ -137,7 +137,7 @@ impl Courier {
             Ok(secret) => secret,
             Err(err) => return Answer::NotNow(crate::chain(&err)),
         };
-        let signature = signature(&secret, UnixTime(now_ms() / 1_000), &parcel.body);
+        let signature = signature(&secret, clock::now(), &parcel.body);
         let request = self
             .client
             .post(self.webhook.url.as_str())
@@ -176,11 +176,6 @@ fn pause(attempts: u32, random: u64) -> Duration {
 
 fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX / 2)
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use self::{
     issue::{IssueError, issue},
     name::name_in,
 };
-use crate::settings::TlsSettings;
+use crate::{clock, settings::TlsSettings};
 
 /// A client that has not finished a handshake after this long is cut off.
 pub(crate) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -111,18 +111,18 @@ type Stamp = (Option<SystemTime>, u64, u64);
 impl Tls {
     /// Reads the files.
     pub(crate) fn open(files: TlsSettings) -> Result<Self, TlsError> {
-        let current = RwLock::new(read(&files, now())?);
+        let current = RwLock::new(read(&files, clock::now())?);
         Ok(Self { files, current })
     }
 
     /// Reads the files again, for new connections. If they cannot be used, those of before stay.
     pub(crate) fn reload(&self) {
-        self.reload_at(now());
+        self.reload_at(clock::now());
     }
 
     /// Does that if a file has changed or the certificate in use has to be renewed.
     pub(crate) fn look(&self) {
-        let now = now();
+        let now = clock::now();
         let (is_changed, is_due) = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             // What counts as long as its issuer's cannot be made better here.
@@ -178,10 +178,6 @@ pub(crate) struct Nameless;
 pub(crate) fn client_name(stream: &TlsStream) -> Result<Option<Arc<str>>, Nameless> {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     certificate.map(|certificate| name_in(certificate).ok_or(Nameless)).transpose()
-}
-
-fn now() -> UnixTime {
-    UnixTime(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 fn stamps(files: &TlsSettings) -> Vec<Option<Stamp>> {

@@ -1,4 +1,4 @@
-//! The retained log's bytes. Pure.
+//! The retained log's bytes.
 //!
 //! ```text
 //! file    = "DEPLOYBUS-RETAINED-3\n" named named record*
@@ -18,15 +18,18 @@ use std::{
     fmt,
     io::{self, Read as _},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use bytes::{Buf, BufMut, Bytes};
 use tokio::time::Instant;
 
-use crate::relay::{
-    message::{Grant, Message},
-    topic::TopicName,
+use crate::{
+    clock,
+    relay::{
+        message::{Grant, Message},
+        topic::TopicName,
+    },
 };
 
 /// What each log starts with, before its marker.
@@ -120,7 +123,7 @@ impl fmt::Debug for Marker {
 impl Record {
     /// A message that is retained from now on, and whose it is.
     pub(in crate::relay) fn new(message: Arc<Message>, owner: Arc<str>) -> Self {
-        let expiry = message.expiry_secs().map(|left_secs| Expiry { written: unix_secs(), left_secs });
+        let expiry = message.expiry_secs().map(|left_secs| Expiry { written: clock::now().0, left_secs });
         Self { message, owner, expiry }
     }
 
@@ -177,7 +180,7 @@ impl Record {
             grant: if flags & AT_LEAST_ONCE == 0 { Grant::AtMostOnce } else { Grant::AtLeastOnce },
             retain: true,
             properties: Bytes::copy_from_slice(properties),
-            expires: expiry.map(|expiry| Instant::now() + expiry.left_at(unix_secs())),
+            expires: expiry.map(|expiry| Instant::now() + expiry.left_at(clock::now().0)),
         };
         Some(Self { message: Arc::new(message), owner: owner.into(), expiry })
     }
@@ -189,10 +192,6 @@ impl Expiry {
     fn left_at(self, now: u64) -> Duration {
         Duration::from_secs(u64::from(self.left_secs).saturating_sub(now.saturating_sub(self.written)))
     }
-}
-
-fn unix_secs() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn checksum(length: &[u8], body: &[u8]) -> u32 {

@@ -8,13 +8,12 @@ use std::{
     io::{self, BufReader, Seek, SeekFrom, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tracing::{error, info, warn};
 
 use super::format::{HEADER_BYTES, Marker, Record, Scanner, Stretch};
-use crate::relay::topic::TopicName;
+use crate::{clock, relay::topic::TopicName};
 
 /// Garbage below this is not worth a rewrite.
 const MIN_GARBAGE_BYTES: u64 = 1024 * 1024;
@@ -190,8 +189,7 @@ impl RetainedLog {
 
     /// Keeps the damaged file under another name and goes on with a new one.
     fn set_aside(&mut self, damaged: u64) -> io::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let aside = self.path.with_extension(format!("log.damaged-{now}"));
+        let aside = self.path.with_extension(format!("log.damaged-{}", clock::now().0));
         error!(
             path = %self.path.display(), bytes = damaged, aside = %aside.display(),
             "retained log is damaged in the middle: everything readable is kept, check the disk"
