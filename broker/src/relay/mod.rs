@@ -96,6 +96,20 @@ struct Shared {
     denials: Denials,
 }
 
+impl Shared {
+    fn new(access: Arc<Access>, limits: &Limits, events: Events, stats: Arc<Stats>) -> Self {
+        Self {
+            access,
+            events,
+            budget: Budget::new(limits.in_transit_bytes, limits.packet_bytes),
+            max_packet_bytes: limits.packet_bytes,
+            max_keep_alive_secs: limits.keep_alive_secs,
+            session_expiry_secs: limits.session_expiry_secs,
+            denials: Denials::new(stats),
+        }
+    }
+}
+
 /// A running relay.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -123,14 +137,6 @@ impl Relay {
         let bound = bind(settings)?;
         let stats = Arc::new(Stats::default());
         let (events, queue) = mpsc::unbounded_channel();
-        let of_user = match *access {
-            // Everybody is the same user there.
-            Access::Open(_) => UserLimits::NONE,
-            Access::Users(_) => UserLimits {
-                sessions: limits.sessions_per_user,
-                filter_levels: limits.filter_levels_per_user,
-            },
-        };
         let of_nodes = nodes.map(|_| inside::observer(&Nodes::filters(&settings.fleet)));
         let of_view = (!view.is_empty()).then(|| inside::observer(view));
         let filters =
@@ -142,7 +148,7 @@ impl Relay {
             observers: of_nodes.into_iter().chain(of_view).collect(),
             queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
             sessions: limits.sessions,
-            of_user,
+            of_user: user_limits(&access, limits),
             lazy,
         };
         let hub = new_hub(&settings.data, limits, hub_settings, &stats, &events)?;
@@ -153,22 +159,8 @@ impl Relay {
             tokio::spawn(inside.watch(Arc::clone(nodes), seen));
         }
         let view = seen_by_view.map(|seen| View { retained: hub.observed(&view_filters).into(), seen });
-        let shared = Arc::new(Shared {
-            access,
-            events: events.clone(),
-            budget: Budget::new(limits.in_transit_bytes, limits.packet_bytes),
-            max_packet_bytes: limits.packet_bytes,
-            max_keep_alive_secs: limits.keep_alive_secs,
-            session_expiry_secs: limits.session_expiry_secs,
-            denials: Denials::new(stats),
-        });
-        let places =
-            ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
-        let lobby = Arc::new(Lobby {
-            places: Places::new(places),
-            doorman: Doorman::new(tls, limits.packet_bytes, settings.open_loopback),
-            shared: Arc::clone(&shared),
-        });
+        let shared = Arc::new(Shared::new(access, limits, events.clone(), stats));
+        let lobby = lobby(settings, tls, &shared);
         let (alive, connections) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
         let mut listeners = Vec::new();
@@ -222,6 +214,26 @@ impl Relay {
         // What takes longer than this is cut off by the end of the process.
         let _ = tokio::time::timeout(STOP_LIMIT, self.connections.recv()).await;
     }
+}
+
+fn user_limits(access: &Access, limits: &Limits) -> UserLimits {
+    match access {
+        // Everybody is the same user there.
+        Access::Open(_) => UserLimits::NONE,
+        Access::Users(_) => {
+            UserLimits { sessions: limits.sessions_per_user, filter_levels: limits.filter_levels_per_user }
+        }
+    }
+}
+
+fn lobby(settings: &Settings, tls: Option<Arc<Tls>>, shared: &Arc<Shared>) -> Arc<Lobby> {
+    let limits = &settings.limits;
+    let places = ConnectionLimits { total: limits.connections, per_address: limits.connections_per_address };
+    Arc::new(Lobby {
+        places: Places::new(places),
+        doorman: Doorman::new(tls, limits.packet_bytes, settings.open_loopback),
+        shared: Arc::clone(shared),
+    })
 }
 
 fn new_hub(

@@ -67,23 +67,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.acknowledge(ack, Reason::NotAuthorized);
             return Ok(());
         }
-        let session = Arc::clone(&self.guest.attached.session);
-        match ack {
-            // MQTT-3.3.4-7: no more "than Receive Maximum QoS 1 and QoS 2 PUBLISH packets" at a time.
-            Ack::Received(_, Protocol::V5) if !session.receive() => {
-                return Err(bad(Reason::ReceiveMaximumExceeded, "more unacknowledged messages than allowed"));
-            }
-            Ack::ReceivedOnce(id) => match session.receive_once(id) {
-                Some(Once::New) => {}
-                // v3 MQTT-4.3.3-2: it is not published again. The answer comes when it is safe.
-                Some(Once::Pending) => return Ok(()),
-                Some(Once::Received) => {
-                    self.acknowledge(ack, Reason::Success);
-                    return Ok(());
-                }
-                None => return Err(bad(Reason::QuotaExceeded, "too many unreleased messages")),
-            },
-            _ => {}
+        if !self.is_new(ack)? {
+            return Ok(());
         }
         let expiry = publish.properties.message_expiry_secs;
         let message = Message {
@@ -95,10 +80,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             expires: expiry.map(|secs| Instant::now() + Duration::from_secs(secs.into())),
         };
         let permit = self.permit(message.weight()).await?;
+        let session = Arc::clone(&self.guest.attached.session);
         let origin = Origin { from: self.guest.attached.from, session, ack };
         let user = self.guest.user.shared_name();
         let message = Arc::new(message);
         self.send(Event::Publish(Publish { message, user, origin, permit: Some(permit) }))
+    }
+
+    /// Whether a message that is acknowledged so did not come before, and there is room for one more that is not acknowledged.
+    fn is_new(&mut self, ack: Ack) -> Result<bool, Over> {
+        let session = &self.guest.attached.session;
+        match ack {
+            // MQTT-3.3.4-7: no more "than Receive Maximum QoS 1 and QoS 2 PUBLISH packets" at a time.
+            Ack::Received(_, Protocol::V5) if !session.receive() => {
+                Err(bad(Reason::ReceiveMaximumExceeded, "more unacknowledged messages than allowed"))
+            }
+            Ack::ReceivedOnce(id) => match session.receive_once(id) {
+                Some(Once::New) => Ok(true),
+                // v3 MQTT-4.3.3-2: it is not published again. The answer comes when it is safe.
+                Some(Once::Pending) => Ok(false),
+                Some(Once::Received) => {
+                    self.acknowledge(ack, Reason::Success);
+                    Ok(false)
+                }
+                None => Err(bad(Reason::QuotaExceeded, "too many unreleased messages")),
+            },
+            _ => Ok(true),
+        }
     }
 
     /// The topic of a message: as it says, or as its alias says.
