@@ -1,18 +1,17 @@
 //! The node: a synchronous handler of events over the machines of its apps.
 
+mod heard;
 mod holds;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bus_client::bus::{self, Bus, Incoming, Lost};
+use bus_client::bus::{self, Bus, Lost};
 use machine::{Bus as Reach, Effect, Fault, Input, Setup, Yield};
 use schemas::{
-    announcement::Announced,
     id::{AppId, GroupId},
     reason::Reason,
     status::EventType,
-    time::UnixTime,
-    topic::{Filter, Kind, NodeTopic, Topic},
+    topic::Kind,
 };
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -23,16 +22,15 @@ use super::{
     cadence::{Cadence, Urgency},
     event::Event,
     hands::Hands,
-    speaker::{self, Speaker, View},
+    speaker::{Speaker, View},
 };
 use crate::{
     chain::chain,
     clock::{self, Clock},
     facts::{self, Facts},
-    fault,
     hold::Judge,
     identity::Identity,
-    inbound::{self, Inbound, Refused},
+    inbound::Refused,
     installer::{Installer, Notice},
     journal::JournalError,
     keeper::Keeper,
@@ -172,67 +170,7 @@ impl<I: Installer> Node<I> {
             info!(bus = %self.settings.bus, "Connected");
         }
         self.state.reach = Some((reach, text));
-        let apps: Vec<_> = self.state.apps.keys().cloned().collect();
-        for app in apps {
-            self.feed(&app, Input::Bus(reach), Urgency::Change);
-        }
-        self.say(Urgency::Change);
-    }
-
-    fn on_message(&mut self, message: &Incoming) {
-        match inbound::read(&mut self.identity, &message.topic, &message.payload) {
-            Ok(Inbound::Announced(app, announced)) => self.on_announced(&message.topic, &app, announced),
-            Ok(Inbound::Record) => self.on_record(&message.payload),
-            Ok(Inbound::Keys(refused)) => self.on_keys(&message.topic, refused),
-            // One that the broker kept was meant for what waited then.
-            Ok(Inbound::Ask(_)) if message.retained => {}
-            Ok(Inbound::Ask(ask)) => self.on_ask(&ask),
-            Ok(Inbound::Nothing) => {}
-            Err(refused) => self.refuse(&message.topic, &refused),
-        }
-    }
-
-    fn on_announced(&mut self, topic: &Topic, app: &AppId, announced: Box<Announced>) {
-        // What a controller says of the time counts for nothing: its key is not the fleet's.
-        let mandate = announced.mandate.as_ref().map(|mandate| mandate.head.issued_at);
-        let ordered_at = mandate.unwrap_or(announced.order.head.issued_at);
-        self.has_seen(ordered_at.max(announced.release.head.issued_at));
-        if let Err(error) = self.open_app(app) {
-            error!(%app, error = %chain(&error), "App cannot be opened");
-            let fault = fault::durable(&error);
-            let order = Some(announced.order.digest());
-            return self.refuse(topic, &Refused { reason: fault.reason, text: fault.text, order });
-        }
-        self.judge();
-        self.feed(app, Input::Announced(announced), Urgency::Change);
-    }
-
-    fn on_record(&mut self, payload: &[u8]) {
-        let record = self.identity.record();
-        info!(record = %record.seq, status = ?record.status, "Record of this node changed");
-        let issued_at = record.head.issued_at;
-        self.memory.record = Some(payload.to_vec().into());
-        self.keeper.keep(self.memory.clone());
-        self.has_seen(issued_at);
-        self.follow_groups();
-        self.say(Urgency::Change);
-    }
-
-    /// Goes by the new keys, and asks again for everything that was signed by the old ones or refused for their sake.
-    fn on_keys(&mut self, topic: &Topic, refused: Option<Refused>) {
-        let keys = self.identity.roots.keys();
-        info!(root = keys.root, expires = %keys.expires, "Keys of the fleet changed");
-        self.memory.roots = self.identity.roots.followed().cloned().collect();
-        self.keeper.keep(self.memory.clone());
-        if let Some(refused) = refused {
-            self.refuse(topic, &refused);
-        }
-        let apps: Vec<_> = self.state.apps.keys().cloned().collect();
-        for app in apps {
-            self.feed(&app, Input::Keys(keys), Urgency::Change);
-        }
-        self.follow_own();
-        self.bus.subscribe(self.state.groups.iter().map(|group| self.releases(group)));
+        self.feed_all(&Input::Bus(reach));
         self.say(Urgency::Change);
     }
 
@@ -246,49 +184,6 @@ impl<I: Installer> Node<I> {
             warn!(%app, reason = %fault.reason, text = fault.text, transient = fault.transient, "Step failed");
         }
         self.feed(app, Input::Done(outcome), Urgency::Change);
-    }
-
-    /// Remembers the newest signed time: the clock is never before it.
-    fn has_seen(&mut self, issued_at: UnixTime) {
-        if self.clock.raise(issued_at, self.identity.trust().expires()) {
-            self.memory.floor = issued_at;
-            self.keeper.keep(self.memory.clone());
-        }
-    }
-
-    /// Subscribes to whose keys count, and to what is said about this node and asked of it: keys first, since they prove the rest.
-    fn follow_own(&self) {
-        let fleet = &self.identity.fleet;
-        let own = |topic| Filter::from(&speaker::topic(fleet, &self.identity.node, topic));
-        let trust = Filter::from(&Kind::Trust.of(fleet));
-        self.bus.subscribe([trust, own(NodeTopic::Record), own(NodeTopic::Request)]);
-    }
-
-    fn releases(&self, group: &GroupId) -> Filter {
-        Filter::releases(&self.identity.fleet, group)
-    }
-
-    /// Subscribes to the releases of the node's groups, and to no others.
-    fn follow_groups(&mut self) {
-        let groups = self.identity.groups();
-        let filter = |group: &GroupId| self.releases(group);
-        self.bus.unsubscribe(self.state.groups.difference(&groups).map(filter));
-        self.bus.subscribe(groups.difference(&self.state.groups).map(filter));
-        self.state.groups = groups;
-    }
-
-    fn refuse(&mut self, topic: &Topic, refused: &Refused) {
-        let now = self.clock.now().wall;
-        // A flood is logged ever more rarely, and reported no faster than progress is.
-        let Refused { reason, text, order } = refused;
-        let Some(refusal) = self.state.refusals.note(topic, *reason, text, *order, now) else {
-            return self.say(Urgency::Progress);
-        };
-        // The refusal's own text is of bounded length.
-        let (text, times, attack) = (&refusal.text, refusal.times, refusal.attack);
-        warn!(%topic, %reason, text, times, attack, "Document was refused");
-        self.speaker.tell(&mirror::refusal(&self.identity.node, topic, *reason, now.into()));
-        self.say(Urgency::Change);
     }
 
     /// Makes a machine for the app, unless there is one.
@@ -321,6 +216,13 @@ impl<I: Installer> Node<I> {
             self.say(urgency);
         }
         self.carry_on(app);
+    }
+
+    fn feed_all(&mut self, input: &Input) {
+        let apps: Vec<_> = self.state.apps.keys().cloned().collect();
+        for app in apps {
+            self.feed(&app, input.clone(), Urgency::Change);
+        }
     }
 
     /// Does what the machine wants done now.

@@ -43,10 +43,7 @@ impl<I: Installer> Node<I> {
             debug!(?before, ?after, "What holds the node back changed");
         }
         self.state.holds.now = holds;
-        let apps: Vec<_> = self.state.apps.keys().cloned().collect();
-        for app in apps {
-            self.feed(&app, self.state.holds.input(), Urgency::Change);
-        }
+        self.feed_all(&self.state.holds.input());
     }
 
     /// When the node is to be looked at again.
