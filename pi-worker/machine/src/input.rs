@@ -1,6 +1,14 @@
 //! What a machine is told.
 
-use schemas::{announcement::Announced, hold::HoldCode, id::Digest, reason::Reason, time::UnixTime};
+use std::collections::BTreeSet;
+
+use schemas::{
+    announcement::Announced,
+    hold::HoldCode,
+    id::{Digest, GroupId},
+    reason::Reason,
+    time::UnixTime,
+};
 
 /// The time as a machine sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +36,8 @@ pub enum Input {
     Bus(Bus),
     /// Which keys count; given at the start and when that changes.
     Keys(Keys),
+    /// The groups that the node is in from now on; given when that changes.
+    Groups(BTreeSet<GroupId>),
     /// Everything that holds the node back from beginning now; given at the start and when that changes.
     Holds(Vec<Hold>),
     /// Somebody says yes to the release that waits.

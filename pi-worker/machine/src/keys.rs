@@ -5,7 +5,7 @@ use schemas::{
     reason::Reason,
 };
 
-use crate::{effect::Effect, input::Keys, machine::Machine, outbox::Flight, state::State};
+use crate::{input::Keys, machine::Machine, outcome::Failure};
 
 impl Machine {
     /// Goes by `keys` from now on. What has begun goes on, unless the numbers of orders begin anew: that is the answer to
@@ -26,22 +26,14 @@ impl Machine {
                 saved.obeyed = Revision::default();
                 saved.orders_reset = keys.orders_reset;
             });
-            self.drop_prepared();
+            let text = "the keys that signed the order count no more";
+            self.drop_prepared(Failure::new(Reason::Withdrawn, text));
         }
         if let (_, true) = resets {
             self.journal.note(|saved| {
                 saved.floor = Counter::default();
                 saved.floor_reset = keys.floor_reset;
             });
-        }
-    }
-
-    /// What is prepared is dropped before it runs.
-    fn drop_prepared(&mut self) {
-        let State::Preparing(_, prep) = &mut self.state else { return };
-        prep.dropped.get_or_insert(Reason::Withdrawn);
-        if matches!(self.outbox.flight(), Some(Flight::Fetch | Flight::Stage | Flight::PreCheck)) {
-            self.outbox.say(Effect::Cancel);
         }
     }
 }

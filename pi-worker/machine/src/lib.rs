@@ -4,6 +4,7 @@
 //! what lets the simulator run thousands of histories with the power cut between any two effects.
 
 mod effect;
+mod groups;
 mod guard;
 mod handover;
 mod holds;

@@ -75,6 +75,7 @@ impl Machine {
             Input::Exited(fault) => self.exited(fault, now),
             Input::Bus(bus) => self.bus = Some(bus),
             Input::Keys(keys) => self.renew(keys),
+            Input::Groups(groups) => self.regroup(&groups),
             Input::Holds(holds) => self.holds = holds,
             Input::Consent => self.consent(),
         }

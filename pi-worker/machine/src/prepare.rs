@@ -2,12 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use schemas::{
-    id::{Digest, Revision},
-    reason::Reason,
-    report::Verdict,
-    status::EventType,
-};
+use schemas::{id::Digest, reason::Reason, report::Verdict, status::EventType};
 
 use crate::{
     effect::Effect,
@@ -53,13 +48,22 @@ impl Machine {
             return;
         }
         let choice = self.choose(Some(job.slot.revision), now);
-        if choice.revision().is_none() {
+        let Some(revision) = choice.revision() else { return };
+        self.drop_prepared(match choice {
+            Choice::Withdrawn(_) => {
+                Failure::new(Reason::Withdrawn, "the order was withdrawn before the switch")
+            }
+            _ => Failure::new(Reason::Superseded, format!("order {revision} took its place")),
+        });
+    }
+
+    /// Gives what is prepared up as soon as the effect in flight has ended: it never runs.
+    pub(crate) fn drop_prepared(&mut self, why: Failure) {
+        let State::Preparing(_, prep) = &mut self.state else { return };
+        if prep.dropped.is_some() {
             return;
         }
-        let reason =
-            if matches!(choice, Choice::Withdrawn(_)) { Reason::Withdrawn } else { Reason::Superseded };
-        let State::Preparing(_, prep) = &mut self.state else { return };
-        prep.dropped = Some(reason);
+        prep.dropped = Some(why);
         if matches!(self.outbox.flight(), Some(Flight::Fetch | Flight::Stage | Flight::PreCheck)) {
             self.outbox.say(Effect::Cancel);
         }
@@ -68,8 +72,9 @@ impl Machine {
     /// Asks for the next effect of the order under way, when it is time.
     pub(crate) fn prepare(&mut self, now: Now) {
         let State::Preparing(job, prep) = &mut self.state else { return };
-        if let Some(reason) = prep.dropped {
-            return self.drop_order(reason, now);
+        if let Some(why) = prep.dropped.take() {
+            self.end_untouched(Verdict::Superseded, why, now);
+            return self.rest(now);
         }
         if prep.pause.as_ref().is_some_and(|(until_ms, _)| *until_ms > now.mono_ms) {
             return;
@@ -177,7 +182,7 @@ impl Machine {
 
     fn go_to(&mut self, stage: Stage, now: Now) {
         let State::Preparing(job, prep) = &self.state else { return };
-        let (dropped, torn) = (prep.dropped, prep.torn);
+        let (dropped, torn) = (prep.dropped.clone(), prep.torn);
         let next = Prep { stage, dropped, torn, ..Prep::new(now.mono_ms) };
         let job = job.clone();
         self.enter(State::Preparing(job, next));
@@ -202,20 +207,6 @@ impl Machine {
         } else {
             self.fail(fault.into(), now);
         }
-    }
-
-    fn drop_order(&mut self, reason: Reason, now: Now) {
-        let text = match (reason, self.newest_offer()) {
-            (Reason::Withdrawn, _) => "the order was withdrawn before the switch".to_owned(),
-            (_, Some(newest)) => format!("order {newest} took its place"),
-            (_, None) => String::new(),
-        };
-        self.end_untouched(Verdict::Superseded, Failure::new(reason, text), now);
-        self.rest(now);
-    }
-
-    fn newest_offer(&self) -> Option<Revision> {
-        self.journal.saved().seen.values().map(|seen| seen.revision).max()
     }
 
     fn end_untouched(&mut self, verdict: Verdict, failure: Failure, now: Now) {

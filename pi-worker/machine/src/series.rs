@@ -12,7 +12,7 @@ use crate::{
     machine::Machine,
     offers::Offer,
     saved::{Saved, Seen},
-    state::State,
+    state::{Job, State},
 };
 
 impl Machine {
@@ -28,6 +28,12 @@ impl Machine {
     pub(crate) fn is_under_way(&self, offer: &Offer) -> bool {
         let State::Preparing(job, _) = &self.state else { return false };
         offer.continues(job.slot.revision, job.slot.release)
+    }
+
+    /// Whether an order of `offers` is the one that is carried out, or continues it.
+    pub(crate) fn is_ordered(&self, job: &Job) -> bool {
+        let (revision, release) = (job.slot.revision, job.slot.release);
+        self.offers.values().any(|offer| offer.revision() == revision || offer.continues(revision, release))
     }
 
     /// The order that is carried out now stands for those that it continues: they get no verdict of their own.

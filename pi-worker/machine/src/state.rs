@@ -1,6 +1,6 @@
 //! The states of a machine.
 
-use schemas::{hold::HoldCode, id::Revision, reason::Reason, status::Phase, time::UnixTime};
+use schemas::{hold::HoldCode, id::Revision, status::Phase, time::UnixTime};
 
 use crate::{
     input::{Fault, Health},
@@ -71,7 +71,7 @@ pub(crate) struct Job {
 pub(crate) struct Prep {
     pub(crate) stage: Stage,
     /// Why it is given up as soon as the effect in flight has ended.
-    pub(crate) dropped: Option<Reason>,
+    pub(crate) dropped: Option<Failure>,
     /// The fetch was cancelled to start the running app again.
     pub(crate) interrupted: bool,
     /// What was on the disk was not what was signed, once.

@@ -208,6 +208,11 @@ impl Node {
         }
     }
 
+    /// Takes note of the groups that it is in, and forgets the orders of others.
+    pub(crate) fn note_groups(&mut self, groups: &BTreeSet<GroupId>) {
+        self.newest.retain(|group, _| groups.contains(group));
+    }
+
     /// The highest order that takes another back.
     pub(crate) fn withdrawn(&self) -> Revision {
         let withdrawn = |order: &&Order| matches!(order.state, OrderState::Withdrawn { .. });

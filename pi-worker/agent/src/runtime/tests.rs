@@ -110,6 +110,23 @@ async fn goes_by_a_newer_record_at_once_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_ordered_for_a_group_ends_when_the_node_leaves_it() {
+    let Some(mut world) = World::new().await else { return };
+    world.store.play(world.object(), &[Trick::Hang]);
+    let node = world.start();
+    world.announce("canary", 7).await;
+    testing::wait_until(|| !world.store.asked(world.object()).is_empty()).await;
+    world.publish("node/pi-1/record", world.home.record(2, &["kitchen"], RecordStatus::Active)).await;
+    let report = world.wait_report(|report| report.apps.iter().any(|app| !app.outcomes.is_empty())).await;
+    let outcome = &report.apps[0].outcomes[0];
+    assert_eq!((outcome.verdict, outcome.reason), (Verdict::Superseded, Some(Reason::Withdrawn)));
+    assert!(outcome.text.contains("left the group canary") && report.apps[0].installed.is_none());
+    world.announce("kitchen", 8).await;
+    world.wait_report(|report| report.apps[0].installed.is_some()).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_stop_in_the_middle_of_a_fetch_is_quick_and_is_gone_on_from() {
     let Some(mut world) = World::new().await else { return };
     world.store.play(world.object(), &[Trick::Hang]);

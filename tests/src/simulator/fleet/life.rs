@@ -1,6 +1,6 @@
 //! What happens on the devices of a simulated fleet.
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use machine::{Effect, Input};
 use schemas::{
@@ -14,7 +14,7 @@ use schemas::{
 };
 
 use super::{
-    device::{Habits, Next, cancelled, step_name},
+    device::{Device, Habits, Next, cancelled, step_name},
     office,
     world::{Step, World},
 };
@@ -48,23 +48,20 @@ impl World {
                 }
                 Ok(())
             }
-            Kind::Node(_, NodeTopic::Record) => {
-                self.hear_record(device, payload);
-                Ok(())
-            }
+            Kind::Node(_, NodeTopic::Record) => self.hear_record(device, payload),
             _ => Ok(()),
         }
     }
 
-    fn hear_record(&mut self, device: usize, payload: &Rc<[u8]>) {
+    fn hear_record(&mut self, device: usize, payload: &Rc<[u8]>) -> Step {
         if self.devices[device].heard.replace(payload.clone()).is_some_and(|known| known == *payload) {
-            return;
+            return Ok(());
         }
         let trust = &self.office.trust;
         let record = Signed::<Record>::from_bytes(payload).and_then(|signed| signed.verify(trust));
-        let Ok(record) = record else { return };
+        let Ok(record) = record else { return Ok(()) };
         if record.seq.0 < self.devices[device].known_seq {
-            return;
+            return Ok(());
         }
         self.devices[device].known_seq = record.seq.0;
         let groups: Vec<_> = record.groups.iter().cloned().collect();
@@ -74,6 +71,18 @@ impl World {
             let again = super::hub::Parcel::Again(super::hub::Peer::Device(device));
             self.hub.send(self.now_ms + GATHER_MS, again);
         }
+        self.groups_are(device)
+    }
+
+    /// All machines of a device are told which groups it is in.
+    fn groups_are(&mut self, device: usize) -> Step {
+        let Device { groups, apps, .. } = &mut self.devices[device];
+        let groups: BTreeSet<_> = groups.iter().cloned().collect();
+        for node in apps.values_mut() {
+            node.note_groups(&groups);
+        }
+        let apps: Vec<AppId> = apps.keys().cloned().collect();
+        apps.iter().try_for_each(|app| self.feed(device, app, Input::Groups(groups.clone())))
     }
 
     /// An app of which a device hears for the first time.
@@ -159,7 +168,7 @@ impl World {
             if let (Effect::Persist(next), Some(revision)) = (&effect, node.machine.under_way()) {
                 let saved = node.machine.saved();
                 if next.obeyed == revision && saved.obeyed < revision {
-                    self.rules.begins(&of.name, app, revision, &saved.seen)?;
+                    self.rules.begins((&of.name, &of.groups), app, revision, &saved.seen)?;
                 }
             }
             match effect {

@@ -183,10 +183,10 @@ impl Rules {
         }
     }
 
-    /// A node begins with an order.
+    /// A node that is in `groups` begins with an order.
     pub(crate) fn begins(
         &mut self,
-        node: &NodeId,
+        (node, groups): (&NodeId, &[GroupId]),
         app: &AppId,
         revision: Revision,
         seen: &BTreeMap<GroupId, Seen>,
@@ -198,6 +198,9 @@ impl Rules {
         let Some(fact) = self.orders.get(&revision) else {
             return Err(format!("{node} begins with order {revision}, which nobody gave"));
         };
+        if !groups.contains(&fact.group) {
+            return Err(format!("{node} begins with order {revision} for {}, where it is not", fact.group));
+        }
         if seen.get(&fact.group).is_some_and(|seen| seen.revision != revision) {
             return Err(format!("{node} begins with order {revision} and has seen a newer one"));
         }

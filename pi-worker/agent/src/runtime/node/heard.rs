@@ -56,6 +56,7 @@ impl<I: Installer> Node<I> {
         self.keeper.keep(self.memory.clone());
         self.has_seen(issued_at);
         self.follow_groups();
+        self.feed_all(&Input::Groups(self.state.groups.clone()));
         self.say(Urgency::Change);
     }
 
