@@ -58,6 +58,9 @@ pub(crate) struct Announce {
     /// File with the plan of the rollout; the usual one for the size of the group when there is none
     #[arg(long, value_name = "FILE", requires = "rollout")]
     pub(crate) plan: Option<PathBuf>,
+    /// Do not ask whether a new controller is to be believed, or whether another rollout of the app is to end
+    #[arg(long, short, requires = "rollout")]
+    pub(crate) yes: bool,
     /// What changed, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) notes: String,

@@ -21,7 +21,7 @@ const SEVERAL: &str =
 
 /// Packs, then uploads while the bus is read, orders and follows.
 pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Result<Exit> {
-    let Announce { folder, group, rollout, plan, notes, urgent, following } = arguments;
+    let Announce { folder, group, rollout, plan, yes, notes, urgent, following } = arguments;
     let plan = plan.as_deref().map(read_plan).transpose()?;
     // Before anything is uploaded: it takes one person alone.
     home.sole_key(Role::Release, SEVERAL)?;
@@ -30,7 +30,7 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
     Session::with(home, async |session| {
         let (mut fleet, uploaded, release) = release::bring(home, session, &packed, &notes, screen).await?;
         if rollout {
-            let terms = RolloutTerms { at: None, expires: following.expires, yes: false };
+            let terms = RolloutTerms { at: None, expires: following.expires, yes };
             let (detach, timeout) = (!following.is_wanted(), following.rollout_timeout());
             let start = Start { plan: plan.clone(), group: Some(group), terms: &terms, detach, timeout };
             return start.run(home, session, &mut fleet, &release, screen).await;

@@ -136,6 +136,9 @@ fn without_a_controller_nothing_is_started_and_a_new_one_is_asked_about() {
     let _controller = FakeController::start(&world, "controller-2");
     let ran = start(&world, &["--detach"]);
     assert!(ran.stderr.contains("is new to this home"), "{}", ran.stderr);
-    let ran = start(&world, &["--yes", "--timeout", "60s"]);
+    let announce = ["announce", "app", "--group", "canary", "--rollout", "--plan", "plan.toml"];
+    let ran = world.run(&announce);
+    assert!(ran.stderr.contains("is new to this home"), "{}", ran.stderr);
+    let ran = world.run(&[&announce[..], &["--yes", "--timeout", "60s"]].concat());
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
 }

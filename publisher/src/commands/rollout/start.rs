@@ -190,9 +190,8 @@ impl Start<'_> {
         let question = format!(
             "a rollout of {app} {version} is {state}: it ends where it stands when this one begins. Begin?"
         );
-        let unattended = format!(
-            "`publisher rollout start … --yes` when it is to end, or `publisher rollout abort {app} --keep` before"
-        );
+        let unattended =
+            format!("say --yes when it is to end, or `publisher rollout abort {app} --keep` before");
         if screen.confirm(&question, &unattended)? {
             return Ok(());
         }
@@ -350,8 +349,7 @@ fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
         "controller {} is new to this home: who has the broker can put a key of their own there, which could open the waves of this rollout. Is it yours?",
         new.join(", ")
     );
-    let unattended =
-        "compare its key with the broker's log; then say --yes with `publisher rollout start`, once";
+    let unattended = "compare its key with the broker's log; then say --yes, once";
     if screen.confirm(&question, unattended)? {
         return Ok(());
     }
