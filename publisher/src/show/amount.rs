@@ -44,6 +44,16 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `pi-1, pi-2 and 3 more`: at most so many by name.
+pub(crate) fn names<'a>(names: impl ExactSizeIterator<Item = &'a str>, most: usize) -> String {
+    let more = names.len().saturating_sub(most);
+    let named = names.take(most).collect::<Vec<_>>().join(", ");
+    match more {
+        0 => named,
+        _ => format!("{named} and {more} more"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +66,10 @@ mod tests {
         assert_eq!(sizes, expected);
         assert_eq!([0, 999, 6_250, 185_000].map(duration), ["0 ms", "999 ms", "6.2 s", "3 min 5 s"]);
         assert_eq!([59, 61, 7_200, 172_800].map(age), ["59 s", "1 min", "2 h", "2 d"]);
+        assert_eq!(
+            [2, 3].map(|most| names(["a", "b", "c"].into_iter(), most)),
+            ["a, b and 1 more", "a, b, c"]
+        );
         assert_eq!((count(1, "node"), count(0, "file")), ("1 node".into(), "0 files".into()));
     }
 }

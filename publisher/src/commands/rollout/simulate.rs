@@ -17,6 +17,10 @@ use crate::{
     show::{amount, table},
 };
 
+/// More names of a wave, and of nodes that are offline, than that are a number.
+const MAX_IN_WAVE: usize = 5;
+const MAX_OFFLINE: usize = 20;
+
 /// Lays a plan out over the fleet as it is now, and changes nothing.
 pub(super) async fn run(home: &Home, arguments: &RolloutSimulate, screen: &Screen) -> Result<Exit> {
     let fleet = Session::with(home, async |session| session.read_fleet(home).await).await?;
@@ -60,7 +64,10 @@ fn show(plan: &Plan, waves: &[ForecastWave], screen: &Screen) -> Result<()> {
         .map(|(node, _)| node.as_str())
         .collect();
     if !offline.is_empty() {
-        screen.say(&format!("offline, and to catch up later: {}", offline.join(", ")));
+        screen.say(&format!(
+            "offline, and to catch up later: {}",
+            amount::names(offline.into_iter(), MAX_OFFLINE)
+        ));
     }
     Ok(())
 }
@@ -116,18 +123,13 @@ fn as_json(wave: &ForecastWave) -> serde_json::Value {
 }
 
 fn row(number: usize, wave: &ForecastWave) -> Vec<String> {
-    /// More names than that are a number.
-    const MAX_NAMES: usize = 5;
-    let names: Vec<_> = wave.nodes.iter().take(MAX_NAMES).map(|(node, _)| node.as_str()).collect();
-    let more = wave.nodes.len().saturating_sub(MAX_NAMES);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     vec![
         number.to_string(),
         wave.group.to_string(),
         format!("+{}", time(wave.opens_after)),
         format!("+{}", time(wave.ends_after)),
         format!("{:.1} %", wave.undetected * 100.0),
-        format!("{}{more}", names.join(", ")),
+        amount::names(wave.nodes.iter().map(|(node, _)| node.as_str()), MAX_IN_WAVE),
     ]
 }
 

@@ -20,7 +20,7 @@ use crate::{
     problem::{Advise as _, problem},
     screen::Screen,
     session::Session,
-    show::rollout as show,
+    show::{amount, rollout as show},
 };
 
 /// More names than that are a number.
@@ -57,8 +57,9 @@ pub(super) async fn resume(home: &Home, arguments: &RolloutResume, screen: &Scre
         let failed = conductor.map(|conductor| show::failed(&conductor, wanted)).unwrap_or_default();
         let stopped = state.is_some_and(show::stopped_by_itself);
         if stopped && !failed.is_empty() && !arguments.ack_failures {
+            let names = amount::names(failed.iter().map(NodeId::as_str), MAX_NAMES);
             return Err(problem(
-                format!("these nodes failed, and would stop the rollout again: {}", names(&failed)),
+                format!("these nodes failed, and would stop the rollout again: {names}"),
                 format!(
                     "see why with `publisher rollout status {app}`; when it is to go on all the same: `publisher rollout resume {app} --ack-failures`"
                 ),
@@ -154,12 +155,4 @@ fn show(fleet: &Fleet, app: &AppId, screen: &Screen) -> Result<Exit> {
 
 fn go_on(app: &AppId) -> String {
     format!("let it go on with `publisher rollout resume {app}`")
-}
-
-fn names(nodes: &[NodeId]) -> String {
-    let names: Vec<_> = nodes.iter().take(MAX_NAMES).map(NodeId::as_str).collect();
-    match nodes.len().saturating_sub(MAX_NAMES) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
-    }
 }

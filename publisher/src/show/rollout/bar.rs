@@ -1,6 +1,6 @@
 //! A wave as a bar: how many of its nodes are how far.
 
-use rollout::course::{NodeState, Skip, Weight};
+use rollout::course::{NodeState, Weight};
 use serde::Serialize;
 
 /// Cells of a bar: a wave of so many nodes has one for each.
@@ -21,12 +21,12 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts one node more.
     pub(crate) fn add(&mut self, state: &NodeState) {
-        let place = match (state, state.weight()) {
-            (NodeState::Excused | NodeState::Away, _) => &mut self.away,
-            (NodeState::Waiting | NodeState::Deferred(_), _) => &mut self.waiting,
-            (NodeState::Skipped(Skip::Already), _) | (_, Weight::Good) => &mut self.good,
-            (NodeState::Skipped(_), _) => &mut self.skipped,
-            (_, Weight::Failure) => &mut self.failed,
+        let place = match (state.weight(), state) {
+            (Weight::Good, _) => &mut self.good,
+            (Weight::Failure, _) => &mut self.failed,
+            (Weight::Skipped, _) => &mut self.skipped,
+            (Weight::Excused, _) | (_, NodeState::Away) => &mut self.away,
+            (_, NodeState::Waiting | NodeState::Deferred(_)) => &mut self.waiting,
             _ => &mut self.on_the_way,
         };
         *place += 1;
