@@ -9,7 +9,10 @@ use anyhow::Context as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::problem::problem;
+use crate::{
+    problem::problem,
+    show::{json, printable},
+};
 
 /// Standard output and standard error of one command.
 #[derive(Debug, Clone)]
@@ -68,6 +71,7 @@ impl Screen {
     }
 
     fn print(&self, text: &str) {
+        let text = printable(text, self.paints());
         if let Err(error) = self.bars.suspend(|| writeln!(io::stdout(), "{text}")) {
             // The first one tells why; those that follow from it do not.
             self.broken.set(error).ok();
@@ -76,6 +80,7 @@ impl Screen {
 
     /// News that are no part of the result.
     pub(crate) fn note(&self, text: &str) {
+        let text = printable(text, false);
         self.bars.suspend(|| writeln!(io::stderr(), "{text}")).ok();
     }
 
@@ -86,8 +91,7 @@ impl Screen {
 
     /// The result as one line of JSON.
     pub(crate) fn json(&self, value: &impl Serialize) -> anyhow::Result<()> {
-        let text = serde_json::to_string(value)?;
-        self.print(&text);
+        self.print(&json(serde_json::to_string(value)?));
         Ok(())
     }
 
@@ -96,6 +100,7 @@ impl Screen {
         if !io::stdin().is_terminal() {
             return Err(problem(format!("nobody is here to answer: {question}"), unattended));
         }
+        let question = printable(question, false);
         self.bars
             .suspend(|| write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stderr().flush()))
             .ok();

@@ -33,7 +33,7 @@ fn state(progress: &Progress) -> String {
         State::Ended(outcome) => ended(outcome, progress.ended_ms),
         State::Overtaken => "superseded: it obeys a newer order".to_owned(),
         State::Refused(refusal) => format!("refused: {}", refusal.reason),
-        State::NotBelieved(reason) => format!("not believed: {reason}"),
+        State::NotBelieved(reason) => format!("not believed: {}", clean(reason)),
     }
 }
 
@@ -63,6 +63,7 @@ pub(crate) fn summary(follow: &Follow, app: &AppId, version: &str, exit: Exit) -
     let count = |is: fn(&State) -> bool| follow.nodes().values().filter(|node| is(&node.state)).count();
     let (all, kept) = (follow.nodes().len(), count(State::is_kept));
     let offline = count(|state| *state == State::Offline);
+    let version = clean(version);
     let _ = write!(text, "{app} {version}: {kept} of {} kept it", amount::count(all, "node"));
     if offline > 0 {
         let _ = write!(text, ", {offline} offline");

@@ -64,10 +64,9 @@ fn why(entry: &Entry) -> String {
     reason.into_iter().chain(text).collect::<Vec<_>>().join(", ")
 }
 
-/// A row as comma-separated values (RFC 4180). A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a
-/// formula, and some of the texts are a stranger's: those get a `'` in front.
+/// A row as comma-separated values (RFC 4180), on one line whatever is in it: the lines of a log tail have ` | ` between them.
 pub(crate) fn csv(row: &Row) -> String {
-    let log_tail = row.log_tail.join("\n");
+    let log_tail = row.log_tail.join(" | ");
     let numbers =
         [row.counter, row.revision, row.took_ms, row.fetched_bytes].map(|number| number.to_string());
     let [counter, revision, took_ms, fetched_bytes] = &numbers;
@@ -100,10 +99,14 @@ pub(crate) fn csv(row: &Row) -> String {
     cells.map(cell).join(",")
 }
 
+/// A spreadsheet takes what begins like a formula for one, in wide letters too, and some of the texts are a stranger's: those
+/// get a `'` in front.
 fn cell(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    if guard.is_empty() && !text.contains([',', '"', '\n', '\r']) {
-        return text.to_owned();
+    const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let text = clean(text);
+    let guard = if text.trim_start().starts_with(FORMULA) { "'" } else { "" };
+    if guard.is_empty() && !text.contains([',', '"']) {
+        return text;
     }
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }
@@ -169,15 +172,21 @@ mod tests {
     }
 
     #[test]
-    fn comma_separated_values_are_quoted_and_no_formulas() {
+    fn comma_separated_values_are_one_line_quoted_and_no_formulas() {
         let row = |at: usize| csv(&links()[at].clone().into());
         assert_eq!(CSV_HEADER.split(',').count(), row(1).split(',').count());
         assert!(row(1).starts_with(
             "2,2026-11-21T05:46:43Z,installed,pi-kitchen,web,canary,1.1.0,0,,,0,,,,812,51318,0,,false,,,"
         ));
         let guarded = row(2);
-        assert!(guarded.contains("\"it answered \"\"500\"\",\nthen =nothing\x1b[2J\""), "{guarded}");
-        assert!(guarded.contains(",\"'=cmd|'/C calc'!A0\nbye\","), "{guarded}");
+        assert!(
+            guarded.contains("\"it answered \"\"500\"\",\u{fffd}then =nothing\u{fffd}[2J\""),
+            "{guarded}"
+        );
+        assert!(guarded.contains(",\"'=cmd|'/C calc'!A0 | bye\","), "{guarded}");
+        let formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "＝1", "\r\n=1"].map(cell);
+        assert!(formulas[..7].iter().all(|cell| cell.starts_with("\"'")), "{formulas:?}");
+        assert_eq!((formulas[7].as_str(), cell("a-1=b").as_str()), ("\u{fffd}\u{fffd}=1", "a-1=b"));
         let json = serde_json::to_value(schemas::deploy_log::Row::from(links()[0].clone())).unwrap();
         let keys: std::collections::BTreeSet<_> = CSV_HEADER.split(',').collect();
         assert_eq!(keys, json.as_object().unwrap().keys().map(String::as_str).collect());

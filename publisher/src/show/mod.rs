@@ -1,7 +1,10 @@
 //! What people read: tables, lines and amounts. Pure, so that tests compare whole outputs.
 
 pub(crate) mod amount;
+mod clean;
 pub(crate) mod follow;
+#[cfg(test)]
+mod hostile;
 pub(crate) mod log;
 pub(crate) mod rollout;
 pub(crate) mod status;
@@ -12,6 +15,8 @@ use std::fmt::Write as _;
 
 use jiff::{Timestamp, tz::TimeZone};
 use schemas::{hold::HoldCode, status::Phase, time::UnixTime};
+
+pub(crate) use self::clean::{clean, json, printable};
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -62,11 +67,6 @@ pub(crate) fn until((hold, until): Held, zone: &TimeZone) -> String {
     local.map(|time| format!(" until {time}")).unwrap_or_default()
 }
 
-/// Text from a node without what would steer the terminal.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,10 +89,5 @@ mod tests {
         assert_eq!(until((Some(HoldCode::Lock), Some(UnixTime(u64::MAX))), &berlin), "");
         let locked = doing(Phase::Deferred, 0, "the lock file", (Some(HoldCode::Lock), None));
         assert_eq!(locked, "deferred (lock), waits for the lock file");
-    }
-
-    #[test]
-    fn a_log_line_does_not_steer_the_terminal() {
-        assert_eq!(clean("a\tb\x1b[2J\r\nc"), "a\tb\u{fffd}[2J\u{fffd}\u{fffd}c");
     }
 }

@@ -54,7 +54,7 @@ fn node_rows(name: &NodeId, node: &Node, now: UnixTime) -> Vec<Vec<String>> {
         row
     };
     if let Some(reason) = node.disbelief() {
-        let reason = format!("NOT BELIEVED: {reason}");
+        let reason = format!("NOT BELIEVED: {}", clean(reason));
         return vec![row("-", ["-".into(), "-".into(), "-".into(), reason, String::new()])];
     }
     let apps = node.report().map(|report| report.apps.as_slice()).unwrap_or_default();
@@ -109,7 +109,9 @@ fn order_row((group, app): &(GroupId, AppId), order: &Belief<Ordered>, now: Unix
             let state = if is_expired { "expired" } else { state_name(announced.order.state) };
             (clean(&announced.release.version), state.to_owned(), age(announced.order.head.issued_at, now))
         }
-        Belief::NotBelieved(reason) => ("-".to_owned(), format!("NOT BELIEVED: {reason}"), String::new()),
+        Belief::NotBelieved(reason) => {
+            ("-".to_owned(), format!("NOT BELIEVED: {}", clean(reason)), String::new())
+        }
     };
     vec![group.to_string(), app.to_string(), version, state, age]
 }

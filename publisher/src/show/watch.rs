@@ -94,7 +94,7 @@ impl Watcher {
         let disbelief = node.disbelief().unwrap_or_default().to_owned();
         let before = self.disbelief.insert(name.clone(), disbelief.clone()).unwrap_or_default();
         if !disbelief.is_empty() && disbelief != before {
-            lines.push(line(None, format!("is NOT BELIEVED: {disbelief}")));
+            lines.push(line(None, format!("is NOT BELIEVED: {}", clean(&disbelief))));
         }
         let Some(report) = node.report() else { return lines };
         for app in &report.apps {
@@ -134,7 +134,7 @@ fn order_text(order: Option<&Belief<Ordered>>, group: &str) -> String {
             let (order, release) = (&ordered.announced.order, &ordered.announced.release);
             format!("{} is ordered for {group}, revision {}", clean(&release.version), order.revision)
         }
-        Some(Belief::NotBelieved(reason)) => format!("order for {group} is NOT BELIEVED: {reason}"),
+        Some(Belief::NotBelieved(reason)) => format!("order for {group} is NOT BELIEVED: {}", clean(reason)),
         None => format!("order for {group} was cleared"),
     }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use schemas::deploy_log::Query;
-use serde_json::json;
 use tempfile::NamedTempFile;
 
 use super::Reader;
@@ -17,7 +16,7 @@ use crate::{
     home::Home,
     problem::{Advise as _, problem},
     screen::Screen,
-    show::log,
+    show::{json, log},
 };
 
 /// Writes the file, whole or not at all.
@@ -38,7 +37,7 @@ pub(super) async fn run(home: &Home, path: &Path, is_csv: bool, screen: &Screen)
         _ => anyhow::Error::new(error.error).context(what),
     })?;
     if screen.is_json() {
-        screen.json(&json!({ "entries": entries, "file": path }))?;
+        screen.json(&serde_json::json!({ "entries": entries, "file": path }))?;
     } else {
         screen.say(&format!("wrote {entries} entries to {}", path.display()));
     }
@@ -64,7 +63,7 @@ async fn write(
     loop {
         let page = reader.page(&query).await?;
         for row in &page.entries {
-            let line = if is_csv { log::csv(row) } else { serde_json::to_string(row)? };
+            let line = if is_csv { log::csv(row) } else { json(serde_json::to_string(row)?) };
             writeln!(out, "{line}").context("cannot write")?;
         }
         entries += page.entries.len() as u64;

@@ -20,7 +20,7 @@ use crate::{
     problem::{Advise as _, problem},
     screen::Screen,
     session::Session,
-    show::{amount, rollout as show},
+    show::{amount, clean, rollout as show},
 };
 
 /// More names than that are a number.
@@ -78,7 +78,7 @@ pub(super) async fn resume(home: &Home, arguments: &RolloutResume, screen: &Scre
 pub(super) async fn abort(home: &Home, arguments: &RolloutAbort, screen: &Screen) -> Result<Exit> {
     let (app, revert) = (&arguments.app, arguments.end.revert);
     wish(home, app, screen, |_, wanted, _| {
-        let version = &wanted.plans.release.version;
+        let version = clean(&wanted.plans.release.version);
         let what = if revert { "nodes that have it go back" } else { "nodes that have it keep it" };
         let question = format!("end the rollout of {app} {version}? {what}");
         if !arguments.yes && !screen.confirm(&question, "say --yes when it is to end")? {
@@ -115,8 +115,9 @@ async fn wish(
         let wanted = find(&fleet, app)?;
         let state = fleet.rollouts().course(app).map(|course| &course.state);
         if let Some(state) = state.filter(|state| state.is_over()) {
+            let version = clean(&wanted.plans.release.version);
             return Err(problem(
-                format!("the rollout of {app} {} is over: it is {}", wanted.plans.release.version, state.name()),
+                format!("the rollout of {app} {version} is over: it is {}", state.name()),
                 "go back with `publisher rollback --group GROUP`, or start another with `publisher rollout start`",
             ));
         }
