@@ -89,7 +89,7 @@ Examples:
 
 With --json, one object is printed at the end: app, group, version, counter, revision, release, tree_hash,
 uploaded_objects, uploaded_bytes, exit_code, exit_meaning and nodes[]: node, state, online, announced_to_verdict_ms,
-took_ms, fetched_bytes, requests, reason, text, advice, log_tail.
+took_ms, fetched_bytes, requests, reason, text, advice, log_tail. With --rollout it is that of `publisher rollout status`.
 
 {}", Exit::table()))]
     Announce(Announce),

@@ -378,6 +378,18 @@ impl CourseState {
     }
 }
 
+impl Wish {
+    /// The wish as the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Pause => "pause",
+            Self::Abort { revert: false } => "abort_keep",
+            Self::Abort { revert: true } => "abort_revert",
+        }
+    }
+}
+
 impl PauseReason {
     /// The reason as topics, logs and the command line spell it.
     pub fn name(self) -> &'static str {

@@ -35,7 +35,9 @@ It is followed until it is over or stops; it goes on without this command. A pla
 Examples:
   publisher rollout status
   publisher rollout status web
-  publisher rollout status web --json")]
+  publisher rollout status web --json
+
+With --json, one object is printed; docs/rollouts.md has every key.")]
     Status(RolloutStatus),
     /// List all rollouts with their states
     #[command(after_help = "\

@@ -6,6 +6,7 @@ use rollout::{Belief, Fleet, Node, Ordered, course::explain};
 use schemas::{
     id::{AppId, GroupId, NodeId},
     order::{Order, OrderState},
+    reason::Reason,
     record::RecordStatus,
     report::{AppReport, Outcome, Verdict},
     rollout::CourseState,
@@ -20,6 +21,7 @@ use super::{amount, clean, doing, rollout as rollouts, status::state_name};
 /// Why a node has, or has not, what is ordered.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Why {
+    at: String,
     node: NodeId,
     rules: Vec<Rule>,
     apps: Vec<AppWhy>,
@@ -38,14 +40,22 @@ struct AppWhy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Rule {
     name: &'static str,
-    text: String,
     /// Whether it holds the node back.
     holds: bool,
+    reason: Option<&'static str>,
+    text: String,
     advice: Option<&'static str>,
 }
 
+impl Rule {
+    /// With a code, and what to do about it.
+    fn because(self, reason: Option<Reason>) -> Self {
+        Self { reason: reason.map(Reason::code), advice: reason.map(Reason::advice), ..self }
+    }
+}
+
 fn rule(name: &'static str, text: impl Into<String>, holds: bool) -> Rule {
-    Rule { name, text: text.into(), holds, advice: None }
+    Rule { name, holds, reason: None, text: text.into(), advice: None }
 }
 
 /// The rules of `name`, for `app` or all of its apps; nothing when nobody has heard of the node.
@@ -56,7 +66,7 @@ pub(crate) fn why(fleet: &Fleet, name: &NodeId, app: Option<&AppId>, now: UnixTi
         None => apps(fleet, node),
     };
     let apps = apps.into_iter().map(|app| app_why(fleet, (name, node), app, now)).collect();
-    Some(Why { node: name.clone(), rules: of_node(node, now), apps })
+    Some(Why { at: now.to_string(), node: name.clone(), rules: of_node(node, now), apps })
 }
 
 fn groups(node: &Node) -> BTreeSet<GroupId> {
@@ -206,8 +216,10 @@ fn of_rollout(fleet: &Fleet, name: &NodeId, app: &AppId, now: UnixTime) -> Vec<R
     }
     let lines = explain(&conductor, name).into_iter();
     rules.extend(lines.map(|line| rule(line.rule, clean(&line.text), line.holds)));
-    if let (Some(last), Some((_, state))) = (rules.last_mut(), conductor.seat(name)) {
-        last.advice = rollouts::advice(state).filter(|_| last.name == "node");
+    let of_node = rules.iter_mut().find(|rule| rule.name == "node");
+    if let (Some(of_node), Some((_, state))) = (of_node, conductor.seat(name)) {
+        of_node.reason = rollouts::reason(state).map(Reason::code);
+        of_node.advice = rollouts::advice(state);
     }
     rules
 }
@@ -235,7 +247,7 @@ fn says(report: Option<&AppReport>, applies: Option<&Ordered>) -> Vec<Rule> {
     let release = applies.map(|ordered| ordered.announced.order.release);
     if let Some(last) = report.outcomes.last() {
         let holds = Some(last.release) == release && last.verdict != Verdict::Kept;
-        rules.push(Rule { advice: last.reason.map(schemas::reason::Reason::advice), ..outcome(last, holds) });
+        rules.push(outcome(last, holds).because(last.reason));
     }
     rules
 }
@@ -263,7 +275,7 @@ fn refusals(
     let rules = refusals.filter(|refusal| topics.contains(&refusal.topic)).map(|refusal| {
         let text = format!("{}: {}, {} times", refusal.reason, clean(&refusal.text), refusal.times);
         let holds = refusal.order.is_some() && refusal.order == order;
-        Rule { advice: Some(refusal.reason.advice()), ..rule("refused", text, holds) }
+        rule("refused", text, holds).because(Some(refusal.reason))
     });
     rules.collect()
 }

@@ -64,7 +64,7 @@ fn a_rollout_goes_from_wave_to_wave_and_ends_with_0() {
     ]);
     let said: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
-        (said["version"].as_str(), said["exit_code"].as_u64()),
+        (said["rollouts"][0]["version"].as_str(), said["exit_code"].as_u64()),
         (Some("1.1.0"), Some(0)),
         "{}",
         ran.stderr

@@ -139,23 +139,17 @@ impl Followed<'_> {
     /// What it came to.
     pub(super) fn end(&self, fleet: &Fleet, exit: Exit, screen: &Screen) -> Result<()> {
         let now = clock::now();
-        let Some(wanted) = self.wanted(fleet) else {
-            if screen.is_json() {
-                return screen.json(&serde_json::json!({
-                    "app": self.app, "rollout": self.first, "state": "superseded",
-                    "exit_code": exit.code(), "exit_meaning": exit.meaning(),
-                }));
-            }
-            screen.warn(&format!("another rollout of {} took the place of this one", self.app));
-            return Ok(());
-        };
-        let view = show::view(fleet, wanted, now);
+        let view = self.wanted(fleet).map(|wanted| show::view(fleet, wanted, now));
         if screen.is_json() {
-            let mut value = serde_json::to_value(&view)?;
+            let mut value = show::json(fleet, view.as_slice(), now);
             value["exit_code"] = exit.code().into();
             value["exit_meaning"] = exit.meaning().into();
             return screen.json(&value);
         }
+        let Some(view) = view else {
+            screen.warn(&format!("another rollout of {} took the place of this one", self.app));
+            return Ok(());
+        };
         screen.say(&format!("\n{}", show::text(&view, now, screen.paints())));
         let app = self.app;
         match exit {
@@ -223,7 +217,7 @@ impl Live<'_> {
         }
         for node in view.nodes.iter().filter(|node| node.failed) {
             if failed.insert(node.node.clone()) {
-                self.screen.say(&format!("{} {}: {}", node.node, node.state.replace('_', " "), node.text));
+                self.screen.say(&format!("{} {}: {}", node.node, node.state.replace('_', " "), node.why()));
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use schemas::id::AppId;
-use serde_json::json;
 
 use super::find;
 use crate::{clock, exit::Exit, home::Home, screen::Screen, session::Session, show::rollout as show};
@@ -18,9 +17,7 @@ pub(super) async fn status(home: &Home, app: Option<&AppId>, screen: &Screen) ->
         None => show::views(&fleet, now),
     };
     if screen.is_json() {
-        screen.json(&json!({
-            "at": now.to_string(), "controller": show::controller(&fleet, now), "rollouts": views,
-        }))?;
+        screen.json(&show::json(&fleet, &views, now))?;
     } else if views.is_empty() {
         screen.say(NONE);
     } else {
@@ -36,15 +33,7 @@ pub(super) async fn list(home: &Home, screen: &Screen) -> Result<Exit> {
     let now = clock::now();
     let views = show::views(&fleet, now);
     if screen.is_json() {
-        let listed = views.iter().map(|view| {
-            let passed = view.waves.iter().filter(|wave| wave.state == "passed").count();
-            json!({
-                "app": view.app, "version": view.version, "revision": view.revision, "state": view.state,
-                "reason": view.reason, "waves": view.waves.len(), "waves_passed": passed,
-                "since": view.since.map(|since| since.to_string()),
-            })
-        });
-        screen.json(&listed.collect::<Vec<_>>())?;
+        screen.json(&show::list_json(&fleet, &views, now))?;
     } else if views.is_empty() {
         screen.say(NONE);
     } else {

@@ -9,7 +9,6 @@ use schemas::{
     seal::{Head, Signed},
     topic::Kind,
 };
-use serde_json::json;
 
 use super::{SEVERAL, find, follow::until_heeded};
 use crate::{
@@ -147,7 +146,7 @@ fn show(fleet: &Fleet, app: &AppId, screen: &Screen) -> Result<Exit> {
     let now = clock::now();
     let view = show::view(fleet, find(fleet, app)?, now);
     if screen.is_json() {
-        screen.json(&json!({ "at": now.to_string(), "rollouts": [view] }))?;
+        screen.json(&show::json(fleet, &[view], now))?;
     } else {
         screen.say(&show::text(&view, now, screen.paints()));
     }

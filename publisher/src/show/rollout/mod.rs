@@ -1,6 +1,9 @@
-//! How rollouts read. Pure: the fleet and the time in, a [`RolloutView`] out, which is JSON as it is and text by [`text`].
+//! How rollouts read. Pure: the fleet and the time in, a [`RolloutView`] out, which is JSON by [`json`] and text by [`text`].
+//!
+//! As everywhere in JSON, `reason` is a code, `text` the same for people, and `advice` what they can do.
 
 mod bar;
+mod json;
 mod text;
 
 use rollout::{
@@ -20,6 +23,7 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
     bar::Counts,
+    json::{json, list_json},
     text::{list, next, text, wave_line},
 };
 use super::{clean, status::state_name};
@@ -42,12 +46,14 @@ pub(crate) struct RolloutView {
     pub(crate) version: String,
     /// Its name.
     pub(crate) revision: Revision,
-    pub(crate) wish: Seq,
-    pub(crate) heeded: Option<Seq>,
+    pub(crate) wish: &'static str,
+    /// The number of that wish, and of the last one that the controller has taken note of.
+    pub(crate) wish_seq: Seq,
+    pub(crate) heeded_seq: Option<Seq>,
     pub(crate) state: &'static str,
     pub(crate) reason: Option<&'static str>,
-    pub(crate) why: String,
-    pub(crate) next: String,
+    pub(crate) text: String,
+    pub(crate) advice: String,
     #[serde(serialize_with = "as_text")]
     pub(crate) since: Option<UnixTime>,
     #[serde(serialize_with = "as_text")]
@@ -56,9 +62,13 @@ pub(crate) struct RolloutView {
     pub(crate) not_before: Option<UnixTime>,
     #[serde(serialize_with = "as_text")]
     pub(crate) expires: Option<UnixTime>,
+    /// The same for all rollouts.
+    #[serde(skip)]
     pub(crate) controller: ControllerView,
     /// Whether the rollout was given to the controller that works.
     pub(crate) controller_is_named: bool,
+    pub(crate) waves_total: usize,
+    pub(crate) waves_passed: usize,
     pub(crate) waves: Vec<WaveView>,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) orders: Vec<OrderView>,
@@ -82,7 +92,6 @@ pub(crate) struct NodeView {
     pub(crate) node: NodeId,
     pub(crate) wave: usize,
     pub(crate) state: &'static str,
-    pub(crate) text: String,
     /// What holds it back, and until when where that is known.
     pub(crate) hold: Option<HoldCode>,
     #[serde(serialize_with = "as_text")]
@@ -90,6 +99,7 @@ pub(crate) struct NodeView {
     pub(crate) failed: bool,
     pub(crate) acknowledged: bool,
     pub(crate) reason: Option<&'static str>,
+    pub(crate) text: String,
     pub(crate) advice: Option<&'static str>,
     /// Its last words, where it failed.
     pub(crate) log_tail: Vec<String>,
@@ -102,6 +112,14 @@ pub(crate) struct OrderView {
     pub(crate) revision: Revision,
     pub(crate) state: &'static str,
     pub(crate) audience: String,
+}
+
+impl NodeView {
+    /// Why it is as it is, for people; empty where the state says it all.
+    pub(crate) fn why(&self) -> String {
+        let parts = self.reason.into_iter().chain([self.text.as_str()]);
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+    }
 }
 
 #[expect(clippy::ref_option, reason = "serde gives it so")]
@@ -163,23 +181,27 @@ pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView
         app: mandate.app.clone(),
         version: clean(&wanted.plans.release.version),
         revision: mandate.first,
-        wish: rollout.seq,
-        heeded: course.map(|course| course.heeded),
+        wish: rollout.wish.name(),
+        wish_seq: rollout.seq,
+        heeded_seq: course.map(|course| course.heeded),
         state: state.map_or("planned", CourseState::name),
         reason: state.and_then(CourseState::cause).map(|cause| cause.why.name()),
-        why: state.and_then(CourseState::cause).map(|cause| clean(&cause.text)).unwrap_or_default(),
-        next: String::new(),
+        text: state.and_then(CourseState::cause).map(|cause| clean(&cause.text)).unwrap_or_default(),
+        advice: String::new(),
         since: course.map(|course| since(course)),
         started_at: course.and_then(|course| set(course.started_at)),
         not_before: set(rollout.not_before),
         expires: Some(mandate.expires),
         controller_is_named: mandate.keys.iter().any(|key| Some(key.id()) == controller.key),
         controller,
+        waves_total: course.map_or(0, |course| course.waves.len()),
+        waves_passed: course
+            .map_or(0, |course| course.waves.iter().filter(|wave| wave.state == WaveState::Passed).count()),
         waves: conductor.as_ref().map(|conductor| waves(conductor, now)).unwrap_or_default(),
         nodes: conductor.as_ref().map(|conductor| nodes(conductor, wanted, fleet)).unwrap_or_default(),
         orders: course.map(|course| orders(course, wanted)).unwrap_or_default(),
     };
-    view.next = next(&view);
+    view.advice = next(&view);
     view
 }
 
@@ -227,22 +249,31 @@ fn nodes(conductor: &Conductor, wanted: &Wanted, fleet: &Fleet) -> Vec<NodeView>
         node: node.clone(),
         wave: wave + 1,
         state: state.name(),
-        text: clean(&state.text()),
         hold: target(node).and_then(|target| target.hold),
         until: target(node).and_then(|target| target.until),
         failed: state.weight() == Weight::Failure,
         acknowledged: acknowledged.contains(node),
         reason: reason(state).map(Reason::code),
+        text: clean(&sentence(state)),
         advice: advice(state),
         log_tail: reason(state).and_then(|_| log_tail(node)).unwrap_or_default(),
     };
     conductor.seats().map(view).collect()
 }
 
-fn reason(state: &NodeState) -> Option<Reason> {
+/// The code of what went wrong on a node.
+pub(crate) fn reason(state: &NodeState) -> Option<Reason> {
     match state {
         NodeState::RolledBack(failure) | NodeState::Failed(failure) => failure.reason,
         _ => None,
+    }
+}
+
+/// Why it is so, without the code.
+fn sentence(state: &NodeState) -> String {
+    match state {
+        NodeState::RolledBack(failure) | NodeState::Failed(failure) => failure.text.clone(),
+        _ => state.text(),
     }
 }
 

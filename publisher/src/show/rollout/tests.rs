@@ -135,8 +135,10 @@ fn failed() -> Story {
 fn a_rollout_that_stopped_says_why_and_what_to_do() {
     let story = failed();
     insta::assert_snapshot!(story.text());
-    insta::assert_json_snapshot!(story.view());
-    insta::assert_snapshot!(list(&views(&story.fleet, story.now.wall), story.now.wall));
+    let views = views(&story.fleet, story.now.wall);
+    insta::assert_json_snapshot!(json(&story.fleet, &views, story.now.wall));
+    insta::assert_json_snapshot!(list_json(&story.fleet, &views, story.now.wall));
+    insta::assert_snapshot!(list(&views, story.now.wall));
 }
 
 #[test]
@@ -180,26 +182,26 @@ fn no_controller_is_said_before_anything_else() {
     let mut story = Story::new(PLAN, &NODES);
     story.now.wall = NOW.plus_secs(600);
     let view = story.view();
-    assert!(!view.controller.works && view.next.contains("no controller works"), "{}", view.next);
+    assert!(!view.controller.works && view.advice.contains("no controller works"), "{}", view.advice);
     assert!(story.text().contains("is away, for 9 min at least"), "{}", story.text());
     story.lease(700);
-    assert_eq!(story.view().next, "");
+    assert_eq!(story.view().advice, "");
 }
 
 #[test]
 fn every_state_that_waits_for_a_person_says_for_what() {
     let mut story = Story::new(PLAN, &NODES);
     story.wish(PLAN, |rollout| rollout.wish = Wish::Pause);
-    assert_eq!(story.view().next, "`publisher rollout resume web`, or abort it");
+    assert_eq!(story.view().advice, "`publisher rollout resume web`, or abort it");
     let approval = format!("{PLAN}\napproval = true");
     let story = Story::new(&approval, &NODES);
     assert_eq!(
-        (story.view().state, story.view().next.as_str()),
+        (story.view().state, story.view().advice.as_str()),
         ("awaiting_approval", "`publisher rollout approve web`")
     );
     let story = Story::new("[[stage]]\ngroup = \"nobody\"", &NODES);
     assert_eq!((story.view().state, story.view().reason), ("aborted", Some("plan")));
-    assert!(story.view().next.starts_with("correct the plan"));
+    assert!(story.view().advice.starts_with("correct the plan"));
 }
 
 #[test]
@@ -235,6 +237,7 @@ fn why_a_node_has_nothing_new_is_told_rule_by_rule() {
     let canary = story.canary();
     let other = NODES.into_iter().find(|name| *name != canary).unwrap();
     insta::assert_snapshot!(format!("{}\n\n════\n\n{}", story.why(&canary), story.why(other)));
+    insta::assert_json_snapshot!(why::why(&story.fleet, &node(&canary), None, story.now.wall).unwrap());
 }
 
 #[test]

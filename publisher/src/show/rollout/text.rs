@@ -53,8 +53,8 @@ fn head(view: &RolloutView, now: UnixTime) -> String {
             let _ = write!(head, "\n  {name:<11} {text}");
         }
     };
-    line("why", &view.why);
-    line("what to do", &view.next);
+    line("why", &view.text);
+    line("what to do", &view.advice);
     line("controller", &works(&view.controller, now));
     let begins = view.not_before.filter(|at| *at > now).map(|at| format!("not before {at}; "));
     let started = view.started_at.map(|at| format!("started {at}; ")).or(begins).unwrap_or_default();
@@ -115,9 +115,9 @@ pub(crate) fn wave_line(view: &RolloutView, wave: &WaveView, paints: bool) -> St
 fn failure(node: &NodeView) -> String {
     let known = if node.acknowledged { " (acknowledged)" } else { "" };
     let (name, wave, state) = (&node.node, node.wave, node.state.replace('_', " "));
-    let mut text = format!("{name} of wave {wave} {state}{known}");
-    if !node.text.is_empty() {
-        let _ = write!(text, ": {}", node.text);
+    let (mut text, why) = (format!("{name} of wave {wave} {state}{known}"), node.why());
+    if !why.is_empty() {
+        let _ = write!(text, ": {why}");
     }
     text.push('\n');
     if let Some(advice) = node.advice {
@@ -144,12 +144,11 @@ fn deferrals(nodes: &[&NodeView]) -> String {
 /// All rollouts, a line each.
 pub(crate) fn list(views: &[RolloutView], now: UnixTime) -> String {
     let row = |view: &RolloutView| {
-        let passed = view.waves.iter().filter(|wave| wave.state == "passed").count();
         vec![
             view.app.to_string(),
             view.version.clone(),
             state(view),
-            format!("{passed} of {}", view.waves.len()),
+            format!("{} of {}", view.waves_passed, view.waves_total),
             view.since.map(|since| amount::age(now.0.saturating_sub(since.0))).unwrap_or_default(),
         ]
     };
