@@ -222,7 +222,7 @@ fn waves(conductor: &Conductor, now: UnixTime) -> Vec<WaveView> {
     let view = |(at, counts): (usize, Counts)| {
         let wave = &conductor.waves()[at];
         let stage: Option<&Stage> = conductor.plan().stages.get(wave.stage as usize);
-        let soaks = wave.state == WaveState::Soaking;
+        let soaks = wave.state == WaveState::Soaking && *conductor.state() == CourseState::Running;
         let soak_left = |stage: &Stage| wave.since.plus_secs(stage.soak.as_secs()).0.saturating_sub(now.0);
         WaveView {
             number: at + 1,

@@ -178,6 +178,16 @@ fn a_rollout_on_its_way_shows_who_is_how_far() {
 }
 
 #[test]
+fn a_wave_has_time_left_only_while_its_rollout_goes_on() {
+    let mut story = Story::new(PLAN, &NODES);
+    let canary = story.canary();
+    story.ends(&canary, Verdict::Kept);
+    assert_eq!((story.view().waves[0].state, story.view().waves[0].soak_left_s), ("soaking", Some(120)));
+    story.wish(PLAN, |rollout| rollout.wish = Wish::Pause);
+    assert_eq!((story.view().waves[0].state, story.view().waves[0].soak_left_s), ("soaking", None));
+}
+
+#[test]
 fn no_controller_is_said_before_anything_else() {
     let mut story = Story::new(PLAN, &NODES);
     story.now.wall = NOW.plus_secs(600);
