@@ -48,6 +48,11 @@ struct Rule {
 }
 
 impl Rule {
+    /// With what to do about it.
+    fn advise(self, advice: &'static str) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+
     /// With a code, and what to do about it.
     fn because(self, reason: Option<Reason>) -> Self {
         Self { reason: reason.map(Reason::code), advice: reason.map(Reason::advice), ..self }
@@ -87,7 +92,8 @@ fn apps(fleet: &Fleet, node: &Node) -> BTreeSet<AppId> {
 fn of_node(node: &Node, now: UnixTime) -> Vec<Rule> {
     let record = match (node.disbelief(), node.record()) {
         (Some(reason), _) => rule("record", format!("NOT BELIEVED: {}", clean(reason)), true),
-        (None, None) => rule("record", "there is none: nobody has let it in", true),
+        (None, None) => rule("record", "there is none: nobody has let it in", true)
+            .advise("`publisher node approve` lets a node in that asks, `publisher node add` makes one"),
         (None, Some(record)) if record.status == RecordStatus::Revoked => {
             rule("record", "it is retired", true)
         }
@@ -101,8 +107,10 @@ fn of_node(node: &Node, now: UnixTime) -> Vec<Rule> {
     });
     let online = match node.online() {
         Some(true) => rule("online", format!("online, {said}"), node.report().is_none()),
-        Some(false) => rule("online", format!("offline, {said}"), true),
-        None => rule("online", "it was never there", true),
+        Some(false) => rule("online", format!("offline, {said}"), true)
+            .advise("see that it has power and network; on the node, `pi-worker status` says how it is"),
+        None => rule("online", "it was never there", true)
+            .advise("start `pi-worker run` there, with the folder that `publisher node add` has made"),
     };
     vec![record, online]
 }
@@ -117,7 +125,8 @@ fn app_why(fleet: &Fleet, (name, node): (&NodeId, &Node), app: AppId, now: UnixT
     let mut rules: Vec<Rule> =
         orders.iter().map(|(group, order)| order_rule(group, order, name, applies, now)).collect();
     if orders.is_empty() {
-        rules.push(rule("order", "nothing is ordered for its groups", true));
+        let advice = "order it with `publisher announce` or `publisher rollout start`";
+        rules.push(rule("order", "nothing is ordered for its groups", true).advise(advice));
     }
     rules.extend(of_rollout(fleet, name, &app, now));
     let report = node.app(&app);

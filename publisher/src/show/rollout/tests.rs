@@ -263,7 +263,9 @@ fn why_names_what_holds_a_node_back_before_any_rollout() {
     assert!(why("pi-1", NOW).contains("this one applies"));
     assert!(why("pi-1", NOW.plus_secs(9_000)).contains("> order"), "{}", why("pi-1", NOW.plus_secs(9_000)));
     assert!(why("pi-2", NOW).contains("> online      offline"), "{}", why("pi-2", NOW));
+    assert!(why("pi-2", NOW).contains("what to do: see that it has power"), "{}", why("pi-2", NOW));
     assert!(why("pi-3", NOW).contains("> record      there is none"), "{}", why("pi-3", NOW));
+    assert!(why("pi-3", NOW).contains("what to do: `publisher node approve`"), "{}", why("pi-3", NOW));
     assert!(super::super::why::why(&fleet, &node("pi-9"), None, NOW).is_none());
 }
 
