@@ -81,13 +81,7 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
     for folder in ["", "keys", "broker", "broker/tls", "nodes"] {
         fs::DirBuilder::new().mode(FOLDER_MODE).create(draft.join(folder))?;
     }
-    let secrets = Role::ALL.map(|role| keys::new_key().map(|key| (role, key)));
-    let secrets: BTreeMap<Role, SecretKey> = secrets.into_iter().collect::<Result<_>>()?;
-    for (role, key) in &secrets {
-        keys::store(&draft.join(format!("keys/{}.key", role.name())), key, new.passphrase.as_ref())?;
-    }
-    let root = root(new.fleet.clone(), &secrets, now);
-    let signed = Signed::seal(&root, &[secrets[&Role::Root].clone()]);
+    let signed = make_keys(draft, &new, now)?;
     files::create(&draft.join("root.cbor"), &signed.to_bytes(), files::PUBLIC)?;
 
     let (own, watcher) = (Secret::new_token()?, Secret::new_token()?);
@@ -124,6 +118,17 @@ fn fill(draft: &Path, new: NewFleet, now: UnixTime) -> Result<()> {
         files::sync_folder(&draft.join(folder))?;
     }
     Ok(())
+}
+
+/// Makes a key for each role, and the root that names them.
+fn make_keys(draft: &Path, new: &NewFleet, now: UnixTime) -> Result<Signed<Root>> {
+    let secrets = Role::ALL.map(|role| keys::new_key().map(|key| (role, key)));
+    let secrets: BTreeMap<Role, SecretKey> = secrets.into_iter().collect::<Result<_>>()?;
+    for (role, key) in &secrets {
+        keys::store(&draft.join(format!("keys/{}.key", role.name())), key, new.passphrase.as_ref())?;
+    }
+    let root = root(new.fleet.clone(), &secrets, now);
+    Ok(Signed::seal(&root, &[secrets[&Role::Root].clone()]))
 }
 
 fn root(fleet: FleetId, secrets: &BTreeMap<Role, SecretKey>, now: UnixTime) -> Root {

@@ -215,13 +215,7 @@ impl Start<'_> {
         let mandate = Mandate {
             head: head.clone(),
             app: app.clone(),
-            groups: plan
-                .groups()
-                .into_iter()
-                .chain(left_half_done(fleet, &app))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
+            groups: groups(plan, fleet),
             release: release.document.digest(),
             keys,
             first,
@@ -359,10 +353,12 @@ fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
     ))
 }
 
-/// Groups in which an earlier rollout of the app lets some nodes begin: the controller is to end that, too.
-fn left_half_done<'a>(fleet: &'a Fleet, app: &'a AppId) -> impl Iterator<Item = GroupId> + 'a {
+/// The groups that the controller may order for: those of the plan, and those in which an earlier rollout of the app lets
+/// some nodes begin, for that is to end, too.
+fn groups(plan: &Plan, fleet: &Fleet) -> Vec<GroupId> {
     let mandated = fleet.believed_orders().filter(|ordered| ordered.announced.mandate.is_some());
     let orders = mandated.map(|ordered| &ordered.announced.order);
-    let half_done = orders.filter(move |order| order.app == *app && order.audience != Audience::All);
-    half_done.map(|order| order.group.clone())
+    let half_done = orders.filter(|order| order.app == plan.app && order.audience != Audience::All);
+    let half_done = half_done.map(|order| order.group.clone());
+    plan.groups().into_iter().chain(half_done).collect::<BTreeSet<_>>().into_iter().collect()
 }
