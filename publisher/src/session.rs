@@ -92,7 +92,7 @@ impl Session {
 
     async fn connected(&mut self, home: &Home) -> Result<()> {
         let file = self.settings_file.display().to_string();
-        let what = format!("cannot reach the bus at {}", home.settings.bus);
+        let what = "cannot reach the bus";
         let (broker, users) = (home.path("broker/broker.toml"), home.path("broker/users"));
         let start = format!(
             "start it with `broker run --config {} --data DIR`, or correct `bus` in {file}",
@@ -119,7 +119,10 @@ impl Session {
                 Err(lost).advise(what, format!("copy {} to the broker's machine", users.display()))
             }
             Ok(Err(lost)) => Err(lost).advise(what, start),
-            Err(_) => Err(problem(format!("{what}: no answer for {} s", CONNECT_LIMIT.as_secs()), start)),
+            Err(_) => {
+                let (bus, secs) = (&home.settings.bus, CONNECT_LIMIT.as_secs());
+                Err(problem(format!("{what} at {bus}: no answer for {secs} s"), start))
+            }
         }
     }
 

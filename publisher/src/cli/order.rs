@@ -18,7 +18,7 @@ pub(crate) struct Following {
     #[arg(long, overrides_with = "wait")]
     no_wait: bool,
     /// Follow for so long at most [default: 10m; with --rollout as long as it takes]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     timeout: Option<Duration>,
     /// Nodes that are offline are no reason for another exit code than 0, when at least one kept it
     #[arg(long)]
@@ -100,13 +100,16 @@ pub(crate) struct Rollback {
     pub(crate) following: Following,
 }
 
+/// How long something lasts.
+pub(super) fn parse_span(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).map_err(|_| "say a number with its unit, like 30s, 10m or 2h")
+}
+
 /// A time in which nodes can take an order.
-pub(super) fn parse_lifetime(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(lifetime) if lifetime.as_secs() == 0 => {
-            Err("nodes would take it for expired: give at least 1s".into())
-        }
-        parsed => parsed.map_err(|error| error.to_string()),
+pub(super) fn parse_lifetime(text: &str) -> Result<Duration, &'static str> {
+    match parse_span(text) {
+        Ok(lifetime) if lifetime.as_secs() == 0 => Err("nodes would take it for expired: give at least 1s"),
+        parsed => parsed,
     }
 }
 

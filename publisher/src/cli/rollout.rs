@@ -2,13 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use schemas::{
     id::{AppId, GroupId},
     time::UnixTime,
 };
 
-use super::order::parse_lifetime;
+use super::order::{parse_lifetime, parse_span};
 use crate::{app_file::Version, clock, exit::Exit};
 
 /// What can be done with rollouts.
@@ -80,12 +80,13 @@ Nothing is ordered. A plan has an app and stages: docs/rollouts.md.")]
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").args(["path", "release"]).required(true))]
 pub(crate) struct RolloutStart {
     /// Folder with deploybus.toml, or a file with a release
-    #[arg(value_name = "PATH", required_unless_present = "release")]
+    #[arg(value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
     /// Version that was released before, instead of a folder
-    #[arg(long, value_name = "VERSION", conflicts_with = "path")]
+    #[arg(long, value_name = "VERSION")]
     pub(crate) release: Option<Version>,
     /// File with a plan; the usual one for the size of the group when there is none
     #[arg(long, value_name = "FILE")]
@@ -111,7 +112,7 @@ pub(crate) struct RolloutStart {
     #[arg(long)]
     pub(crate) detach: bool,
     /// Follow for so long at most [default: as long as it takes]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -190,7 +191,8 @@ fn parse_moment(text: &str) -> Result<UnixTime, String> {
     if let Ok(span) = humantime::parse_duration(text) {
         return Ok(clock::now().plus_secs(span.as_secs()));
     }
-    text.parse().map_err(|error| format!("{error}, nor a span like 2h from now"))
+    let how = "say a time in UTC like 2026-11-21T05:14:58Z, or a span from now like 2h";
+    text.parse().map_err(|_| how.to_owned())
 }
 
 #[cfg(test)]
@@ -201,6 +203,6 @@ mod tests {
     fn a_moment_is_a_time_or_a_span() {
         assert_eq!(parse_moment("2000-02-29T00:00:00Z"), Ok(UnixTime(951_782_400)));
         assert!(parse_moment("2h").unwrap() >= clock::now().plus_secs(7_190));
-        assert!(parse_moment("tonight").unwrap_err().contains("2h from now"));
+        assert!(parse_moment("tonight").unwrap_err().contains("from now like 2h"));
     }
 }

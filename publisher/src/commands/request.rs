@@ -44,7 +44,10 @@ fn chosen<'a>(fleet: &'a Fleet, arguments: &Request) -> Result<&'a AppReport> {
     let name = &arguments.node;
     let node = fleet.nodes().get(name).filter(|node| !node.is_retired());
     let node = node.ok_or_else(|| {
-        problem(format!("there is no node {name}"), "see the nodes with `publisher status`")
+        problem(
+            format!("there is no node {name}"),
+            "see the nodes with `publisher status`; add one with `publisher node add`",
+        )
     })?;
     // What is asked for is not kept anywhere.
     if node.online() != Some(true) {
@@ -59,7 +62,11 @@ fn chosen<'a>(fleet: &'a Fleet, arguments: &Request) -> Result<&'a AppReport> {
         .collect();
     match waiting.as_slice() {
         [app] => Ok(*app),
-        [] => Err(problem(format!("nothing waits on {name}"), "see what nodes do with `publisher status`")),
+        [] => {
+            let what = arguments.app.as_ref().map_or("nothing".to_owned(), |app| format!("nothing of {app}"));
+            let advice = format!("see what it does with `publisher why {name}`");
+            Err(problem(format!("{what} waits on {name}"), advice))
+        }
         apps => {
             let names: Vec<_> = apps.iter().map(|app| AppId::as_str(&app.app)).collect();
             Err(problem(
@@ -104,7 +111,7 @@ mod tests {
         };
         assert_eq!(said("pi-1"), "asked pi-1 to install web 1.1.0; it is deferred");
         assert_eq!(said("pi-1 --app web"), said("pi-1"));
-        assert_eq!(said("pi-1 --app api"), "nothing waits on pi-1");
+        assert_eq!(said("pi-1 --app api"), "nothing of api waits on pi-1");
         assert_eq!(said("pi-2"), "nothing waits on pi-2");
         assert_eq!(said("pi-3"), "pi-3 is offline and would not hear it");
         assert_eq!(said("pi-9"), "there is no node pi-9");

@@ -13,7 +13,7 @@ pub(super) async fn run(home: &Home, arguments: &Why, screen: &Screen) -> Result
     let node = &arguments.node;
     let why = show::why(&fleet, node, arguments.app.as_ref(), clock::now()).ok_or_else(|| {
         problem(
-            format!("nobody on the bus has heard of node {node}"),
+            format!("there is no node {node}"),
             "see the nodes with `publisher status`; add one with `publisher node add`",
         )
     })?;

@@ -5,6 +5,7 @@
 
 mod controller;
 mod log;
+mod mistakes;
 mod node;
 mod rollouts;
 mod store;

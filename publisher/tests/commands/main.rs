@@ -171,7 +171,7 @@ fn a_bus_that_is_down_is_said_at_once() {
         let ran = user.run(arguments);
         assert_eq!(ran.code, Some(1));
         let said = ran.stderr.replace(&port.to_string(), "<port>");
-        assert!(said.contains("cannot reach the bus at mqtt://127.0.0.1:<port>"), "{said}");
+        assert!(said.contains("cannot reach the bus: no broker at mqtt://127.0.0.1:<port>"), "{said}");
         assert!(
             said.contains("hint:  start it with `broker run --config ~/.deploybus/broker/broker.toml"),
             "{said}"

@@ -27,7 +27,7 @@ fn a_plan_is_seen_before_it_begins_and_orders_nothing() {
     let usual = simulate(&["--group", "canary"]).expect(0).unwrap().stdout;
     assert!(usual.contains("offline, and to catch up later: pi-3"), "{usual}");
     for (args, expected) in [
-        (vec!["--group", "nobody", "--app", "web"], "nobody is in nobody"),
+        (vec!["--group", "nobody", "--app", "web"], "no node is in nobody"),
         (vec!["--group", "nobody"], "say which with --app"),
         (vec!["/nowhere/plan.toml"], "cannot use /nowhere/plan.toml"),
     ] {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     forecast::{BAD_SHARE, ForecastWave, forecast, members},
-    share::{InvalidShare, Percent, Share},
+    share::{InvalidPercent, InvalidShare, Percent, Share},
     waves::{MAX_NAMED, Member, Wave, lay_out},
 };
 
@@ -74,7 +74,7 @@ pub struct Stage {
     #[serde(default = "all_at_once")]
     pub waves: Vec<Share>,
     /// How long the nodes of a wave must be well before the next one opens.
-    #[serde(default, with = "humantime_serde")]
+    #[serde(default, with = "span")]
     pub soak: Duration,
     /// It stops at so many failures; at the first one when neither this nor `max_failure_rate` is said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,11 +92,25 @@ pub struct Stage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<NonZeroU32>,
     /// So long a wave waits for nodes that are not there; when none was well by then, it stops as inconclusive.
-    #[serde(default = "an_hour", with = "humantime_serde")]
+    #[serde(default = "an_hour", with = "span")]
     pub deadline: Duration,
     /// It does not open before somebody approves.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
+}
+
+/// How long something lasts, as people write it.
+mod span {
+    use std::time::Duration;
+
+    use serde::{Deserializer, de::Error as _};
+
+    pub(super) use humantime_serde::serialize;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let how = |_| D::Error::custom("a time is written with its unit, like \"30s\", \"10m\" or \"2h\"");
+        humantime_serde::deserialize(deserializer).map_err(how)
+    }
 }
 
 fn an_hour() -> Duration {

@@ -22,6 +22,11 @@ pub enum Share {
 #[error("`{0}` is neither a share like \"10%\" nor a number of nodes like \"3\"")]
 pub struct InvalidShare(String);
 
+/// Why a text is no part of the whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no share like \"10%\", from 1% to 100%")]
+pub struct InvalidPercent(String);
+
 impl Percent {
     /// Everything.
     pub const ALL: Self = Self(100);
@@ -69,11 +74,11 @@ impl fmt::Display for Share {
 }
 
 impl FromStr for Percent {
-    type Err = InvalidShare;
+    type Err = InvalidPercent;
 
-    fn from_str(text: &str) -> Result<Self, InvalidShare> {
+    fn from_str(text: &str) -> Result<Self, InvalidPercent> {
         let digits = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
-        digits.and_then(Self::new).ok_or_else(|| InvalidShare(text.to_owned()))
+        digits.and_then(Self::new).ok_or_else(|| InvalidPercent(text.to_owned()))
     }
 }
 
@@ -81,11 +86,9 @@ impl FromStr for Share {
     type Err = InvalidShare;
 
     fn from_str(text: &str) -> Result<Self, InvalidShare> {
-        if text.ends_with('%') {
-            return text.parse().map(Self::Percent);
-        }
-        let count = text.parse::<NonZeroU32>().map_err(|_| InvalidShare(text.to_owned()))?;
-        Ok(Self::Count(count.get()))
+        let percent = || text.parse().map(Self::Percent).ok();
+        let count = text.parse::<NonZeroU32>().map(|count| Self::Count(count.get()));
+        count.ok().or_else(percent).ok_or_else(|| InvalidShare(text.to_owned()))
     }
 }
 
@@ -123,6 +126,18 @@ mod tests {
         assert_eq!([of("10%", 1), of("10%", 10), of("10%", 11), of("100%", 7)], [1, 1, 2, 7]);
         assert_eq!([of("3", 2), of("3", 9)], [2, 3]);
         assert_eq!(of("50%", 0), 1);
+    }
+
+    #[test]
+    fn what_is_no_share_is_said_to_be_none() {
+        let said = |text: &str| text.parse::<Percent>().unwrap_err().to_string();
+        assert_eq!(
+            ["10", "0%", "101%", "ten"].map(said)[1],
+            "`0%` is no share like \"10%\", from 1% to 100%"
+        );
+        for text in ["0", "0%", "101%", "-3", "half"] {
+            assert!(text.parse::<Share>().unwrap_err().to_string().contains("nor a number"), "{text}");
+        }
     }
 
     #[test]

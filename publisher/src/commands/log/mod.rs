@@ -86,6 +86,8 @@ async fn show(reader: &Reader<'_>, wanted: &LogShow, screen: &Screen) -> Result<
         for row in &rows {
             screen.say(&log::csv(row));
         }
+    } else if end == 0 {
+        screen.say("nothing has happened yet");
     } else {
         screen.say(&log::text(&links(rows)?));
     }

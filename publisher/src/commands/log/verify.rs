@@ -51,7 +51,9 @@ pub(super) async fn run(home: &Home, screen: &Screen) -> Result<Exit> {
             Some(head) => format!("entry {} is still what it was when this was done before", head.seq),
             None => "this was never done before, so there is nothing to compare it with".to_owned(),
         };
-        screen.say(&format!("the deploy log is whole: {count} up to {} {}", head.seq, head.digest.short()));
+        let to =
+            if entries == 0 { String::new() } else { format!(" up to {} {}", head.seq, head.digest.short()) };
+        screen.say(&format!("the deploy log is whole: {count}{to}"));
         screen.say(&since);
     }
     Ok(Exit::Done)

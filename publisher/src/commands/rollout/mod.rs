@@ -20,7 +20,6 @@ use crate::{
     home::Home,
     problem::{Advise as _, problem},
     screen::Screen,
-    show::amount,
 };
 
 /// What to do where several people sign together: a controller needs an answer now.
@@ -45,16 +44,19 @@ fn find<'a>(fleet: &'a Fleet, app: &AppId) -> Result<&'a Wanted> {
     if let Some(wanted) = fleet.rollouts().plan(app) {
         return Ok(wanted);
     }
-    match fleet.rollouts().disbelief(app) {
-        Some(why) => Err(problem(
+    if let Some(why) = fleet.rollouts().disbelief(app) {
+        return Err(problem(
             format!("the rollout of {app} on the bus is not believed: {why}"),
             "start it anew with `publisher rollout start`",
-        )),
-        None => Err(problem(
-            format!("{app} has no rollout"),
-            "see those that there are with `publisher rollout list`",
-        )),
+        ));
     }
+    let apps: Vec<_> = fleet.rollouts().plans().keys().map(AppId::as_str).collect();
+    let advice = if apps.is_empty() {
+        "nothing is rolled out: start with `publisher rollout start FOLDER`".to_owned()
+    } else {
+        format!("those that there are: {}", apps.join(", "))
+    };
+    Err(problem(format!("{app} has no rollout"), advice))
 }
 
 /// A plan, as it was written and as it is understood.
@@ -76,9 +78,11 @@ fn app_of(home: &Home, fleet: &Fleet, said: Option<&AppId>, group: &GroupId) -> 
     apps.dedup();
     match apps.as_slice() {
         [app] => Ok(app.clone()),
-        _ => Err(problem(
-            format!("group {group} has {}", amount::count(apps.len(), "app")),
-            "say which with --app",
-        )),
+        [] => Err(problem(format!("nothing was ever ordered for group {group}"), "say which app with --app")),
+        apps => {
+            let names: Vec<_> = apps.iter().map(AppId::as_str).collect();
+            let advice = format!("say which with --app: {}", names.join(", "));
+            Err(problem(format!("group {group} has several apps"), advice))
+        }
     }
 }

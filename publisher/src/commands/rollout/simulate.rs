@@ -23,10 +23,12 @@ const MAX_OFFLINE: usize = 20;
 
 /// Lays a plan out over the fleet as it is now, and changes nothing.
 pub(super) async fn run(home: &Home, arguments: &RolloutSimulate, screen: &Screen) -> Result<Exit> {
+    // What is wrong on this machine is said before the bus is asked.
+    let plan = arguments.plan.as_deref().map(read_plan).transpose()?;
     let fleet = Session::with(home, async |session| session.read_fleet(home).await).await?;
     let members = plan::members(&fleet);
-    let plan = if let Some(file) = &arguments.plan {
-        read_plan(file)?.1
+    let plan = if let Some((_, plan)) = plan {
+        plan
     } else {
         let group = arguments.group.clone().unwrap_or("all".parse::<GroupId>()?);
         let size = members.iter().filter(|member| member.groups.contains(&group)).count();
@@ -35,7 +37,7 @@ pub(super) async fn run(home: &Home, arguments: &RolloutSimulate, screen: &Scree
     let counter = home.releases(&plan.app)?.last().map_or(Counter(0), |release| release.document.counter);
     let waves = plan::lay_out(&plan, &members, counter);
     if waves.is_empty() {
-        return Err(nobody(&plan));
+        return Err(nobody(&plan, &fleet));
     }
     show(&plan, &plan::forecast(&plan, &waves, &fleet), screen)?;
     Ok(Exit::Done)

@@ -171,7 +171,7 @@ impl Start<'_> {
             ));
         }
         if plan::lay_out(&plan, &members, release.counter).is_empty() {
-            return Err(nobody(&plan));
+            return Err(nobody(&plan, fleet));
         }
         Ok((text, plan))
     }
@@ -261,9 +261,15 @@ impl Start<'_> {
         let known: BTreeSet<_> = releases.iter().map(|release| clean(&release.document.version)).collect();
         let known = known.into_iter().collect::<Vec<_>>().join(", ");
         let release = releases.into_iter().rfind(|release| release.document.version == version);
-        let release = release.ok_or_else(|| {
-            let advice = "name one of these, or a folder";
-            problem(format!("no release of {app} has version {version}; known are {known}"), advice)
+        let release = release.ok_or_else(|| match known.as_str() {
+            "" => problem(
+                format!("no release of {app} is known"),
+                "name its folder: `publisher rollout start FOLDER` makes one",
+            ),
+            _ => problem(
+                format!("no release of {app} has version {version}; known are {known}"),
+                "name one of these, or a folder",
+            ),
         })?;
         if release.document.counter < floor {
             return Err(problem(
@@ -296,11 +302,18 @@ fn check(home: &Home, fleet: &Fleet, planned: &Planned, plan: &Plan) -> Result<P
     Ok(plans)
 }
 
-pub(super) fn nobody(plan: &Plan) -> anyhow::Error {
+pub(super) fn nobody(plan: &Plan, fleet: &Fleet) -> anyhow::Error {
     let groups: Vec<_> = plan.groups().iter().map(ToString::to_string).collect();
+    let members = plan::members(fleet);
+    let there: BTreeSet<_> = members.iter().flat_map(|member| &member.groups).map(GroupId::as_str).collect();
+    let there = if there.is_empty() {
+        "no group has any".to_owned()
+    } else {
+        format!("groups that have some are {}", there.into_iter().collect::<Vec<_>>().join(", "))
+    };
     problem(
-        format!("nobody is in {}", groups.join(", ")),
-        "add nodes with `publisher node add NAME --group GROUP`",
+        format!("no node is in {}", groups.join(", ")),
+        format!("add nodes with `publisher node add NAME --group GROUP`; {there}"),
     )
 }
 
