@@ -65,10 +65,26 @@ fn only_the_bus_client_uses_the_mqtt_client() {
 }
 
 #[test]
+fn what_the_walks_through_the_code_name_is_there() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let walks = text.split_once("## Three walks through the code").unwrap().1;
+    let files = tracked();
+    let sources = files.iter().filter(|file| Path::new(file).extension().is_some_and(|of| of == "rs"));
+    let code: String = sources.map(|file| std::fs::read_to_string(root().join(file)).unwrap()).collect();
+    let words: BTreeSet<_> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    for name in walks.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '.', '/', '-'])) {
+        assert!(name.split("::").all(|word| words.contains(word)), "there is no `{name}`");
+    }
+    let is_path = |name: &&str| name.ends_with(".rs") && !name.contains(['{', ' ']);
+    for path in walks.split('`').skip(1).step_by(2).filter(is_path) {
+        assert!(files.iter().any(|file| file.ends_with(path)), "there is no {path}");
+    }
+}
+
+#[test]
 fn the_top_level_holds_nothing_but_what_belongs_there() {
-    let git = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
-    let files = String::from_utf8(git.stdout).unwrap();
-    let folders: BTreeSet<_> = files.lines().filter_map(|file| Some(file.split_once('/')?.0)).collect();
+    let files = tracked();
+    let folders: BTreeSet<_> = files.iter().filter_map(|file| Some(file.split_once('/')?.0)).collect();
     let allowed = [
         "broker",
         "publisher",
@@ -84,6 +100,12 @@ fn the_top_level_holds_nothing_but_what_belongs_there() {
     for folder in folders {
         assert!(allowed.contains(&folder), "{folder}");
     }
+}
+
+/// Every file that belongs to the project.
+fn tracked() -> Vec<String> {
+    let git = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
+    String::from_utf8(git.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Normal dependencies of each member of the workspace.
