@@ -1,5 +1,6 @@
 //! Settings of the service: defaults, then the file, then the command line.
 
+mod limits;
 mod log;
 mod webhook;
 
@@ -15,6 +16,7 @@ use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
+    limits::Limits,
     log::LogSettings,
     webhook::{WebhookSettings, WebhookUrl},
 };
@@ -66,12 +68,14 @@ pub struct Settings {
     /// Lets everybody on this machine do everything; for trying out.
     pub open_loopback: bool,
     /// Who carries rollouts out.
+    #[serde(default)]
     pub controller: ControllerSettings,
     /// Another broker to use; then no relay runs here.
     pub bus: Option<BusUrl>,
     /// Filters of topics whose retained values may be lost for a minute: spares SD cards.
     pub lazy: Vec<String>,
     /// What there may be at most.
+    #[serde(default)]
     pub limits: Limits,
     /// How much of the deploy log is kept.
     #[serde(default)]
@@ -96,48 +100,6 @@ pub struct TlsSettings {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What there may be at most.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// One MQTT packet.
-    pub packet_bytes: usize,
-    /// MQTT connections in all.
-    pub connections: usize,
-    /// HTTP connections in all.
-    pub http_connections: usize,
-    /// Connections of each kind from one address other than this machine.
-    pub connections_per_address: usize,
-    /// Sessions, connected or kept.
-    pub sessions: usize,
-    /// Sessions of one user, connected or kept: a stolen password leaves no more than that behind.
-    pub sessions_per_user: usize,
-    /// Levels of all filters of one user's sessions: each costs memory, and time with each message.
-    pub filter_levels_per_user: usize,
-    /// How long the session of an absent client is kept at most.
-    pub session_expiry_secs: u32,
-    /// The longest keep-alive: a client of MQTT 5 with a longer one, or none, is told this one. 0 allows any.
-    pub keep_alive_secs: u16,
-    /// Messages that wait for one client.
-    pub queue_messages: usize,
-    /// Bytes that wait for one client.
-    pub queue_bytes: usize,
-    /// Bytes of messages on their way from all clients; beyond, publishers wait.
-    pub in_transit_bytes: usize,
-    /// Retained topics.
-    pub retained_topics: usize,
-    /// Bytes of retained messages.
-    pub retained_bytes: usize,
-    /// Retained topics of one user.
-    pub retained_topics_per_user: usize,
-    /// Bytes of retained messages of one user: a stolen password fills no more than that.
-    pub retained_bytes_per_user: usize,
-    /// One object as it is stored.
-    pub object_bytes: u64,
-    /// One object unpacked.
-    pub plain_bytes: u64,
-}
-
 /// What the command line says.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
@@ -156,9 +118,19 @@ pub(crate) struct Overrides {
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file cannot be read or has something wrong.
-    #[error("cannot use the settings{}", .0.as_deref().map(|file| format!(" of {}", file.display())).unwrap_or_default())]
-    Invalid(Option<PathBuf>, #[source] ConfigError),
+    /// The file cannot be read, or is no TOML.
+    #[error("cannot use the settings{}", of(.0.as_deref()))]
+    Unreadable(Option<PathBuf>, #[source] ConfigError),
+    /// A key is missing, unknown, or has a value that it cannot have.
+    #[error("the settings{} are wrong at `{key}`", of(file.as_deref()))]
+    Wrong {
+        /// The file, when there is one.
+        file: Option<PathBuf>,
+        /// The key, or `.` for the whole.
+        key: String,
+        /// What is wrong with it.
+        source: Box<ConfigError>,
+    },
     /// Without users nobody could connect.
     #[error(
         "nobody may connect: name a users file in the settings (`users = \"users\"`), or try out with --open-loopback"
@@ -191,31 +163,6 @@ pub enum SettingsError {
     Lazy(String, #[source] InvalidTopic),
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            packet_bytes: 1024 * 1024,
-            connections: 20_000,
-            http_connections: 2_000,
-            connections_per_address: 256,
-            sessions: 40_000,
-            sessions_per_user: 256,
-            filter_levels_per_user: 50_000,
-            session_expiry_secs: 24 * 60 * 60,
-            keep_alive_secs: 60 * 60,
-            queue_messages: 1000,
-            queue_bytes: 1024 * 1024,
-            in_transit_bytes: 16 * 1024 * 1024,
-            retained_topics: 100_000,
-            retained_bytes: 256 * 1024 * 1024,
-            retained_topics_per_user: 50_000,
-            retained_bytes_per_user: 32 * 1024 * 1024,
-            object_bytes: 4 * 1024 * 1024 * 1024,
-            plain_bytes: 4 * 1024 * 1024 * 1024,
-        }
-    }
-}
-
 impl Settings {
     /// Settings for trying out and for tests: everybody on this machine may do everything, any free ports.
     pub fn open(fleet: FleetId, data: PathBuf) -> Self {
@@ -245,7 +192,11 @@ impl Settings {
     /// Reads the settings and checks them.
     pub(crate) fn load(overrides: Overrides) -> Result<Self, SettingsError> {
         let file = overrides.file.clone();
-        let mut settings = read(overrides).map_err(|source| SettingsError::Invalid(file.clone(), source))?;
+        let values = layers(overrides).map_err(|source| SettingsError::Unreadable(file.clone(), source))?;
+        let mut settings: Self = serde_path_to_error::deserialize(values).map_err(|error| {
+            let key = error.path().to_string();
+            SettingsError::Wrong { file: file.clone(), key, source: Box::new(error.into_inner()) }
+        })?;
         if let Some(folder) = file.as_deref().and_then(Path::parent) {
             for path in settings.files() {
                 *path = folder.join(&*path);
@@ -345,7 +296,13 @@ fn address_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<S
         .map_err(|_| D::Error::custom(format!("`{text}` is neither an address nor `{OFF}`")))
 }
 
-fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
+/// For a message about settings: whose they are.
+fn of(file: Option<&Path>) -> String {
+    file.map(|file| format!(" of {}", file.display())).unwrap_or_default()
+}
+
+/// The defaults, the file above them, and the command line above both.
+fn layers(overrides: Overrides) -> Result<Config, ConfigError> {
     let mut values = Config::builder();
     if let Some(file) = overrides.file {
         values = values.add_source(File::from(file).format(FileFormat::Toml));
@@ -355,8 +312,6 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .set_default("fleet", "deploybus")?
         .set_default("data", "/var/lib/deploybus/broker")?
         .set_default("open_loopback", false)?
-        .set_default("controller.enabled", true)?
-        .set_default("limits.packet_bytes", Limits::default().packet_bytes as u64)?
         .set_override_option("data", text(overrides.data))?
         .set_override_option("mqtt", overrides.mqtt)?
         .set_override_option("mqtts", overrides.mqtts.map(|address| address.to_string()))?
@@ -375,8 +330,7 @@ fn read(overrides: Overrides) -> Result<Settings, ConfigError> {
         .set_default("http", SocketAddr::from((host, HTTP_PORT)).to_string())?
         .set_default("lazy", default_lazy(&fleet))?
         .add_source(values)
-        .build()?
-        .try_deserialize()
+        .build()
 }
 
 /// Nodes say how they are every minute, and the controller that it works; losing the last of it costs nothing.
@@ -442,20 +396,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
-        for text in [
-            "colour = 'red'",
-            "[limits]\nconections = 1",
-            "[limits]\npacket_bytes = 9",
-            "fleet = 'A B'",
-            "mqtt = 'x'",
-            "lazy = ['a#']",
-            "bus = 'http://host'",
-            "[log]\nkeep = 'long'",
-            "[[webhook]]\nurl = 'ftp://ops'\nsecret_file = 's'",
-            "[[webhook]]\nurl = 'https://ops'\nsecret_file = 's'\non = ['moon']",
+    fn a_wrong_setting_is_named_with_its_file_and_key() {
+        for (text, says) in [
+            ("colour = 'red'", "unknown field `colour`"),
+            ("[limits]\nconections = 1", "at `limits.conections`: unknown field"),
+            ("[limits]\nconnections = 'many'", "at `limits.connections`: "),
+            ("fleet = 'A B'", "at `fleet`: `A B` is not a valid fleet id"),
+            ("mqtt = 'x'", "at `mqtt`: `x` is neither an address nor `off`"),
+            ("mqtts = 'x'", "at `mqtts`: invalid socket address"),
+            ("bus = 'http://host'", "at `bus`: "),
+            ("[controller]\nenabled = 'often'", "at `controller.enabled`: invalid type"),
+            ("[log]\nkeep = 'long'", "at `log.keep`: "),
+            ("[[webhook]]\nurl = 'ftp://ops'\nsecret_file = 's'", "at `webhook[0].url`: "),
+            ("[[webhook]]\nurl = 'https://ops'\nsecret_file = 's'\non = ['moon']", "at `webhook[0].on[0]`: "),
         ] {
-            assert!(with_file(&format!("users = 'u'\n{text}"), Overrides::default()).is_err(), "{text}");
+            let error = with_file(&format!("users = 'u'\n{text}"), Overrides::default()).unwrap_err();
+            let said = crate::chain(&error);
+            assert!(said.contains(says) && said.contains("broker.toml"), "{text}: {said}");
+        }
+        let load = |text: &str| with_file(&format!("users = 'u'\n{text}"), Overrides::default());
+        assert!(matches!(load("lazy = ['a#']"), Err(SettingsError::Lazy(..))));
+        assert!(matches!(load("[limits]\npacket_bytes = 9"), Err(SettingsError::Limit("packet_bytes", 9))));
+        assert!(matches!(load("mqtt = "), Err(SettingsError::Unreadable(..))));
+    }
+
+    #[test]
+    fn every_key_is_in_the_reference() {
+        let reference = include_str!("../../docs/settings.md");
+        let (_, reference) = reference.split_once("## broker.toml").unwrap();
+        for section in ["", "[tls]", "[controller]", "[limits]", "[log]", "[[webhook]]"] {
+            // It names all that there are.
+            let error = with_file(&format!("{section}\ncolour = 1"), Overrides::default()).unwrap_err();
+            let said = crate::chain(&error);
+            let keys: Vec<_> =
+                said.split_once("expected ").unwrap().1.split('`').skip(1).step_by(2).collect();
+            assert!(!keys.is_empty(), "{said}");
+            let section = reference.split_once(section).unwrap().1;
+            for key in keys {
+                assert!(section.contains(&format!("| `{key}` |")), "no `{key}` in docs/settings.md");
+            }
         }
     }
 }

@@ -340,6 +340,24 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_in_the_reference() {
+        let reference = include_str!("../../../docs/settings.md");
+        let (reference, _) = reference.split_once("## broker.toml").unwrap();
+        for section in ["", "[fetch]", "[hold]"] {
+            // It names all that there are.
+            let wrong = match section {
+                "" => format!("colour = 1\n{FILE}"),
+                _ => format!("{FILE}\n{section}\ncolour = 1"),
+            };
+            let said = chain(&load(&wrong, &[]).unwrap_err());
+            for key in said.split_once("expected ").unwrap().1.split('`').skip(1).step_by(2) {
+                let section = reference.split_once(section).unwrap().1;
+                assert!(section.contains(&format!("| `{key}` |")), "no `{key}` in docs/settings.md");
+            }
+        }
+    }
+
+    #[test]
     fn only_folders_named_like_apps_are_apps() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = load(FILE, &[]).unwrap();
