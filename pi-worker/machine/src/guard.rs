@@ -2,9 +2,11 @@
 //!
 //! It stands apart from the machine, so that a fault of the worker cannot block going back.
 
-use schemas::reason::Reason;
-
-use crate::saved::{Saved, Slot, Step};
+use crate::{
+    journal::Change,
+    outcome::Failure,
+    saved::{Saved, Slot, Step},
+};
 
 /// What is to be done before the app starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,16 @@ pub fn guard(saved: Saved, active: Option<&Slot>, boot: &str) -> Guarded {
         Step::RollingBack { .. } => switch_back(saved),
         Step::Trying { slot, .. } if active != Some(slot.tree()) => Guarded::Leave,
         Step::Trying { .. } if saved.guarded.as_deref() == Some(boot) => Guarded::Leave,
-        Step::Trying { tries_left: 0, .. } => switch_back(give_up(saved)),
-        Step::Trying { .. } => Guarded::Store(Box::new(count(saved, boot))),
+        Step::Trying { slot, tries_left: 0, spent, .. } => {
+            let (slot, failure) = ((**slot).clone(), Failure::tries_used_up(slot));
+            switch_back(changed(&saved, &Change::RollBack { slot, failure, spent: *spent }))
+        }
+        Step::Trying { slot, tries_left, connected, spent } => {
+            let (slot, tries_left) = ((**slot).clone(), tries_left - 1);
+            let change = Change::Try { slot, tries_left, connected: *connected, spent: *spent };
+            let counted = Saved { guarded: Some(boot.to_owned()), ..changed(&saved, &change) };
+            Guarded::Store(Box::new(counted))
+        }
     }
 }
 
@@ -42,27 +52,9 @@ fn switch_back(saved: Saved) -> Guarded {
     Guarded::SwitchBack { saved: Box::new(saved), to }
 }
 
-fn give_up(mut saved: Saved) -> Saved {
-    if let Step::Trying { slot, spent, .. } = saved.step {
-        let tries = slot.part.trial.tries;
-        saved.step = Step::RollingBack {
-            slot,
-            reason: Reason::TriesUsedUp,
-            text: format!("node or worker went down {} times during the trial", tries.saturating_add(1)),
-            log_tail: Vec::new(),
-            spent,
-        };
-        saved.stores = saved.stores.saturating_add(1);
-    }
-    saved
-}
-
-fn count(mut saved: Saved, boot: &str) -> Saved {
-    if let Step::Trying { tries_left, .. } = &mut saved.step {
-        *tries_left = tries_left.saturating_sub(1);
-        saved.guarded = Some(boot.to_owned());
-        saved.stores = saved.stores.saturating_add(1);
-    }
+fn changed(saved: &Saved, change: &Change) -> Saved {
+    let mut saved = saved.clone();
+    change.apply(&mut saved);
     saved
 }
 

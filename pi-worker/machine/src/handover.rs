@@ -1,16 +1,14 @@
 //! From a ready slot to a started one: journal, stop, switch, start.
 
-use schemas::reason::Reason;
-
 use crate::{
     effect::Effect,
     input::{Bus, Fault, Now},
-    journal::{Change, MAX_STORES},
+    journal::Change,
     machine::Machine,
     outbox::Flight,
     outcome::Failure,
     saved::{Slot, Spent},
-    state::{Handover, HandoverStep, Job, State},
+    state::{Handover, Job, State},
 };
 
 /// A trial as the journal has it when the worker starts.
@@ -45,13 +43,12 @@ impl Machine {
         let Resumed { slot, tries_left, connected, spent, counted, switched } = resumed;
         let used = slot.part.trial.tries.saturating_sub(tries_left) + u32::from(!counted);
         let job = Box::new(Job { slot, spent, since_ms: now.mono_ms, attempt: used.saturating_add(1) });
-        if self.journal.saved().stores > MAX_STORES {
-            let text = format!("journal was stored {MAX_STORES} times without a verdict");
-            return self.roll_back(job, Failure::new(Reason::Endless, text), false, now);
+        if self.journal.saved().is_endless() {
+            return self.roll_back(job, Failure::endless(), false, now);
         }
         if tries_left == 0 && !counted {
-            let text = format!("node or worker went down {used} times during the trial");
-            return self.roll_back(job, Failure::new(Reason::TriesUsedUp, text), false, now);
+            let failure = Failure::tries_used_up(&job.slot);
+            return self.roll_back(job, failure, false, now);
         }
         let change = Change::Try {
             slot: job.slot.clone(),
@@ -65,40 +62,33 @@ impl Machine {
 
     /// The journal says that the slot takes over, or could not be written.
     pub(crate) fn try_stored(&mut self, result: Result<(), Fault>, now: Now) {
-        let State::Switching(_, handover) = &mut self.state else { return };
-        let (resumed, switched) = (handover.resumed, handover.switched);
+        let State::Switching(job, handover) = &self.state else { return self.unexpected("try stored") };
+        let slot = Box::new(job.slot.clone());
         match result {
-            Err(fault) if resumed => self.switching_failed(fault, now),
+            Err(fault) if handover.resumed => self.switching_failed(fault, now),
             Err(fault) => self.fail(fault.into(), now),
             Ok(()) => {
+                let ran = self.current().filter(|_| !handover.switched);
+                let switched = handover.switched;
                 self.keeper.rest();
-                self.hand_over_at(if switched { HandoverStep::Start } else { HandoverStep::Stop });
+                match ran {
+                    Some(current) => self.stop(current),
+                    None if switched => self.outbox.ask(Effect::Start(slot), Flight::Start),
+                    None => self.outbox.ask(Effect::Switch(Some(slot)), Flight::Switch),
+                }
             }
         }
     }
 
-    /// A stop, a switch or the start of the new slot ended.
-    pub(crate) fn switched(&mut self, result: Result<(), Fault>, now: Now) {
-        let State::Switching(_, handover) = &mut self.state else { return };
-        match (handover.at, result) {
-            (_, Err(fault)) => self.switching_failed(fault, now),
-            (HandoverStep::Journal | HandoverStep::Stop, Ok(())) => self.hand_over_at(HandoverStep::Switch),
-            (HandoverStep::Switch, Ok(())) => self.hand_over_at(HandoverStep::Start),
-            (HandoverStep::Start, Ok(())) => self.begin_trial(now),
-        }
-    }
-
-    fn hand_over_at(&mut self, step: HandoverStep) {
-        let current = self.current();
-        let State::Switching(job, handover) = &mut self.state else { return };
+    /// The stop of what ran, the switch, or the start of the new slot ended.
+    pub(crate) fn handover_step_ended(&mut self, step: &Flight, result: Result<(), Fault>, now: Now) {
+        let State::Switching(job, _) = &self.state else { return self.unexpected("handover step ended") };
         let slot = Box::new(job.slot.clone());
-        handover.at = step;
-        match (step, current) {
-            (HandoverStep::Journal, _) => {}
-            (HandoverStep::Stop, Some(current)) => self.stop(current),
-            (HandoverStep::Stop, None) => self.hand_over_at(HandoverStep::Switch),
-            (HandoverStep::Switch, _) => self.outbox.ask(Effect::Switch(Some(slot)), Flight::Switch),
-            (HandoverStep::Start, _) => self.outbox.ask(Effect::Start(slot), Flight::Start),
+        match (step, result) {
+            (_, Err(fault)) => self.switching_failed(fault, now),
+            (Flight::Stop, Ok(())) => self.outbox.ask(Effect::Switch(Some(slot)), Flight::Switch),
+            (Flight::Switch, Ok(())) => self.outbox.ask(Effect::Start(slot), Flight::Start),
+            (_, Ok(())) => self.begin_trial(now),
         }
     }
 
@@ -111,7 +101,7 @@ impl Machine {
 
 impl Handover {
     fn new(connected: bool) -> Self {
-        Self { at: HandoverStep::Journal, resumed: false, switched: false, connected, exited: None }
+        Self { resumed: false, switched: false, connected, exited: None }
     }
 }
 

@@ -18,9 +18,6 @@ use crate::{
     saved::{Saved, Seen, Slot, Spent, Step},
 };
 
-/// More stores than any order needs; from then on the machine goes round in circles.
-pub(crate) const MAX_STORES: u32 = 32;
-
 /// What the next journal says that the one on the disk does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -62,7 +59,7 @@ pub(crate) struct Journal {
 }
 
 impl Change {
-    fn apply(&self, saved: &mut Saved) {
+    pub(crate) fn apply(&self, saved: &mut Saved) {
         saved.stores = saved.stores.saturating_add(u32::from(*self != Self::Note));
         match self {
             Self::Note => {}
@@ -219,8 +216,8 @@ impl Machine {
             Change::Accept(_) => self.accepted(result, now),
             Change::Try { .. } => self.try_stored(result, now),
             Change::Keep { .. } => self.keep_stored(&result, now),
-            Change::RollBack { .. } => self.roll_back_stored(),
-            Change::End(_) => self.roll_back_ended(),
+            Change::RollBack { .. } => self.rollback_stored(),
+            Change::End(_) => self.rollback_ended(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     offers::Offer,
     outbox::{Flight, Outbox},
     saved::{Saved, Slot},
-    state::{HandoverStep, State},
+    state::State,
 };
 
 /// Who the machine works for.
@@ -164,6 +164,11 @@ impl Machine {
         self.state = next;
     }
 
+    /// An answer came in a state that never asks for it. Nothing follows from it; wherever that is looked at, it fails.
+    pub(crate) fn unexpected(&self, what: &str) {
+        debug_assert!(false, "{what} in phase {:?}", self.state.phase());
+    }
+
     /// Asks the checks of `slot` from now on.
     pub(crate) fn watch(&mut self, slot: Slot) {
         let healthy = slot.part.checks.is_empty().then_some(true);
@@ -199,9 +204,9 @@ impl Machine {
             Flight::Prune => {}
             Flight::Start if self.keeps() => self.kept_started(&plain(result), now),
             Flight::Switch if self.keeps() => self.kept_switched(&plain(result), now),
-            Flight::Stop | Flight::Switch | Flight::Start => match self.state {
-                State::Switching(..) => self.switched(plain(result), now),
-                _ => self.rolled_back(&plain(result), now),
+            step @ (Flight::Stop | Flight::Switch | Flight::Start) => match self.state {
+                State::Switching(..) => self.handover_step_ended(&step, plain(result), now),
+                _ => self.rollback_step_ended(&plain(result), now),
             },
         }
     }
@@ -217,16 +222,14 @@ impl Machine {
     }
 
     fn exited(&mut self, fault: Fault, now: Now) {
-        let keeps = self.keeps();
+        let (keeps, starts) = (self.keeps(), self.outbox.flight() == Some(&Flight::Start));
         match &mut self.state {
             _ if keeps => self.kept_exited(now),
             State::Trial(_, trial) => {
                 trial.exited = Some(fault);
                 self.set_unhealthy();
             }
-            State::Switching(_, handover) if handover.at == HandoverStep::Start => {
-                handover.exited = Some(fault);
-            }
+            State::Switching(_, handover) if starts => handover.exited = Some(fault),
             _ => {}
         }
     }

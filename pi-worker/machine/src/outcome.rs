@@ -9,7 +9,7 @@ use schemas::{
 
 use crate::{
     input::Fault,
-    saved::{Saved, Slot, Spent},
+    saved::{MAX_STORES, Saved, Slot, Spent},
     series,
 };
 
@@ -35,6 +35,18 @@ pub(crate) struct Subject {
 impl Failure {
     pub(crate) fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self { reason, text: text.into(), log_tail: Vec::new() }
+    }
+
+    /// The order goes round in circles.
+    pub(crate) fn endless() -> Self {
+        let text = format!("journal was stored {MAX_STORES} times without a verdict");
+        Self::new(Reason::Endless, text)
+    }
+
+    /// Node or worker went down during the trial once more than the slot may take.
+    pub(crate) fn tries_used_up(slot: &Slot) -> Self {
+        let times = slot.part.trial.tries.saturating_add(1);
+        Self::new(Reason::TriesUsedUp, format!("node or worker went down {times} times during the trial"))
     }
 }
 

@@ -7,7 +7,7 @@ use schemas::{id::Digest, reason::Reason, report::Verdict, status::EventType};
 use crate::{
     effect::Effect,
     input::{Fault, Now, Yield},
-    journal::{Change, MAX_STORES},
+    journal::Change,
     machine::Machine,
     offers::Choice,
     outbox::Flight,
@@ -94,7 +94,7 @@ impl Machine {
 
     /// The acceptance was stored, or not.
     pub(crate) fn accepted(&mut self, result: Result<(), Fault>, now: Now) {
-        let State::Preparing(job, _) = &self.state else { return };
+        let State::Preparing(job, _) = &self.state else { return self.unexpected("acceptance stored") };
         match result {
             Ok(()) => {
                 let (event, to, revision) = (EventType::Started, job.slot.version.clone(), job.slot.revision);
@@ -108,7 +108,9 @@ impl Machine {
 
     /// A fetch, a stage or a pre-check ended.
     pub(crate) fn prepared(&mut self, result: Result<Yield, Fault>, now: Now) {
-        let State::Preparing(job, prep) = &mut self.state else { return };
+        let State::Preparing(job, prep) = &mut self.state else {
+            return self.unexpected("preparation step ended");
+        };
         let interrupted = std::mem::take(&mut prep.interrupted);
         match result {
             Ok(done) => {
@@ -145,11 +147,9 @@ impl Machine {
     }
 
     fn begin(&mut self, slot: Slot, now: Now) {
-        if self.journal.saved().stores >= MAX_STORES {
-            let text = format!("journal was stored {MAX_STORES} times without a verdict");
-            let failure = Failure::new(Reason::Endless, text);
+        if self.journal.saved().is_endless() {
             let subject = Subject::from(&slot);
-            let outcome = subject.ended(Verdict::Failed, failure, Spent::default(), now.wall);
+            let outcome = subject.ended(Verdict::Failed, Failure::endless(), Spent::default(), now.wall);
             return self.journal.note_outcome(outcome);
         }
         self.stand_for_series(slot.revision);

@@ -25,14 +25,16 @@ impl Machine {
     }
 
     /// The journal says so, or could not be written; the symlink is the truth in both cases.
-    pub(crate) fn roll_back_stored(&mut self) {
+    pub(crate) fn rollback_stored(&mut self) {
         self.roll_back_at(RollbackStep::Stop);
     }
 
     /// The stop or the switch back ended.
-    pub(crate) fn rolled_back(&mut self, result: &Result<(), Fault>, now: Now) {
+    pub(crate) fn rollback_step_ended(&mut self, result: &Result<(), Fault>, now: Now) {
         let has_current = self.journal.saved().current.is_some();
-        let State::RollingBack(job, rollback) = &mut self.state else { return };
+        let State::RollingBack(job, rollback) = &mut self.state else {
+            return self.unexpected("rollback step ended");
+        };
         match (rollback.at, result) {
             // What cannot be stopped is in the way of what is started next, and that shows there.
             (RollbackStep::Stop, _) => self.roll_back_at(RollbackStep::Switch),
@@ -81,8 +83,8 @@ impl Machine {
     }
 
     /// The verdict was stored, or will be.
-    pub(crate) fn roll_back_ended(&mut self) {
-        let State::RollingBack(job, _) = &self.state else { return };
+    pub(crate) fn rollback_ended(&mut self) {
+        let State::RollingBack(job, _) = &self.state else { return self.unexpected("rollback ended") };
         let tree = job.slot.tree();
         self.tidy = Some(tree);
         self.enter(State::Idle);

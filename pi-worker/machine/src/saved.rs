@@ -130,6 +130,9 @@ pub struct Slot {
     pub since: UnixTime,
 }
 
+/// More stores than any order needs; from then on the machine goes round in circles.
+pub(crate) const MAX_STORES: u32 = 32;
+
 impl Saved {
     /// The form that this version writes.
     pub const SPEC: u32 = 1;
@@ -152,6 +155,11 @@ impl Saved {
             floor_reset: 0,
             consented: None,
         }
+    }
+
+    /// Whether an order goes round in circles without a verdict.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.stores >= MAX_STORES
     }
 
     /// The trees that are needed to go on from here.

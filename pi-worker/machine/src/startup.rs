@@ -3,7 +3,6 @@
 use crate::{
     handover::Resumed,
     input::Now,
-    journal::MAX_STORES,
     machine::{Machine, Setup},
     outcome::Failure,
     saved::{Saved, Slot, Step},
@@ -28,7 +27,7 @@ impl Machine {
                 machine.resume(Resumed { slot, tries_left, connected, spent, counted, switched }, now);
             }
             Step::RollingBack { slot, reason, text, log_tail, spent } => {
-                let endless = machine.saved().stores > MAX_STORES;
+                let endless = machine.saved().is_endless();
                 let job = Job { slot: *slot, spent, since_ms: now.mono_ms, attempt: 1 };
                 machine.roll_back(Box::new(job), Failure { reason, text, log_tail }, endless, now);
             }

@@ -97,7 +97,6 @@ pub(crate) enum Stage {
 /// How far the new slot is in taking over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Handover {
-    pub(crate) at: HandoverStep,
     /// Whether it was begun before the worker started.
     pub(crate) resumed: bool,
     /// Whether `current` points to the new slot already.
@@ -105,15 +104,6 @@ pub(crate) struct Handover {
     pub(crate) connected: bool,
     /// The new slot ended by itself before the answer to its start came.
     pub(crate) exited: Option<Fault>,
-}
-
-/// The effect in flight while a slot takes over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HandoverStep {
-    Journal,
-    Stop,
-    Switch,
-    Start,
 }
 
 /// How far the new slot is in proving itself.

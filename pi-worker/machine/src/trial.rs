@@ -29,7 +29,7 @@ enum Weighed {
 impl Machine {
     /// The new slot was started.
     pub(crate) fn begin_trial(&mut self, now: Now) {
-        let State::Switching(job, handover) = &mut self.state else { return };
+        let State::Switching(job, handover) = &mut self.state else { return self.unexpected("trial begins") };
         let part = &job.slot.part;
         let trial = Trial {
             deadline_ms: now.mono_ms.saturating_add(part.trial.deadline_ms),
@@ -82,7 +82,7 @@ impl Machine {
 
     /// The running code said what it is, or something else.
     pub(crate) fn proved(&mut self, result: Result<(), Fault>, now: Now) {
-        let State::Trial(_, trial) = &mut self.state else { return };
+        let State::Trial(_, trial) = &mut self.state else { return self.unexpected("proved") };
         match result {
             Ok(()) => trial.proven = trial.healthy_since_ms.is_some(),
             Err(fault) => {
@@ -94,7 +94,7 @@ impl Machine {
 
     /// The commit was stored, or not.
     pub(crate) fn keep_stored(&mut self, result: &Result<(), Fault>, now: Now) {
-        let State::Trial(job, trial) = &mut self.state else { return };
+        let State::Trial(job, trial) = &mut self.state else { return self.unexpected("commit stored") };
         if result.is_err() {
             trial.not_before_ms = now.mono_ms + JOURNAL_PAUSE_MS;
             return;

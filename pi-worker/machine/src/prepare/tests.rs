@@ -167,7 +167,7 @@ fn a_power_cut_while_fetching_is_made_up_for_when_the_order_comes_again() {
 #[test]
 fn an_order_that_is_begun_again_and_again_ends_as_endless() {
     let mut node = Node::running(5);
-    for _ in 0..=crate::journal::MAX_STORES {
+    for _ in 0..=crate::saved::MAX_STORES {
         node.hold("fetch");
         node.announce(order(6, 6));
         node.power_cut();

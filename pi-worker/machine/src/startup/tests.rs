@@ -137,7 +137,7 @@ fn a_power_cut_while_going_back_goes_back_again() {
 fn going_back_again_and_again_ends_as_a_failure() {
     let mut node = on_trial();
     node.exit();
-    for _ in 0..=crate::journal::MAX_STORES {
+    for _ in 0..=crate::saved::MAX_STORES {
         node.power_cut();
     }
     assert_eq!(node.verdict(), (6, Verdict::Failed, Some(Reason::RollbackFailed)));
@@ -148,7 +148,7 @@ fn going_back_again_and_again_ends_as_a_failure() {
 fn a_trial_that_is_stored_too_often_goes_back_as_endless() {
     let mut node = on_trial();
     let mut disk = node.disk.clone().unwrap();
-    disk.stores = crate::journal::MAX_STORES + 1;
+    disk.stores = crate::saved::MAX_STORES + 1;
     node.disk = Some(disk);
     node.power_cut();
     node.healthy();
