@@ -333,9 +333,9 @@ fn layers(overrides: Overrides) -> Result<Config, ConfigError> {
         .build()
 }
 
-/// Nodes say how they are every minute, and the controller that it works; losing the last of it costs nothing.
+/// Nodes say how they are every minute, and controllers that they are there; losing the last of it costs nothing.
 fn default_lazy(fleet: &str) -> Vec<String> {
-    vec![format!("{fleet}/v1/node/+/health"), format!("{fleet}/v1/bus/lease")]
+    vec![format!("{fleet}/v1/node/+/health"), format!("{fleet}/v1/controller/+")]
 }
 
 #[cfg(test)]
@@ -361,7 +361,7 @@ mod tests {
         let settings = with_file(text, flags).unwrap();
         assert_eq!((settings.mqtt.unwrap().port(), settings.http.unwrap().port()), (1, 9));
         assert_eq!((settings.limits.connections, settings.limits.queue_messages), (7, 1000));
-        assert_eq!(settings.lazy, ["home/v1/node/+/health", "home/v1/bus/lease"]);
+        assert_eq!(settings.lazy, ["home/v1/node/+/health", "home/v1/controller/+"]);
         assert!(settings.users.unwrap().is_absolute());
     }
 

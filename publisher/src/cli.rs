@@ -317,7 +317,6 @@ pub(crate) enum DocumentKind {
     Rollout,
     Course,
     Controller,
-    Lease,
     Manifest,
     Json,
 }

@@ -16,7 +16,7 @@ use schemas::{
     record::Record,
     release::Release,
     report::Report,
-    rollout::{Controller, Lease, Rollout},
+    rollout::{Controller, Rollout},
     root::{Root, Trust},
     seal::{Document, RoleDocument, Signed},
     time::UnixTime,
@@ -29,7 +29,7 @@ use crate::{cli::DocumentKind, show::clean};
 /// What a zstd frame begins with (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Kinds in the order in which they are tried. No document of one kind has all the keys of another.
-const KINDS: [DocumentKind; 14] = [
+const KINDS: [DocumentKind; 13] = [
     DocumentKind::Announcement,
     DocumentKind::Plan,
     DocumentKind::Root,
@@ -41,7 +41,6 @@ const KINDS: [DocumentKind; 14] = [
     DocumentKind::Rollout,
     DocumentKind::Course,
     DocumentKind::Controller,
-    DocumentKind::Lease,
     DocumentKind::Manifest,
     DocumentKind::Json,
 ];
@@ -134,7 +133,6 @@ fn attempt(bytes: &[u8], kind: DocumentKind, judge: Option<&Judge>) -> Attempt {
         DocumentKind::Rollout => role_document::<Rollout>(bytes, judge),
         DocumentKind::Course => rollouts::course(bytes),
         DocumentKind::Controller => rollouts::own::<Controller>(bytes, judge),
-        DocumentKind::Lease => rollouts::own::<Lease>(bytes, judge),
         DocumentKind::Manifest => manifest(bytes),
         DocumentKind::Json => {
             let document = serde_json::from_slice(bytes)?;
@@ -285,8 +283,8 @@ mod tests {
         let announcement = sample.announcement(50, 9, "1.1.0");
         let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
         let (head, key) = (Head::new("deploybus".parse().unwrap(), NOW), controller_key().public());
-        let controller = Controller { head: head.clone(), key, program: "broker 1.0.0".into() };
-        let lease = Lease { head, key, epoch: 1, until: NOW };
+        let program = "broker 1.0.0".into();
+        let controller = Controller { head, key, program, until: NOW, leases: Vec::new() };
         vec![
             ("announcement", announcement.to_bytes()),
             ("release", announcement.release.to_bytes()),
@@ -298,7 +296,6 @@ mod tests {
             ("rollout", planned.rollout.to_bytes()),
             ("mandate", planned.mandate.to_bytes()),
             ("controller", Signed::seal(&controller, &[controller_key()]).to_bytes()),
-            ("lease", Signed::seal(&lease, &[controller_key()]).to_bytes()),
         ]
     }
 
@@ -312,7 +309,7 @@ mod tests {
                 matches!(decode(&bytes, None, None).unwrap().signatures, Signatures::NotChecked(_)),
                 "{kind}"
             );
-            if !["report", "controller", "lease"].contains(&kind) {
+            if !["report", "controller"].contains(&kind) {
                 let foreign = decode(&bytes, None, Some(&judge(&other))).unwrap();
                 assert!(matches!(foreign.signatures, Signatures::Wrong(_)), "{kind}");
                 assert!(foreign.text().unwrap().contains("signatures: WRONG"));

@@ -13,7 +13,7 @@ use rollout::{Change, Fleet};
 use schemas::{
     id::Digest,
     root::RootChain,
-    topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
+    topic::{Filter, Kind, NodeTopic, Topic},
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -134,7 +134,6 @@ impl Session {
         let trust = Kind::Trust.of(id);
         awaited.extend([Filter::all_releases(id), Filter::enrollments(id), Filter::from(&trust)]);
         awaited.extend([Filter::plans(id), Filter::courses(id), Filter::controllers(id)]);
-        awaited.push(Filter::from(&Kind::Bus(BusTopic::Lease).of(id)));
         self.subscribe(awaited.clone());
         let mut fleet = Fleet::new(home.trust.clone());
         let limit = Instant::now() + self.patience(READ_LIMIT);

@@ -15,7 +15,7 @@ use crate::{
     time::UnixTime,
 };
 
-/// Most controllers that one mandate names: the one that works, and others that would take its place.
+/// Most controllers that one mandate names: the first one carries the rollout out, the others would take its place.
 pub const MAX_CONTROLLERS: usize = 4;
 /// So many revisions are set aside for the orders of one rollout: far more than it can need.
 pub const REVISIONS: u64 = 100_000;
@@ -31,7 +31,7 @@ pub struct Mandate {
     pub groups: Vec<GroupId>,
     /// Digest of the one release.
     pub release: Digest,
-    /// The keys of the controllers; each counts alone.
+    /// The keys of the controllers; each counts alone. Who comes first takes the rollout up first.
     pub keys: Vec<PublicKey>,
     /// The lowest revision of its orders; also the name of the rollout.
     pub first: Revision,
@@ -101,6 +101,11 @@ impl Mandate {
         }
     }
 
+    /// The place of a controller among those that are named here.
+    pub fn place(&self, key: &PublicKey) -> Option<usize> {
+        self.keys.iter().take(MAX_CONTROLLERS).position(|named| named == key)
+    }
+
     /// Whether `revision` is one of those that it sets aside.
     pub fn covers(&self, revision: Revision) -> bool {
         (self.first..=self.last).contains(&revision)
@@ -113,7 +118,6 @@ impl Mandate {
             (order.release == self.release, "another release"),
             (self.covers(order.revision), "a revision outside its range"),
             (order.expires <= self.expires, "it lasts longer"),
-            (order.continues == Some(self.first), "not of the rollout's series"),
             (!order.policy.urgent, "it is urgent"),
             (order.continues == Some(self.first), "it is not of the rollout's series"),
         ];

@@ -295,7 +295,8 @@ impl Document for Course {
     }
 }
 
-/// Who carries rollouts out, as each controller says of itself.
+/// A controller about itself: that it is there, and which rollouts it carries out. It counts for a while only, and is said again
+/// and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Controller {
     /// What every document has in common.
@@ -304,33 +305,28 @@ pub struct Controller {
     pub key: PublicKey,
     /// Program and version.
     pub program: String,
+    /// It is there until then, and nobody else carries its rollouts out before that.
+    pub until: UnixTime,
+    /// The rollouts that it carries out.
+    pub leases: Vec<Lease>,
+}
+
+/// The right of a controller to carry a rollout out. Of several that the mandate names, the one with the highest term has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The app.
+    pub app: AppId,
+    /// The name of the rollout.
+    pub first: Revision,
+    /// The term, above all that were before. No two controllers use the same: divided by the most that a mandate names, it leaves
+    /// the controller's place among them.
+    pub epoch: u64,
 }
 
 impl Document for Controller {
     const TYPE: &'static str = "controller";
-    const MAX_BYTES: usize = 4 * 1024;
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-}
-
-/// Which controller works: of several, the one with the highest term. The others wait until its time is over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
-    /// What every document has in common.
-    pub head: Head,
-    /// Whose it is; this key signs it.
-    pub key: PublicKey,
-    /// The term: one more than that of the lease before.
-    pub epoch: u64,
-    /// Nobody else works before that.
-    pub until: UnixTime,
-}
-
-impl Document for Lease {
-    const TYPE: &'static str = "lease";
-    const MAX_BYTES: usize = 4 * 1024;
+    /// Room for the leases of several hundred apps.
+    const MAX_BYTES: usize = 64 * 1024;
 
     fn head(&self) -> &Head {
         &self.head
@@ -338,12 +334,6 @@ impl Document for Lease {
 }
 
 impl Own for Controller {
-    fn key(&self) -> &PublicKey {
-        &self.key
-    }
-}
-
-impl Own for Lease {
     fn key(&self) -> &PublicKey {
         &self.key
     }

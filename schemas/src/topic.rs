@@ -46,8 +46,6 @@ pub enum BusTopic {
     Availability,
     /// Version, start time, number of nodes.
     Info,
-    /// Which controller works; signed by it.
-    Lease,
     /// What happened to a rollout just now; not retained.
     Event,
 }
@@ -130,7 +128,6 @@ impl fmt::Display for Topic {
             Kind::Release(group, app) => write!(f, "release/{group}/{app}"),
             Kind::Bus(BusTopic::Availability) => f.write_str("bus/availability"),
             Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
-            Kind::Bus(BusTopic::Lease) => f.write_str("bus/lease"),
             Kind::Bus(BusTopic::Event) => f.write_str("bus/event"),
             Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
             Kind::Plan(app) => write!(f, "plan/{app}"),
@@ -177,7 +174,6 @@ impl FromStr for Topic {
             ["release", group, app] => Kind::Release(group.parse()?, app.parse()?),
             ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
             ["bus", "info"] => Kind::Bus(BusTopic::Info),
-            ["bus", "lease"] => Kind::Bus(BusTopic::Lease),
             ["bus", "event"] => Kind::Bus(BusTopic::Event),
             ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
             ["plan", app] => Kind::Plan(app.parse()?),
@@ -290,7 +286,6 @@ mod tests {
             "deploybus/v1/release/canary/web",
             "deploybus/v1/bus/availability",
             "deploybus/v1/bus/info",
-            "deploybus/v1/bus/lease",
             "deploybus/v1/bus/event",
             "deploybus/v1/rollout/all/web",
             "deploybus/v1/plan/web",

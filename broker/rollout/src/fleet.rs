@@ -14,7 +14,7 @@ use schemas::{
     root::Trust,
     seal::{Signed, Verified},
     status::availability,
-    topic::{BusTopic, Kind, NodeTopic, Topic},
+    topic::{Kind, NodeTopic, Topic},
 };
 
 use crate::rollouts::Rollouts;
@@ -93,8 +93,6 @@ pub enum Change {
     Course(AppId),
     /// A controller.
     Controller(KeyId),
-    /// Which controller works.
-    Lease,
 }
 
 impl Node {
@@ -261,10 +259,6 @@ impl Fleet {
             Kind::Controller(key) => {
                 self.rollouts.take_controller(*key, payload, self.trust.fleet());
                 Some(Change::Controller(*key))
-            }
-            Kind::Bus(BusTopic::Lease) => {
-                self.rollouts.take_lease(payload, self.trust.fleet());
-                Some(Change::Lease)
             }
             _ => None,
         }

@@ -14,4 +14,4 @@ pub mod samples;
 
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
-pub use rollouts::{Rollouts, Wanted};
+pub use rollouts::{Held, Rollouts, Wanted};

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
-    id::{AppId, FleetId, KeyId, Revision},
+    id::{AppId, FleetId, KeyId, PublicKey, Revision},
     mandate::Mandate,
-    rollout::{Controller, Course, Lease, Planned, Plans},
+    rollout::{Controller, Course, Planned, Plans},
     root::Trust,
     seal::{Signed, Verified},
+    time::UnixTime,
 };
 
 use crate::fleet::Belief;
@@ -23,7 +24,6 @@ pub struct Rollouts {
     /// Apps of which the bus has an older course.
     stale: BTreeSet<AppId>,
     controllers: BTreeMap<KeyId, Verified<Controller>>,
-    lease: Option<Verified<Lease>>,
 }
 
 /// A rollout that people want, as it came and as it was verified.
@@ -33,6 +33,17 @@ pub struct Wanted {
     pub planned: Planned,
     /// What it says.
     pub plans: Plans,
+}
+
+/// The lease of a rollout that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The controller that has it.
+    pub key: PublicKey,
+    /// The term.
+    pub epoch: u64,
+    /// Until when.
+    pub until: UnixTime,
 }
 
 impl Rollouts {
@@ -72,14 +83,32 @@ impl Rollouts {
         }
     }
 
-    /// Who says that it carries rollouts out.
+    /// Who says, or has said, that it carries rollouts out.
     pub fn controllers(&self) -> &BTreeMap<KeyId, Verified<Controller>> {
         &self.controllers
     }
 
-    /// Which controller works.
-    pub fn lease(&self) -> Option<&Verified<Lease>> {
-        self.lease.as_ref()
+    /// The leases of the rollout of `app` that people want now, as those controllers say that it was given to. Anybody else's counts for
+    /// nothing.
+    pub fn leases(&self, app: &AppId) -> impl Iterator<Item = Held> {
+        let mandate = self.plan(app).map(|wanted| &wanted.plans.mandate);
+        self.controllers.values().filter_map(move |of| {
+            let mandate = mandate.filter(|mandate| mandate.place(&of.key).is_some())?;
+            let mut leases = of.leases.iter();
+            let lease = leases.find(|lease| lease.app == mandate.app && lease.first == mandate.first)?;
+            Some(Held { key: of.key, epoch: lease.epoch, until: of.until })
+        })
+    }
+
+    /// The one that counts: it has the highest term.
+    pub fn lease(&self, app: &AppId) -> Option<Held> {
+        self.leases(app).max_by_key(|held| held.epoch)
+    }
+
+    /// The highest term that was ever used for the rollout of `app` that people want now, as far as the bus says.
+    pub fn epoch(&self, app: &AppId) -> u64 {
+        let of_course = self.course(app).map(|course| course.epoch);
+        self.lease(app).map(|held| held.epoch).max(of_course).unwrap_or_default()
     }
 
     /// The highest revision that is set aside for a controller.
@@ -124,15 +153,6 @@ impl Rollouts {
             Ok(controller) if controller.key.id() == key => self.controllers.insert(key, controller),
             _ => self.controllers.remove(&key),
         };
-    }
-
-    pub(crate) fn take_lease(&mut self, payload: &[u8], fleet: &FleetId) {
-        let lease = Signed::<Lease>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet)).ok();
-        // One of an earlier term, by somebody who was cut off.
-        let is_old = |lease: &Lease| self.lease.as_ref().is_some_and(|known| known.epoch > lease.epoch);
-        if !lease.as_deref().is_some_and(is_old) {
-            self.lease = lease;
-        }
     }
 
     /// By other keys.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use schemas::{
     announcement::Announcement,
-    id::{Counter, Digest, NodeId, Revision, Seq},
+    id::{AppId, Counter, Digest, NodeId, PublicKey, Revision, Seq},
     mandate::{Mandate, REVISIONS},
     order::{Audience, Order, OrderState, Policy},
     record::{Record, RecordStatus},
@@ -170,23 +170,37 @@ impl Sample {
         seq: u64,
         change: impl FnOnce(&mut Rollout),
     ) -> Planned {
-        let plan = format!("app = \"web\"\n{plan}");
-        let release = Signed::seal(&self.release(7, "1.1.0"), std::slice::from_ref(&self.release_key));
+        let app = "web".parse().expect("samples use valid names");
+        self.planned_of((&app, first), &[controller_key().public()], plan, seq, change)
+    }
+
+    /// The same of any app, for these controllers.
+    pub fn planned_of(
+        &self,
+        (app, first): (&AppId, u64),
+        controllers: &[PublicKey],
+        plan: &str,
+        seq: u64,
+        change: impl FnOnce(&mut Rollout),
+    ) -> Planned {
+        let plan = format!("app = \"{app}\"\n{plan}");
+        let release = Release { app: app.clone(), ..self.release(7, "1.1.0") };
+        let release = Signed::seal(&release, std::slice::from_ref(&self.release_key));
         let groups = Plan::parse(&plan).map(|plan| plan.groups()).unwrap_or_default();
         let first = Revision(first);
         let mandate = Mandate {
             head: self.head(),
-            app: "web".parse().expect("samples use valid names"),
+            app: app.clone(),
             groups: groups.into_iter().collect(),
             release: release.digest(),
-            keys: vec![controller_key().public()],
+            keys: controllers.to_vec(),
             first,
             last: Revision(first.0 + REVISIONS),
             expires: NOW.plus_secs(30 * 86_400),
         };
         let mut rollout = Rollout {
             head: self.head(),
-            app: mandate.app.clone(),
+            app: app.clone(),
             first,
             seq: Seq(seq),
             plan,

@@ -194,7 +194,7 @@ mod tests {
         assert!(!may("publisher", publish, "home/v1/node/pi-1/report"));
         assert!(!may("publisher", publish, "home/v1/rollout/all/web"));
         assert!(may("controller", publish, "home/v1/rollout/all/web"));
-        assert!(may("controller", publish, "home/v1/bus/lease"));
+        assert!(may("controller", publish, "home/v1/controller/0123456789abcdef"));
         assert!(may("controller", publish, "home/v1/course/web"));
         assert!(
             may("publisher", publish, "home/v1/plan/web") && !may("controller", publish, "home/v1/plan/web")

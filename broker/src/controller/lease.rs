@@ -1,121 +1,231 @@
-//! Which of several controllers works: the one that holds the lease. Pure: leases and the time in, a lease to publish out.
+//! Which of several controllers carries a rollout out: of those that its mandate names, the one that has the lease. Pure: what the bus
+//! says and the time in, what this controller says of itself out.
+//!
+//! Each rollout has its own lease, so that whom a mandate does not name is in nobody's way. Each controller writes on a topic of its own
+//! alone: of two that take a rollout at once, both see both, and the higher term counts. What clocks say decides nothing: a controller
+//! is there when something new was heard of it not long ago.
 
-use rollout::course::Now;
+use std::collections::BTreeMap;
+
+use rollout::{Rollouts, course::Now};
 use schemas::{
-    id::{FleetId, PublicKey},
-    rollout::Lease,
+    id::{AppId, FleetId, PublicKey, Revision},
+    mandate::{MAX_CONTROLLERS, Mandate},
+    rollout::{Controller, Lease},
     seal::Head,
+    time::UnixTime,
 };
 
-/// Nobody else works for so long after it was renewed.
+/// A controller works for so long after it said what the bus shows of it.
 const TERM_SECS: u64 = 20;
-/// It is renewed after so long.
+/// It says so again after so long.
 const RENEW_MS: u64 = 7_000;
-/// The clocks of two controllers may differ so much.
-const SLACK_SECS: u64 = 10;
+/// After so long a silence others take its rollouts: by then it has stopped, and what it said last has arrived.
+const SILENCE_MS: u64 = TERM_SECS * 1_000 + 10_000;
+/// For each controller that the mandate names before it, one waits so much longer: so the first one takes a rollout up.
+const PLACE_MS: u64 = 3_000;
+/// Who takes a rollout that may be somebody else's waits so long once the bus shows that, for messages take less: whoever else has it is
+/// heard by then.
+const SETTLE_MS: u64 = 3_000;
+/// After so long, a rollout that nobody can carry out is spoken of: whoever was started at the same time is there by then.
+const FORSAKEN_MS: u64 = 60_000;
 
-/// What a controller knows of the lease. It works while the bus shows a lease of its own, and no longer: whoever is cut off
+/// What a controller knows of the leases. It works while the bus shows a lease of its own, and no longer: whoever is cut off
 /// cannot renew it, hears nothing of the nodes, and must not take their silence for theirs.
 #[derive(Debug)]
 pub(super) struct Terms {
     fleet: FleetId,
     own: PublicKey,
-    epoch: Option<u64>,
-    said_ms: Option<u64>,
+    program: String,
+    /// Until when controllers say that they are there, and when they said so.
+    heard: BTreeMap<PublicKey, (UnixTime, u64)>,
+    /// The leases of this controller.
+    leases: BTreeMap<AppId, Own>,
+    /// The rollouts that are carried out here, with their terms.
+    works: BTreeMap<AppId, (Revision, u64)>,
+    /// Rollouts that nobody carries out.
+    free: BTreeMap<AppId, Free>,
+    said: Option<Said>,
+    /// When that was said what the bus shows of this controller.
+    shown_ms: Option<u64>,
+}
+
+/// A lease of this controller.
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    first: Revision,
+    epoch: u64,
+    /// It counts when the bus has shown it for so long.
+    settle_ms: u64,
+    /// Since when it does.
+    shown_ms: Option<u64>,
+}
+
+/// A rollout that nobody carries out.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    first: Revision,
+    since_ms: u64,
+    /// That none of those is there that it was given to was told.
+    told: bool,
+}
+
+/// What was said last.
+#[derive(Debug)]
+struct Said {
+    leases: Vec<Lease>,
+    until: UnixTime,
+    at_ms: u64,
 }
 
 impl Terms {
-    pub(super) fn new(fleet: FleetId, own: PublicKey) -> Self {
-        Self { fleet, own, epoch: None, said_ms: None }
+    pub(super) fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
+        let (leases, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { fleet, own, program, heard: BTreeMap::new(), leases, works, free, said: None, shown_ms: None }
     }
 
-    /// The term in which this controller works; nothing while another one does, or none.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.epoch
+    /// The term in which this controller carries out the rollout `first` of `app`; nothing while another one does, or none.
+    pub(super) fn epoch(&self, app: &AppId, first: Revision) -> Option<u64> {
+        self.works.get(app).filter(|(of, _)| *of == first).map(|(_, epoch)| *epoch)
     }
 
-    /// What is to be published, `there` being the lease on the bus.
-    pub(super) fn look(&mut self, there: Option<&Lease>, now: Now) -> Option<Lease> {
-        let own = there.filter(|there| there.key == self.own);
-        self.epoch = own.filter(|own| now.wall <= own.until).map(|own| own.epoch);
-        if self.said_ms.is_some_and(|said_ms| now.mono_ms.saturating_sub(said_ms) < RENEW_MS) {
+    /// What this controller is to say of itself now.
+    pub(super) fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
+        self.hear(rollouts, now);
+        self.works.clear();
+        let place = |mandate: &Mandate| mandate.place(&self.own);
+        let mandates = rollouts.plans().values().filter_map(|of| Some(&*of.believed()?.plans.mandate));
+        let named: Vec<_> = mandates.filter_map(|mandate| Some((mandate, place(mandate)?))).collect();
+        self.leases.retain(|app, own| {
+            named.iter().any(|(mandate, _)| mandate.app == *app && mandate.first == own.first)
+        });
+        let mut leases = Vec::new();
+        for (mandate, place) in named {
+            if let Some(epoch) = self.wants(rollouts, mandate, place, now) {
+                leases.push(Lease { app: mandate.app.clone(), first: mandate.first, epoch });
+            }
+        }
+        let is_said = |said: &Said| said.leases == leases && since(said.at_ms, now) < RENEW_MS;
+        if self.said.as_ref().is_some_and(is_said) {
             return None;
         }
-        let epoch = match there {
-            None => 1,
-            Some(there) if there.key == self.own => there.epoch,
-            Some(there) if now.wall > there.until.plus_secs(SLACK_SECS) => there.epoch.saturating_add(1),
-            // A clock that was wrong once must not keep everybody out for ever.
-            Some(there) if there.until > now.wall.plus_secs(TERM_SECS + 2 * SLACK_SECS) => {
-                there.epoch.saturating_add(1)
-            }
-            Some(_) => return None,
-        };
-        self.said_ms = Some(now.mono_ms);
-        let head = Head::new(self.fleet.clone(), now.wall);
-        Some(Lease { head, key: self.own, epoch, until: now.wall.plus_secs(TERM_SECS) })
+        let until = now.wall.plus_secs(TERM_SECS);
+        self.said = Some(Said { leases: leases.clone(), until, at_ms: now.mono_ms });
+        let (head, program) = (Head::new(self.fleet.clone(), now.wall), self.program.clone());
+        Some(Controller { head, key: self.own, program, until, leases })
     }
+
+    /// Rollouts that were given to other controllers, none of which is there. Each is told once.
+    pub(super) fn forsaken(&mut self, rollouts: &Rollouts, now: Now) -> Vec<AppId> {
+        let mut forsaken = Vec::new();
+        for (app, wanted) in rollouts.plans() {
+            let Some(mandate) = wanted.believed().map(|wanted| &wanted.plans.mandate) else { continue };
+            if mandate.place(&self.own).is_some() {
+                continue;
+            }
+            let is_over = rollouts.course(app).is_some_and(|course| course.state.is_over());
+            if is_over || mandate.keys.iter().any(|key| self.is_there(key, now)) {
+                self.free.remove(app);
+                continue;
+            }
+            let free = self.freed(mandate, now);
+            if !free.told && since(free.since_ms, now) >= FORSAKEN_MS {
+                free.told = true;
+                forsaken.push(app.clone());
+            }
+        }
+        forsaken
+    }
+
+    /// Notes of whom there is something new.
+    fn hear(&mut self, rollouts: &Rollouts, now: Now) {
+        for said in rollouts.controllers().values() {
+            let heard = self.heard.entry(said.key).or_insert((said.until, now.mono_ms));
+            if heard.0 != said.until {
+                *heard = (said.until, now.mono_ms);
+            }
+        }
+        let shown = rollouts.controllers().get(&self.own.id()).map(|shown| shown.until);
+        if let Some(said) = self.said.as_ref().filter(|said| Some(said.until) == shown) {
+            self.shown_ms = Some(said.at_ms);
+        }
+    }
+
+    fn is_there(&self, key: &PublicKey, now: Now) -> bool {
+        self.heard.get(key).is_some_and(|(_, heard_ms)| since(*heard_ms, now) < SILENCE_MS)
+    }
+
+    /// The term in which the rollout is, or is to be, carried out here, this controller being named at `place`.
+    fn wants(&mut self, rollouts: &Rollouts, mandate: &Mandate, place: usize, now: Now) -> Option<u64> {
+        let (app, highest) = (&mandate.app, rollouts.epoch(&mandate.app));
+        let own = self.leases.get(app).copied();
+        let others = rollouts.leases(app).filter(|held| self.is_there(&held.key, now));
+        if let Some(other) = others.filter(|held| held.key != self.own).map(|held| held.epoch).max()
+            && own.is_none_or(|own| own.epoch < other || !own.is_settled(now))
+        {
+            self.leases.remove(app);
+            self.free.remove(app);
+            return None;
+        }
+        let shown = rollouts.leases(app).find(|held| held.key == self.own).map(|held| held.epoch);
+        // From before it was started again.
+        let left = shown.filter(|_| self.said.is_none()).map(|epoch| Own::new(mandate, epoch, 0));
+        if let Some(mut own) = own.or(left).filter(|own| own.epoch >= highest) {
+            let is_shown = shown == Some(own.epoch) && self.is_fresh(now);
+            own.shown_ms = own.shown_ms.or(Some(now.mono_ms)).filter(|_| is_shown);
+            if is_shown && own.is_settled(now) {
+                self.works.insert(app.clone(), (own.first, own.epoch));
+            }
+            self.leases.insert(app.clone(), own);
+            self.free.remove(app);
+            return Some(own.epoch);
+        }
+        if since(self.freed(mandate, now).since_ms, now) < PLACE_MS * place as u64 {
+            self.leases.remove(app);
+            return None;
+        }
+        let epoch = next(own.map_or(highest, |own| own.epoch.max(highest)), place);
+        let is_sole = mandate.keys.len() == 1 || highest == 0 && place == 0;
+        self.leases.insert(app.clone(), Own::new(mandate, epoch, if is_sole { 0 } else { SETTLE_MS }));
+        Some(epoch)
+    }
+
+    /// Whether what the bus shows of this controller was said not long ago, also when the machine was asleep meanwhile.
+    fn is_fresh(&self, now: Now) -> bool {
+        let is_fresh = self.shown_ms.is_some_and(|ms| since(ms, now) <= TERM_SECS * 1_000);
+        is_fresh && self.heard.get(&self.own).is_some_and(|(until, _)| now.wall <= *until)
+    }
+
+    /// Since when nobody carries the rollout out.
+    fn freed(&mut self, mandate: &Mandate, now: Now) -> &mut Free {
+        let new = Free { first: mandate.first, since_ms: now.mono_ms, told: false };
+        let free = self.free.entry(mandate.app.clone()).or_insert(new);
+        if free.first != mandate.first {
+            *free = new;
+        }
+        free
+    }
+}
+
+impl Own {
+    fn new(mandate: &Mandate, epoch: u64, settle_ms: u64) -> Self {
+        Self { first: mandate.first, epoch, settle_ms, shown_ms: None }
+    }
+
+    fn is_settled(&self, now: Now) -> bool {
+        self.settle_ms == 0 || self.shown_ms.is_some_and(|ms| since(ms, now) >= self.settle_ms)
+    }
+}
+
+fn since(ms: u64, now: Now) -> u64 {
+    now.mono_ms.saturating_sub(ms)
+}
+
+/// The next term after `highest`, which leaves `place` when it is divided.
+fn next(highest: u64, place: usize) -> u64 {
+    let most = MAX_CONTROLLERS as u64;
+    (highest / most).saturating_add(1).saturating_mul(most).saturating_add(place as u64)
 }
 
 #[cfg(test)]
-mod tests {
-    use schemas::{seal::SecretKey, time::UnixTime};
-
-    use super::*;
-
-    fn terms(n: u8) -> Terms {
-        Terms::new("home".parse().unwrap(), SecretKey::from_seed(&[n; 32]).public())
-    }
-
-    fn at(secs: u64) -> Now {
-        Now { mono_ms: secs * 1_000, wall: UnixTime(1_000_000 + secs) }
-    }
-
-    #[test]
-    fn it_works_once_the_bus_shows_its_lease_and_renews_that_again_and_again() {
-        let mut terms = terms(1);
-        let lease = terms.look(None, at(1)).unwrap();
-        assert_eq!((lease.epoch, lease.until, terms.epoch()), (1, UnixTime(1_000_021), None));
-        assert_eq!((terms.look(Some(&lease), at(7)), terms.epoch()), (None, Some(1)));
-        assert_eq!(terms.look(Some(&lease), at(8)).unwrap().until, UnixTime(1_000_028));
-    }
-
-    #[test]
-    fn another_one_waits_until_the_term_is_over_and_then_begins_a_new_one() {
-        let (mut first, mut second) = (terms(1), terms(2));
-        let lease = first.look(None, at(0)).unwrap();
-        assert_eq!((second.look(Some(&lease), at(30)), second.epoch()), (None, None));
-        let next = second.look(Some(&lease), at(31)).unwrap();
-        second.look(Some(&next), at(32));
-        assert_eq!((next.epoch, second.epoch()), (2, Some(2)));
-        // The first one was only asleep.
-        assert_eq!((first.look(Some(&next), at(32)), first.epoch()), (None, None));
-    }
-
-    #[test]
-    fn who_is_cut_off_stops_working_and_goes_on_when_its_lease_gets_through() {
-        let mut terms = terms(1);
-        let lease = terms.look(None, at(0)).unwrap();
-        terms.look(Some(&lease), at(1));
-        assert_eq!(terms.epoch(), Some(1));
-        let unheard = terms.look(Some(&lease), at(21)).unwrap();
-        assert_eq!(terms.epoch(), None);
-        terms.look(Some(&unheard), at(22));
-        assert_eq!((unheard.epoch, terms.epoch()), (1, Some(1)));
-    }
-
-    #[test]
-    fn of_two_that_begin_at_once_the_one_works_whose_lease_is_on_the_bus() {
-        let (mut one, mut two) = (terms(1), terms(2));
-        let (_, last) = (one.look(None, at(0)).unwrap(), two.look(None, at(0)).unwrap());
-        one.look(Some(&last), at(1));
-        two.look(Some(&last), at(1));
-        assert_eq!((one.epoch(), two.epoch()), (None, Some(1)));
-    }
-
-    #[test]
-    fn a_lease_from_the_far_future_counts_for_nothing() {
-        let lease = Lease { until: UnixTime(u64::MAX), ..terms(1).look(None, at(0)).unwrap() };
-        assert_eq!(terms(2).look(Some(&lease), at(1)).unwrap().epoch, 2);
-    }
-}
+mod tests;

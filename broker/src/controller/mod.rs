@@ -19,15 +19,15 @@ use std::{
 
 use anyhow::Context as _;
 use rollout::{
-    Change, Fleet,
+    Change, Fleet, Wanted,
     course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
 };
 use schemas::{
     codec,
-    id::{AppId, Digest, FleetId, NodeId},
-    rollout::{Controller as Presence, Course, Planned, Plans},
+    id::{AppId, FleetId, NodeId},
+    rollout::{Course, Planned, Plans},
     root::{Root, RootChain, Trust},
-    seal::{Document as _, Head, SecretKey, Signed},
+    seal::{Document as _, SecretKey, Signed},
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
@@ -62,8 +62,6 @@ pub(crate) struct Controller {
     fleet: Fleet,
     terms: Terms,
     conductors: BTreeMap<AppId, Conductor>,
-    /// Mandates that do not name this controller, and of which that was said.
-    strange: BTreeSet<Digest>,
     /// The bus is away.
     is_cut_off: bool,
     /// Nodes of which something was heard since the last step.
@@ -84,7 +82,7 @@ pub(crate) fn filters(fleet: &FleetId) -> Vec<Filter> {
         Filter::plans(fleet),
         Filter::courses(fleet),
         Filter::all_releases(fleet),
-        Filter::from(&Kind::Bus(BusTopic::Lease).of(fleet)),
+        Filter::controllers(fleet),
     ]
 }
 
@@ -107,14 +105,13 @@ impl Controller {
         let trust =
             Trust::first(&Signed::<Root>::from_bytes(&bytes).with_context(what)?).with_context(what)?;
         Ok(Self {
-            terms: Terms::new(trust.fleet().clone(), key.public()),
+            terms: Terms::new(trust.fleet().clone(), key.public(), program()),
             wire,
             diary: Diary::new(log),
             conducts,
             key,
             fleet: Fleet::new(trust),
             conductors: BTreeMap::new(),
-            strange: BTreeSet::new(),
             is_cut_off: false,
             heard: BTreeSet::new(),
             statuses: Statuses::default(),
@@ -128,9 +125,7 @@ impl Controller {
         for (topic, payload) in self.wire.retained().await {
             self.take(&topic, &payload);
         }
-        if self.conducts {
-            self.present();
-        }
+        info!(key = %self.key.public().id(), conducts = self.conducts, "controller reads the bus");
         let mut wake = Instant::now();
         loop {
             tokio::select! {
@@ -165,16 +160,6 @@ impl Controller {
                 }
             }
         }
-    }
-
-    /// Says that there is a controller, and by which key.
-    fn present(&self) {
-        let head = Head::new(self.fleet.trust().fleet().clone(), self.now().wall);
-        let program = format!("broker {}", env!("CARGO_PKG_VERSION"));
-        let presence = Presence { head, key: self.key.public(), program };
-        info!(key = %self.key.public().id(), conducts = self.conducts, "controller reads the bus");
-        let topic = Kind::Controller(self.key.public().id());
-        self.publish(topic, Signed::seal(&presence, std::slice::from_ref(&self.key)).to_bytes());
     }
 
     /// Takes a message, and says whether something may follow from it.
@@ -224,59 +209,60 @@ impl Controller {
             self.heard.clear();
             return;
         }
-        let lease = self.terms.look(self.fleet.rollouts().lease().map(|lease| &**lease), now);
-        if let Some(lease) = lease {
-            let signed = Signed::seal(&lease, std::slice::from_ref(&self.key));
-            self.publish(Kind::Bus(BusTopic::Lease), signed.to_bytes());
+        let rollouts = self.fleet.rollouts();
+        if let Some(controller) = self.terms.look(rollouts, now) {
+            let signed = Signed::seal(&controller, std::slice::from_ref(&self.key));
+            self.publish(Kind::Controller(controller.key.id()), signed.to_bytes());
         }
-        let Some(epoch) = self.terms.epoch() else {
-            self.conductors.clear();
-            self.heard.clear();
-            return;
-        };
-        self.take_up(epoch, now);
+        for app in self.terms.forsaken(rollouts, now) {
+            warn!(%app, "none of the controllers is there that the rollout was given to: `publisher rollout status {app}` says what to do");
+        }
+        self.follow_plans(now);
+        self.take_up(now);
         let heard = std::mem::take(&mut self.heard);
         let is_due = self.looked_at_all.is_none_or(|at| at.elapsed() >= LOOK_AT_ALL);
         if is_due {
             self.looked_at_all = Some(Instant::now());
         }
         let changed = if is_due { Changed::All } else { Changed::Nodes(&heard) };
-        let apps: Vec<AppId> = self.conductors.keys().cloned().collect();
-        for app in apps {
-            let Some(conductor) = self.conductors.get_mut(&app) else { continue };
+        for (app, mut conductor) in std::mem::take(&mut self.conductors) {
             let deeds = conductor.step(&self.fleet, changed, now, &self.key);
-            for deed in deeds {
-                self.carry_out(&app, deed, now);
-            }
-            if let Some(conductor) = self.conductors.get(&app) {
-                for (topic, payload) in self.statuses.news(conductor, now) {
-                    self.publish(topic, payload);
-                }
-            }
+            self.carry_out(&conductor, deeds, now);
+            self.conductors.insert(app, conductor);
         }
     }
 
-    /// Takes up what people want and nobody carries out yet, and what they want anew.
-    fn take_up(&mut self, epoch: u64, now: Now) {
-        let (mut deeds, mut left) = (Vec::new(), Vec::new());
+    /// Notes what people want of rollouts that are carried out here; one whose place another takes, or that another controller
+    /// carries out by now, is let go.
+    fn follow_plans(&mut self, now: Now) {
+        let mut left = Vec::new();
         let rollouts = self.fleet.rollouts();
         for (app, wanted) in rollouts.plans() {
-            let Some(wanted) = wanted.believed() else { continue };
-            let (planned, plans) = (&wanted.planned, &wanted.plans);
-            if let Some(conductor) = self.conductors.get_mut(app)
-                && conductor.first() == plans.rollout.first
-            {
+            let Some(Wanted { planned, plans }) = wanted.believed() else { continue };
+            let Some(conductor) = self.conductors.get_mut(app) else { continue };
+            if conductor.first() == plans.rollout.first {
                 conductor.renew(planned, plans);
-                continue;
+            } else {
+                left.extend(self.conductors.remove(app));
             }
-            if let Some(mut old) = self.conductors.remove(app) {
-                deeds.extend(old.supersede().into_iter().map(|deed| (app.clone(), deed)));
-                left.push(old);
-            }
-            if !plans.mandate.keys.contains(&self.key.public()) {
-                if self.strange.insert(plans.mandate.digest()) {
-                    warn!(%app, "a rollout was given to another controller than this one, which works: start it anew with `publisher rollout start`");
-                }
+        }
+        let terms = &self.terms;
+        self.conductors.retain(|app, of| {
+            rollouts.plans().contains_key(app) && terms.epoch(app, of.first()) == Some(of.epoch())
+        });
+        for mut old in left {
+            let deeds = old.supersede();
+            self.carry_out(&old, deeds, now);
+        }
+    }
+
+    /// Takes up what people want and this controller is to carry out.
+    fn take_up(&mut self, now: Now) {
+        let rollouts = self.fleet.rollouts();
+        for (app, wanted) in rollouts.plans() {
+            let Some(Wanted { planned, plans }) = wanted.believed() else { continue };
+            let Some(epoch) = self.terms.epoch(app, plans.rollout.first) else { continue };
+            if self.conductors.contains_key(app) {
                 continue;
             }
             let conductor = match rollouts.course(app) {
@@ -288,33 +274,28 @@ impl Controller {
             }
             self.conductors.insert(app.clone(), conductor);
         }
-        self.conductors.retain(|app, _| self.fleet.rollouts().plans().contains_key(app));
-        for old in &left {
-            for (topic, payload) in self.statuses.news(old, now) {
-                self.publish(topic, payload);
+    }
+
+    fn carry_out(&mut self, conductor: &Conductor, deeds: Vec<Deed>, now: Now) {
+        for deed in deeds {
+            match deed {
+                Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
+                Deed::Tell(milestone) => self.tell(conductor, &milestone, now),
             }
         }
-        for (app, deed) in deeds {
-            self.carry_out(&app, deed, now);
+        for (topic, payload) in self.statuses.news(conductor, now) {
+            self.publish(topic, payload);
         }
     }
 
-    fn carry_out(&mut self, app: &AppId, deed: Deed, now: Now) {
-        match deed {
-            Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
-            Deed::Tell(milestone) => self.tell(app, &milestone, now),
-        }
-    }
-
-    fn tell(&mut self, app: &AppId, milestone: &Milestone, now: Now) {
-        let Milestone { kind, text } = milestone;
-        let Some(conductor) = self.conductors.get(app) else { return };
+    fn tell(&mut self, conductor: &Conductor, milestone: &Milestone, now: Now) {
         self.diary.tell(conductor, milestone, now);
-        let version = conductor.version();
-        if *kind == MilestoneKind::Stopped {
-            warn!(%app, version, "{}: {text}", kind.name());
+        let (app, version, text) = (conductor.app(), conductor.version(), &milestone.text);
+        let happened = milestone.kind.name().replace('_', " ");
+        if milestone.kind == MilestoneKind::Stopped {
+            warn!(%app, version, "{happened}: {text}");
         } else {
-            info!(%app, version, "{}: {text}", kind.name());
+            info!(%app, version, "{happened}: {text}");
         }
         let event = status::event(app, version, milestone, now);
         self.publish(Kind::Bus(BusTopic::Event), event);
@@ -330,6 +311,11 @@ impl Controller {
         let mono_ms = since_start_ms.saturating_add(BEFORE_START_MS);
         Now { mono_ms, wall: UnixTime(wall.as_secs()) }
     }
+}
+
+/// Program and version, as they are said of themselves.
+fn program() -> String {
+    format!("broker {}", env!("CARGO_PKG_VERSION"))
 }
 
 /// A rollout that nobody has begun, unless what would have to be remembered of it is more than one message holds.

@@ -81,7 +81,8 @@ fn shown(text: &str) -> Vec<(&'static str, String)> {
 
 fn controller(sample: &Sample, fleet: &mut Fleet, program: &str) {
     let (head, key) = (Head::new(sample.trust.fleet().clone(), NOW), controller_key());
-    let controller = Controller { head, key: key.public(), program: program.into() };
+    let (until, leases) = (NOW, Vec::new());
+    let controller = Controller { head, key: key.public(), program: program.into(), until, leases };
     let topic = Kind::Controller(key.public().id()).of(sample.trust.fleet());
     fleet.take(&topic, &Signed::seal(&controller, &[key]).to_bytes());
 }

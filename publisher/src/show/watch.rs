@@ -70,7 +70,7 @@ impl Watcher {
             }
             // A course is believed by its plan, whichever comes first.
             Change::Plan(app) | Change::Course(app) => self.course_line(fleet, app).into_iter().collect(),
-            Change::Controller(_) | Change::Lease => Vec::new(),
+            Change::Controller(_) => Vec::new(),
             Change::Record(name) | Change::Report(name) | Change::Availability(name) => {
                 fleet.nodes().get(name).map(|node| self.node_lines(name, node)).unwrap_or_default()
             }

@@ -208,20 +208,22 @@ fn order_rule(
 
 fn of_rollout(fleet: &Fleet, name: &NodeId, app: &AppId, now: UnixTime) -> Vec<Rule> {
     let Some(wanted) = fleet.rollouts().plan(app) else { return Vec::new() };
+    let carrier = rollouts::carrier(fleet, wanted, now);
+    let carried = rule("controller", carrier.text(now), !carrier.works);
     let Some(conductor) = rollouts::conductor(fleet, wanted, now) else {
         let text = format!(
             "{} is planned, and no controller has taken note of it",
             clean(&wanted.plans.release.version)
         );
-        return vec![rule("rollout", text, true)];
+        return vec![carried, rule("rollout", text, true)];
     };
     let state = conductor.state();
     if *state == CourseState::Superseded {
         return Vec::new();
     }
     let mut rules = Vec::new();
-    if !state.is_over() && !rollouts::controller(fleet, now).works {
-        rules.push(rule("controller", "none works, so no wave opens", true));
+    if !state.is_over() && !carrier.works {
+        rules.push(carried);
     }
     let lines = explain(&conductor, name).into_iter();
     rules.extend(lines.map(|line| rule(line.rule, clean(&line.text), line.holds)));

@@ -13,7 +13,7 @@ use schemas::{
     root::{Root, Trust},
     seal::{Head, SecretKey, Signed},
     time::UnixTime,
-    topic::{BusTopic, Filter, Kind},
+    topic::{Filter, Kind},
 };
 use tokio::{
     runtime::Runtime,
@@ -49,7 +49,7 @@ impl FakeController {
         let key = SecretKey::from_seed(&Digest::of(name.as_bytes()).0);
         let fleet = Fleet::new(trust);
         let work = Work { key, fleet, bus, started: Instant::now(), conductor: None };
-        runtime.block_on(work.introduce());
+        runtime.block_on(work.is_there(Vec::new()));
         runtime.spawn(work.work(events));
         Self { _runtime: runtime }
     }
@@ -65,14 +65,12 @@ impl Work {
         self.bus.publish(Message::new(topic, payload)).await.unwrap();
     }
 
-    /// Says who it is, and that it works.
-    async fn introduce(&self) {
-        let key = self.key.public();
-        let keys = std::slice::from_ref(&self.key);
-        let controller = Controller { head: self.head(), key, program: "fake".to_owned() };
-        self.retain(Kind::Controller(key.id()), Signed::seal(&controller, keys).to_bytes()).await;
-        let lease = Lease { head: self.head(), key, epoch: 1, until: now().plus_secs(600) };
-        self.retain(Kind::Bus(BusTopic::Lease), Signed::seal(&lease, keys).to_bytes()).await;
+    /// Says who it is, and what it carries out.
+    async fn is_there(&self, leases: Vec<Lease>) {
+        let (key, until) = (self.key.public(), now().plus_secs(600));
+        let said = Controller { head: self.head(), key, program: "fake".to_owned(), until, leases };
+        let signed = Signed::seal(&said, std::slice::from_ref(&self.key));
+        self.retain(Kind::Controller(key.id()), signed.to_bytes()).await;
     }
 
     async fn work(mut self, mut events: Events) {
@@ -98,9 +96,11 @@ impl Work {
         let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap() + 1;
         let at = Now { mono_ms, wall: now() };
         let is_this = |conductor: &Conductor| conductor.first() == wanted.plans.mandate.first;
-        let mut conductor = match self.conductor.take().filter(is_this) {
-            Some(conductor) => conductor,
-            None => Conductor::begin(&wanted.planned, wanted.plans.clone(), &self.fleet, 1, at),
+        let mut conductor = if let Some(conductor) = self.conductor.take().filter(is_this) {
+            conductor
+        } else {
+            self.is_there(vec![Lease { app, first: wanted.plans.mandate.first, epoch: 4 }]).await;
+            Conductor::begin(&wanted.planned, wanted.plans.clone(), &self.fleet, 4, at)
         };
         conductor.renew(&wanted.planned, &wanted.plans);
         for deed in conductor.step(&self.fleet, Changed::All, at, &self.key) {

@@ -131,7 +131,7 @@ fn without_a_controller_nothing_is_started_and_a_new_one_is_asked_about() {
     drop(FakeController::start(&world, "controller-1"));
     let ran = start(&world, &["--detach"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
-    assert!(ran.stderr.contains("did not answer for 10 s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no controller answered for 10 s"), "{}", ran.stderr);
 
     let _controller = FakeController::start(&world, "controller-2");
     let ran = start(&world, &["--detach"]);

@@ -11,14 +11,14 @@ use schemas::{
     manifest::Manifest,
     record::Record,
     report::Report,
-    rollout::{Controller, Course, Lease, Planned},
+    rollout::{Controller, Course, Planned},
     root::{Root, RootChain, Trust},
     seal::Signed,
 };
 
 use crate::sample::{
-    announcement, chain, controller, course, key, lease, log_entry, mandate, mandated, manifest, order,
-    planned, record, report, request, root, trust,
+    announcement, chain, controller, course, key, log_entry, mandate, mandated, manifest, order, planned,
+    record, report, request, root, trust,
 };
 
 /// The bytes that this version writes, by the name of their golden file.
@@ -30,7 +30,6 @@ fn written() -> BTreeMap<&'static str, Vec<u8>> {
         ("course", Signed::seal(&course(), &[key(8)]).to_bytes()),
         ("deploy_log", codec::encode(&log_entry())),
         ("enroll", Signed::seal(&request(), &[key(9)]).to_bytes()),
-        ("lease", Signed::seal(&lease(), &[key(8)]).to_bytes()),
         ("mandated", mandated(&order(), &mandate()).to_bytes()),
         ("manifest", manifest().encode()),
         ("planned", planned().to_bytes()),
@@ -76,8 +75,6 @@ fn every_released_version_is_read() {
     assert_eq!(read.mandate.open(&read_course, trust().fleet()).unwrap().into_inner(), course());
     let read = Announcement::from_bytes(&v1["mandated"]).unwrap().verify(&trust(), &group, &app).unwrap();
     assert_eq!(read.mandate.unwrap().into_inner(), mandate());
-    let read = Signed::<Lease>::from_bytes(&v1["lease"]).unwrap();
-    assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), lease());
     let read = Signed::<Controller>::from_bytes(&v1["controller"]).unwrap();
     assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), controller());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());

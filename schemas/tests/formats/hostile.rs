@@ -11,7 +11,7 @@ use schemas::{
     record::Record,
     release::Release,
     report::Report,
-    rollout::{Controller, Course, Lease, Planned, Rollout},
+    rollout::{Controller, Course, Planned, Rollout},
     root::{Root, RootChain, Trust},
     seal::{Document, RoleDocument, Signed},
 };
@@ -91,7 +91,6 @@ fn read(bytes: &[u8]) -> bool {
     let planned = Planned::from_bytes(bytes).is_ok_and(|it| it.verify(&trust(), &app).is_ok());
     let courses = Signed::<Course>::from_bytes(bytes)
         .is_ok_and(|signed| signed.verify_by(&key(8).public(), trust().fleet()).is_ok());
-    let _ = Signed::<Lease>::from_bytes(bytes).map(|signed| signed.verify_own(trust().fleet()));
     let _ = Signed::<Controller>::from_bytes(bytes).map(|signed| signed.verify_own(trust().fleet()));
     let _ = Welcome::from_bytes(bytes);
     let _ = Manifest::parse(bytes, 1000);

@@ -192,12 +192,14 @@ pub(crate) fn course() -> Course {
     }
 }
 
-pub(crate) fn lease() -> Lease {
-    Lease { head: head(), key: key(8).public(), epoch: 2, until: AT.plus_secs(60) }
-}
-
 pub(crate) fn controller() -> Controller {
-    Controller { head: head(), key: key(8).public(), program: "broker 0.1.0".into() }
+    Controller {
+        head: head(),
+        key: key(8).public(),
+        program: "broker 0.1.0".into(),
+        until: AT.plus_secs(60),
+        leases: vec![Lease { app: "web".parse().unwrap(), first: Revision(40), epoch: 4 }],
+    }
 }
 
 pub(crate) fn record() -> Record {

@@ -3,7 +3,12 @@
 use std::{fs, process::Command, time::Duration};
 
 use e2e::{App, BusKind, Mqtt, Process, World, wait_until};
-use schemas::{report::Verdict, rollout::Lease, seal::Signed};
+use schemas::{
+    id::KeyId,
+    report::Verdict,
+    rollout::Controller,
+    seal::{SecretKey, Signed},
+};
 use serde_json::Value;
 
 /// Every wave passed.
@@ -146,12 +151,13 @@ fn a_broker_that_is_killed_again_and_again_carries_the_rollout_to_its_end() {
     }
 }
 
-#[test]
-fn on_the_bus_of_others_a_second_controller_goes_on_where_the_first_one_died() {
+/// A house on Mosquitto whose broker has a controller there; nothing when there is no Mosquitto.
+fn house_of_others(nodes: usize) -> Option<(World, App, Mqtt)> {
     if let Some(program) = BusKind::Mosquitto.missing() {
-        return println!("skipped: needs {program}");
+        println!("skipped: needs {program}");
+        return None;
     }
-    let (mut world, app) = house(BusKind::Mosquitto, 2);
+    let (mut world, app) = house(BusKind::Mosquitto, nodes);
     world.let_in("controller", "secret").unwrap();
     let home = world.home().join("broker");
     fs::write(home.join("controller.password"), "secret\n").unwrap();
@@ -161,37 +167,116 @@ fn on_the_bus_of_others_a_second_controller_goes_on_where_the_first_one_died() {
     world.stop_broker().unwrap();
     world.start_broker().unwrap();
     let mut bus = Mqtt::connect(world.ports().0, Some(("controller", "secret"))).unwrap();
-    let wait_controllers = |bus: &mut Mqtt, count: usize| {
-        wait_until("controllers", PATIENCE, || {
-            let there = bus.retained("deploybus/v1/controller/+", Duration::from_millis(300)).ok()?;
-            (there.len() == count).then_some(())
-        })
-        .unwrap();
-    };
     wait_controllers(&mut bus, 1);
+    Some((world, app, bus))
+}
+
+/// What controllers say of themselves.
+fn controllers(bus: &mut Mqtt) -> Vec<Controller> {
+    let there = bus.retained("deploybus/v1/controller/+", Duration::from_millis(300)).unwrap();
+    let read = |bytes: &Vec<u8>| Signed::<Controller>::from_bytes(bytes).unwrap();
+    let fleet = "deploybus".parse().unwrap();
+    there.values().map(|bytes| read(bytes).verify_own(&fleet).unwrap().into_inner()).collect()
+}
+
+fn wait_controllers(bus: &mut Mqtt, count: usize) -> Vec<Controller> {
+    wait_until("controllers", PATIENCE, || {
+        let there = controllers(bus);
+        (there.len() == count).then_some(there)
+    })
+    .unwrap()
+}
+
+/// Who carries a rollout out, and in which term.
+fn carrier(bus: &mut Mqtt) -> Option<(KeyId, u64)> {
+    let there = controllers(bus).into_iter();
+    let leases = there.flat_map(|of| of.leases.into_iter().map(move |lease| (of.key.id(), lease.epoch)));
+    leases.max_by_key(|(_, epoch)| *epoch)
+}
+
+#[test]
+fn on_the_bus_of_others_a_second_controller_goes_on_where_the_first_one_died() {
+    let Some((mut world, app, mut bus)) = house_of_others(2) else { return };
     let other = second_broker(&world).unwrap();
     wait_controllers(&mut bus, 2);
-    // Both are named in the mandate; the first one works, and dies while the canary soaks.
+    // Both are named in the mandate; one works.
     roll_out(&world, &app, &format!("{WAVES}soak = \"5s\"\n"), &["--detach"]).expect(DONE).unwrap();
     wait_until("a soaking wave", PATIENCE, || status(&world).to_string().contains("soaking").then_some(()))
         .unwrap();
-    let term = lease(&mut bus).unwrap();
-    world.kill_broker().unwrap();
-    wait_until("the next term", PATIENCE, || (lease(&mut bus)? == term + 1).then_some(())).unwrap();
+    let (works, term) = carrier(&mut bus).unwrap();
+    // The one that works dies while the canary soaks.
+    let mut other = Some(other);
+    if works == second_key(&world) {
+        other.take().unwrap().kill().unwrap();
+    } else {
+        world.kill_broker().unwrap();
+    }
+    let next = wait_until("the next term", PATIENCE, || carrier(&mut bus).filter(|(_, next)| *next > term));
+    assert_ne!(next.unwrap().0, works);
     // The store was the dead one's, too; its controller finds that another one works now.
+    if other.is_some() {
+        world.start_broker().unwrap();
+    }
+    wait_state(&world, "completed");
+    assert!(world.nodes().all(|node| node.serves().as_deref() == Some("1.1.0")));
+    assert_eq!(carrier(&mut bus).map(|(key, _)| key != works), Some(true));
+    other.map_or(Ok(()), Process::kill).unwrap();
+}
+
+#[test]
+fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so() {
+    let Some((mut world, app, mut bus)) = house_of_others(2) else { return };
+    let first = wait_controllers(&mut bus, 1)[0].key.id();
+    // Given to the only one there is, which dies. Another one comes, and has no right to it.
+    roll_out(&world, &app, &format!("{WAVES}soak = \"1h\"\n"), &["--detach"]).expect(DONE).unwrap();
+    wait_until("a soaking wave", PATIENCE, || status(&world).to_string().contains("soaking").then_some(()))
+        .unwrap();
+    world.kill_broker().unwrap();
+    let other = second_broker(&world).unwrap();
+    let stranger = second_key(&world);
+    let said = wait_until("a status that says who is away", PATIENCE, || {
+        let said = world.publisher(&["rollout", "status", "web"]).ok()?.stdout;
+        said.contains("none of the controllers is there that it was given to").then_some(said)
+    });
+    let said = said.unwrap();
+    assert!(said.contains(&format!("{first} (broker")) && said.contains("is away, for"), "{said}");
+    assert!(
+        said.contains(&format!("{stranger} (broker")) && said.contains("it was not given to it"),
+        "{said}"
+    );
+    let why = world.publisher(&["why", "pi-1"]).unwrap().expect(DONE).unwrap().stdout;
+    assert!(why.contains("is away, for") && why.contains("it was not given to it"), "{why}");
+    let wished = world.publisher(&["rollout", "pause", "web"]).unwrap();
+    let said = wished.expect(1).unwrap().stderr;
+    assert!(said.contains("no controller answered") && said.contains("start it anew"), "{said}");
+    // It is back, though the other one has been there all the time, and goes on.
+    world.start_broker().unwrap();
+    wait_state(&world, "paused");
+    assert_eq!(carrier(&mut bus).unwrap().0, first);
+    world.publisher(&["rollout", "resume", "web"]).unwrap().expect(DONE).unwrap();
+    // Started anew while the first one is away, it is the other one's.
+    world.kill_broker().unwrap();
+    wait_until("an empty place", PATIENCE, || {
+        let said = world.publisher(&["rollout", "status", "web"]).ok()?.stdout;
+        said.contains("start it anew").then_some(())
+    })
+    .unwrap();
+    let plan = world.folder().join("plan.toml");
+    fs::write(&plan, format!("app = \"web\"\n{WAVES}")).unwrap();
+    let anew =
+        ["rollout", "start", "--release", "1.1.0", "--plan", plan.to_str().unwrap(), "--yes", "--detach"];
+    world.publisher(&anew).unwrap().expect(DONE).unwrap();
+    assert_eq!(carrier(&mut bus).unwrap().0, stranger);
     world.start_broker().unwrap();
     wait_state(&world, "completed");
     assert!(world.nodes().all(|node| node.serves().as_deref() == Some("1.1.0")));
-    assert_eq!(lease(&mut bus), Some(term + 1));
     other.kill().unwrap();
 }
 
-/// The term of the controller that works.
-fn lease(bus: &mut Mqtt) -> Option<u64> {
-    let topic = "deploybus/v1/bus/lease";
-    let bytes = bus.retained(topic, Duration::from_millis(300)).ok()?.remove(topic)?;
-    let lease = Signed::<Lease>::from_bytes(&bytes).ok()?.verify_own(&"deploybus".parse().ok()?).ok()?;
-    Some(lease.epoch)
+/// The key of the second broker's controller.
+fn second_key(world: &World) -> KeyId {
+    let seed = fs::read(world.folder().join("broker-2/controller.key")).unwrap();
+    SecretKey::from_seed(seed.as_slice().try_into().unwrap()).public().id()
 }
 
 /// Another broker process on the same bus, with a folder and a key of its own.

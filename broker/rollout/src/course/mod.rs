@@ -247,6 +247,11 @@ impl Conductor {
         self.course.first
     }
 
+    /// The term in which it is carried out.
+    pub fn epoch(&self) -> u64 {
+        self.course.epoch
+    }
+
     /// The number of the course that was published last.
     pub fn seq(&self) -> Seq {
         self.course.seq

@@ -21,10 +21,7 @@ use crate::{
     problem::problem,
     screen::Screen,
     session::{News, Session, until},
-    show::{
-        amount,
-        rollout::{self as show, RolloutView},
-    },
+    show::rollout::{self as show, RolloutView},
 };
 
 /// A controller that works takes note at once; so long it may be busy. Another one takes over later than that.
@@ -55,30 +52,17 @@ fn is_heeded(fleet: &Fleet, rollout: &Verified<Rollout>) -> bool {
 }
 
 fn no_answer(fleet: &Fleet, rollout: &Rollout) -> anyhow::Error {
-    let app = &rollout.app;
-    let controller = show::controller(fleet, clock::now());
-    let is_named = fleet
-        .rollouts()
-        .plan(app)
-        .is_some_and(|wanted| wanted.plans.mandate.keys.iter().any(|key| Some(key.id()) == controller.key));
-    let advice = match controller.key {
-        None => "no controller has ever worked here: see that the broker of Deploybus runs, and look for `controller` in its log".to_owned(),
-        Some(key) if !controller.works => {
-            let until = controller.until.unwrap_or_default();
-            let away = amount::age(clock::now().0.saturating_sub(until.0));
-            format!("controller {key} is away, for {away} at least: see that the broker runs, and look for `controller` in its log")
-        }
-        Some(key) if !is_named => format!(
-            "controller {key} works, and the rollout was given to another one: start it anew with `publisher rollout start … --app {app} --yes`"
-        ),
-        Some(key) => format!("controller {key} works: look for the rollout of {app} in the broker's log"),
-    };
+    let (app, now) = (&rollout.app, clock::now());
+    let carrier = fleet.rollouts().plan(app).map(|wanted| show::carrier(fleet, wanted, now));
+    let again = format!("publisher rollout start … --app {app}");
+    let advice = carrier.as_ref().and_then(|carrier| carrier.advice(&again));
+    let carrier = carrier.map(|carrier| format!(" ({})", carrier.text(now))).unwrap_or_default();
     problem(
         format!(
-            "the controller did not answer for {} s; what is wanted is on the bus, and counts once it does",
+            "no controller answered for {} s{carrier}; what is wanted is on the bus, and counts once one does",
             HEED_LIMIT.as_secs()
         ),
-        advice,
+        advice.unwrap_or_else(|| format!("look for the rollout of {app} in the broker's log")),
     )
 }
 
@@ -141,7 +125,7 @@ impl Followed<'_> {
         let now = clock::now();
         let view = self.wanted(fleet).map(|wanted| show::view(fleet, wanted, now));
         if screen.is_json() {
-            let mut value = show::json(fleet, view.as_slice(), now);
+            let mut value = show::json(view.as_slice(), now);
             value["exit_code"] = exit.code().into();
             value["exit_meaning"] = exit.meaning().into();
             return screen.json(&value);

@@ -17,7 +17,7 @@ pub(super) async fn status(home: &Home, app: Option<&AppId>, screen: &Screen) ->
         None => show::views(&fleet, now),
     };
     if screen.is_json() {
-        screen.json(&show::json(&fleet, &views, now))?;
+        screen.json(&show::json(&views, now))?;
     } else if views.is_empty() {
         screen.say(NONE);
     } else {
@@ -33,7 +33,7 @@ pub(super) async fn list(home: &Home, screen: &Screen) -> Result<Exit> {
     let now = clock::now();
     let views = show::views(&fleet, now);
     if screen.is_json() {
-        screen.json(&show::list_json(&fleet, &views, now))?;
+        screen.json(&show::list_json(&views, now))?;
     } else if views.is_empty() {
         screen.say(NONE);
     } else {

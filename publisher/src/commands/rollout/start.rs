@@ -320,7 +320,7 @@ pub(super) fn nobody(plan: &Plan, fleet: &Fleet) -> anyhow::Error {
 /// The keys that the mandate names: those of all controllers on the bus, once somebody has believed them.
 fn controllers(home: &Home, fleet: &Fleet, yes: bool, screen: &Screen) -> Result<Vec<PublicKey>> {
     let known = home.known_controllers()?;
-    let works = fleet.rollouts().lease().map(|lease| lease.key);
+    let now = clock::now();
     let mut seen: Vec<&Controller> = fleet.rollouts().controllers().values().map(|seen| &**seen).collect();
     if seen.is_empty() {
         return Err(problem(
@@ -328,7 +328,8 @@ fn controllers(home: &Home, fleet: &Fleet, yes: bool, screen: &Screen) -> Result
             "the broker of Deploybus has one: see that it runs, and look for `controller` in its log; without one, order group by group with `publisher announce`",
         ));
     }
-    seen.sort_by_key(|controller| (Some(controller.key) != works, !known.contains(&controller.key.id())));
+    // Who comes first takes it up.
+    seen.sort_by_key(|controller| (controller.until < now, !known.contains(&controller.key.id())));
     for left_out in seen.iter().skip(MAX_CONTROLLERS) {
         screen.warn(&format!("controller {} is one too many, and is left out", left_out.key.id()));
     }

@@ -146,7 +146,7 @@ fn show(fleet: &Fleet, app: &AppId, screen: &Screen) -> Result<Exit> {
     let now = clock::now();
     let view = show::view(fleet, find(fleet, app)?, now);
     if screen.is_json() {
-        screen.json(&show::json(fleet, &[view], now))?;
+        screen.json(&show::json(&[view], now))?;
     } else {
         screen.say(&show::text(&view, now, screen.paints()));
     }

@@ -3,6 +3,7 @@
 //! As everywhere in JSON, `reason` is a code, `text` the same for people, and `advice` what they can do.
 
 mod bar;
+mod carrier;
 mod json;
 mod text;
 
@@ -13,7 +14,7 @@ use rollout::{
 };
 use schemas::{
     hold::HoldCode,
-    id::{AppId, GroupId, KeyId, NodeId, Revision, Seq},
+    id::{AppId, GroupId, NodeId, Revision, Seq},
     order::{Audience, Order},
     reason::Reason,
     rollout::{Course, CourseState, PauseReason, WaveState},
@@ -23,21 +24,11 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use self::{
     bar::Counts,
+    carrier::{CarrierView, carrier},
     json::{json, list_json},
     text::{list, next, text, wave_line},
 };
 use super::{clean, status::state_name};
-
-/// Who carries rollouts out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct ControllerView {
-    pub(crate) key: Option<KeyId>,
-    pub(crate) program: Option<String>,
-    /// Whether its time is not over.
-    pub(crate) works: bool,
-    #[serde(serialize_with = "as_text")]
-    pub(crate) until: Option<UnixTime>,
-}
 
 /// How a rollout stands.
 #[derive(Debug, Clone, Serialize)]
@@ -62,11 +53,7 @@ pub(crate) struct RolloutView {
     pub(crate) not_before: Option<UnixTime>,
     #[serde(serialize_with = "as_text")]
     pub(crate) expires: Option<UnixTime>,
-    /// The same for all rollouts.
-    #[serde(skip)]
-    pub(crate) controller: ControllerView,
-    /// Whether the rollout was given to the controller that works.
-    pub(crate) controller_is_named: bool,
+    pub(crate) controller: CarrierView,
     pub(crate) waves_total: usize,
     pub(crate) waves_passed: usize,
     pub(crate) waves: Vec<WaveView>,
@@ -150,19 +137,6 @@ pub(crate) fn failed(conductor: &Conductor, wanted: &Wanted) -> Vec<NodeId> {
     failed.cloned().collect()
 }
 
-/// Who carries rollouts out now.
-pub(crate) fn controller(fleet: &Fleet, now: UnixTime) -> ControllerView {
-    let lease = fleet.rollouts().lease();
-    let key = lease.map(|lease| lease.key.id());
-    let program = key.and_then(|key| fleet.rollouts().controllers().get(&key));
-    ControllerView {
-        key,
-        program: program.map(|controller| clean(&controller.program)),
-        works: lease.is_some_and(|lease| lease.until >= now),
-        until: lease.map(|lease| lease.until),
-    }
-}
-
 /// Every rollout that is believed, by app.
 pub(crate) fn views(fleet: &Fleet, now: UnixTime) -> Vec<RolloutView> {
     let wanted = fleet.rollouts().plans().values().filter_map(Belief::believed);
@@ -175,7 +149,6 @@ pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView
     let course = fleet.rollouts().course(&mandate.app);
     let conductor = conductor(fleet, wanted, now);
     let state = course.map(|course| &course.state);
-    let controller = controller(fleet, now);
     let set = |time: UnixTime| (time.0 > 0).then_some(time);
     let mut view = RolloutView {
         app: mandate.app.clone(),
@@ -192,8 +165,7 @@ pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView
         started_at: course.and_then(|course| set(course.started_at)),
         not_before: set(rollout.not_before),
         expires: Some(mandate.expires),
-        controller_is_named: mandate.keys.iter().any(|key| Some(key.id()) == controller.key),
-        controller,
+        controller: carrier(fleet, wanted, now),
         waves_total: course.map_or(0, |course| course.waves.len()),
         waves_passed: course
             .map_or(0, |course| course.waves.iter().filter(|wave| wave.state == WaveState::Passed).count()),

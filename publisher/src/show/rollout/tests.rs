@@ -8,15 +8,15 @@ use rollout::{
 use schemas::{
     announcement::Announcement,
     report::{AppReport, Outcome, Verdict},
-    rollout::{Lease, Planned, Rollout, Wish},
-    seal::{Head, Signed},
+    rollout::{Controller, Lease, Planned, Rollout, Wish},
+    seal::{Head, SecretKey, Signed},
     status::Phase,
-    topic::{BusTopic, Kind, NodeTopic},
+    topic::{Kind, NodeTopic},
 };
 
 use super::*;
 use crate::{
-    samples::{NOW, Sample, ended, idle, node, outcome, working},
+    samples::{NOW, Sample, ended, idle, node, node_key, outcome, working},
     show::{
         watch::{self, Watcher},
         why,
@@ -52,10 +52,16 @@ impl Story {
     }
 
     fn lease(&mut self, secs: u64) {
-        let head = Head::new(self.sample.trust.fleet().clone(), NOW);
-        let lease = Lease { head, key: controller_key().public(), epoch: 1, until: NOW.plus_secs(secs) };
-        let signed = Signed::seal(&lease, &[controller_key()]).to_bytes();
-        self.fleet.take(&Kind::Bus(BusTopic::Lease).of(self.sample.trust.fleet()), &signed);
+        let lease = Lease { app: web(), first: Revision(100), epoch: 4 };
+        self.is_there(&controller_key(), secs, vec![lease]);
+    }
+
+    /// A controller is there for so long.
+    fn is_there(&mut self, key: &SecretKey, secs: u64, leases: Vec<Lease>) {
+        let (head, until) = (Head::new(self.sample.trust.fleet().clone(), NOW), NOW.plus_secs(secs));
+        let said = Controller { head, key: key.public(), program: "broker 1.0.0".into(), until, leases };
+        let topic = Kind::Controller(key.public().id()).of(self.sample.trust.fleet());
+        self.fleet.take(&topic, &Signed::seal(&said, std::slice::from_ref(key)).to_bytes());
     }
 
     fn step(&mut self) {
@@ -136,8 +142,8 @@ fn a_rollout_that_stopped_says_why_and_what_to_do() {
     let story = failed();
     insta::assert_snapshot!(story.text());
     let views = views(&story.fleet, story.now.wall);
-    insta::assert_json_snapshot!(json(&story.fleet, &views, story.now.wall));
-    insta::assert_json_snapshot!(list_json(&story.fleet, &views, story.now.wall));
+    insta::assert_json_snapshot!(json(&views, story.now.wall));
+    insta::assert_json_snapshot!(list_json(&views, story.now.wall));
     insta::assert_snapshot!(list(&views, story.now.wall));
 }
 
@@ -196,6 +202,22 @@ fn no_controller_is_said_before_anything_else() {
     assert!(story.text().contains("is away, for 9 min at least"), "{}", story.text());
     story.lease(700);
     assert_eq!(story.view().advice, "");
+}
+
+#[test]
+fn a_rollout_whose_controllers_are_away_says_who_is_there_and_what_to_do() {
+    let mut story = Story::new(PLAN, &NODES);
+    story.now.wall = NOW.plus_secs(600);
+    story.is_there(&node_key("other"), 700, Vec::new());
+    insta::assert_snapshot!(story.text());
+    assert!(story.why(&story.canary()).contains("> controller  cd78"), "{}", story.why(&story.canary()));
+    // A stranger's lease is none.
+    let lease = Lease { app: web(), first: Revision(100), epoch: u64::MAX };
+    story.is_there(&node_key("other"), 700, vec![lease]);
+    assert!(!story.view().controller.works);
+    story.is_there(&controller_key(), 700, Vec::new());
+    let view = story.view();
+    assert!(view.advice.starts_with("wait: controller cd78"), "{}", view.advice);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use schemas::time::UnixTime;
 
 use super::{
-    ControllerView, NodeView, RolloutView, WaveView,
+    NodeView, RolloutView, WaveView,
     bar::{bar, legend},
 };
 use crate::show::{amount, table, until};
@@ -55,7 +55,7 @@ fn head(view: &RolloutView, now: UnixTime) -> String {
     };
     line("why", &view.text);
     line("what to do", &view.advice);
-    line("controller", &works(&view.controller, now));
+    line("controller", &view.controller.text(now));
     let begins = view.not_before.filter(|at| *at > now).map(|at| format!("not before {at}; "));
     let started = view.started_at.map(|at| format!("started {at}; ")).or(begins).unwrap_or_default();
     let until = view.expires.map(|at| format!("may be carried out until {at}")).unwrap_or_default();
@@ -67,18 +67,6 @@ fn head(view: &RolloutView, now: UnixTime) -> String {
 fn state(view: &RolloutView) -> String {
     let state = view.state.replace('_', " ");
     view.reason.map_or(state.clone(), |reason| format!("{state} ({reason})"))
-}
-
-/// Whether there is a controller, in words.
-fn works(controller: &ControllerView, now: UnixTime) -> String {
-    let Some((key, until)) = controller.key.zip(controller.until) else {
-        return "none has ever worked here".to_owned();
-    };
-    let program = controller.program.as_ref().map(|program| format!(" ({program})")).unwrap_or_default();
-    if controller.works {
-        return format!("{key}{program} works");
-    }
-    format!("{key}{program} is away, for {} at least", amount::age(now.0.saturating_sub(until.0)))
 }
 
 fn waves(view: &RolloutView, now: UnixTime, paints: bool) -> String {
@@ -160,15 +148,9 @@ pub(crate) fn list(views: &[RolloutView], now: UnixTime) -> String {
 pub(crate) fn next(view: &RolloutView) -> String {
     let app = &view.app;
     let is_over = matches!(view.state, "completed" | "aborted" | "superseded");
-    if !is_over && !view.controller.works {
-        return "no controller works: see that the broker runs, and look for `controller` in its log"
-            .to_owned();
-    }
-    if !is_over && !view.controller_is_named {
-        return format!(
-            "it was given to another controller than the one that works: start it anew with `publisher rollout start --release {} --app {app} --yes`",
-            view.version
-        );
+    let again = format!("publisher rollout start --release {} --app {app}", view.version);
+    if let Some(advice) = view.controller.advice(&again).filter(|_| !is_over) {
+        return advice;
     }
     match (view.state, view.reason) {
         ("planned", _) => "wait: the controller has not taken note of it yet".to_owned(),
@@ -181,10 +163,7 @@ pub(crate) fn next(view: &RolloutView) -> String {
             format!("see that the nodes of the wave are on, then `publisher rollout resume {app}`")
         }
         ("paused", Some("deadline")) => {
-            format!(
-                "start it anew, with a later --expires: `publisher rollout start --release {}`",
-                view.version
-            )
+            format!("start it anew, with a later --expires: `{again}`")
         }
         ("aborted", Some("plan")) => {
             "correct the plan, see it with `publisher rollout simulate`, and start it anew".to_owned()
