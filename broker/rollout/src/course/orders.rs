@@ -42,8 +42,10 @@ impl Conductor {
             let is_mandated =
                 announced.mandate.as_ref().is_some_and(|mandate| mandate.first == self.mandate.first);
             if is_mandated {
-                if revision > self.course.revision {
-                    // A controller of an earlier term has written it: what is wanted gets a higher number.
+                let digest = announced.order.digest();
+                let is_ours = self.orders.get(&group).is_some_and(|given| given.order.digest() == digest);
+                if !is_ours && revision >= self.course.revision {
+                    // A controller of another term has written it: what is wanted gets a higher number.
                     self.course.revision = revision;
                     self.orders.remove(&group);
                     self.changed = Dirt::Hard;

@@ -570,6 +570,24 @@ fn what_was_signed_before_the_controller_died_is_published_again_to_the_byte() {
 }
 
 #[test]
+fn an_order_with_the_same_number_by_a_controller_of_another_term_is_overtaken() {
+    let mut play = Play::new(3, CANARY_THEN_ALL);
+    let key = ("all".parse::<GroupId>().unwrap(), app());
+    let given = play.fleet.orders()[&key].believed().unwrap().announced.order.clone();
+    let order = Order { audience: Audience::All, ..(*given).clone() };
+    let announcement = Announcement {
+        order: Signed::seal(&order, &[controller_key()]),
+        release: play.planned.release.clone(),
+        mandate: Some(play.planned.mandate.clone()),
+    };
+    play.fleet
+        .take(&Kind::Release(key.0.clone(), app()).of(play.sample.trust.fleet()), &announcement.to_bytes());
+    play.step();
+    let there = &play.fleet.orders()[&key].believed().unwrap().announced.order;
+    assert_eq!((there.revision.0, &there.audience), (given.revision.0 + 1, &given.audience));
+}
+
+#[test]
 fn a_plan_that_cannot_be_carried_out_says_why_and_orders_nothing() {
     let play = Play::new(2, "[[stage]]\ngroup = \"all\"\nwaves = []");
     assert!(play.conductor.state().is_over() && play.fleet.orders().is_empty());
