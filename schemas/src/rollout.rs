@@ -182,8 +182,6 @@ pub enum CourseState {
         cause: Pause,
         /// The wave that goes back, from 0.
         wave: u32,
-        /// Since when.
-        since: UnixTime,
     },
     /// Every wave has passed.
     Completed,
@@ -234,6 +232,9 @@ pub struct CourseWave {
     pub state: WaveState,
     /// Since when it stands so.
     pub since: UnixTime,
+    /// So long of that a controller has watched it, as far as was written down: only that counts, for clocks may jump.
+    #[serde(default)]
+    pub watched_secs: u64,
     /// Its nodes, and what is remembered of each.
     pub seats: Vec<(NodeId, Standing)>,
     /// Whom an order is for that is for this wave and those of its stage before, where they are too many to be named.

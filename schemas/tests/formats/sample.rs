@@ -184,9 +184,16 @@ pub(crate) fn course() -> Course {
         epoch: 2,
         heeded: Seq(2),
         heeded_rollout: Digest::of(b"rollout"),
-        state: CourseState::Reverting { cause, wave: 0, since: AT },
+        state: CourseState::Reverting { cause, wave: 0 },
         revision: Revision(42),
-        waves: vec![CourseWave { stage: 0, state: WaveState::Failed, since: AT, seats, audience: None }],
+        waves: vec![CourseWave {
+            stage: 0,
+            state: WaveState::Failed,
+            since: AT,
+            watched_secs: 30,
+            seats,
+            audience: None,
+        }],
         orders: vec![Signed::seal(&order(), &[key(8)])],
         started_at: AT,
     }

@@ -44,10 +44,7 @@ impl Play {
                 self.world.tell("the controller is started");
                 self.world.start_controller();
             }
-            Command::Clock { who: None, ahead_secs } => {
-                self.world.ahead_secs += ahead_secs;
-                self.world.rules.clock_was_set();
-            }
+            Command::Clock { who: None, ahead_secs } => self.world.ahead_secs += ahead_secs,
             Command::Clock { who: Some(node), ahead_secs } => {
                 let device = self.place(node)?;
                 let apps = self.world.devices[device].apps.values_mut();
@@ -102,7 +99,6 @@ impl Play {
         self.world.tell("everything is repaired");
         self.world.odds = Odds::default();
         (self.world.dies_after, self.world.ahead_secs) = (None, 0);
-        self.world.rules.clock_was_set();
         self.world.start_controller();
         for device in 0..self.world.devices.len() {
             let of = &mut self.world.devices[device];

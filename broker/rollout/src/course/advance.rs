@@ -14,6 +14,9 @@ use super::{
 };
 use crate::{Fleet, plan::OnFailure};
 
+/// How much of a soak was watched is written down so often, and not more often than that.
+const SOAK_NOTES: u32 = 10;
+const SOAK_NOTE: Duration = Duration::from_secs(30);
 /// Names of nodes in a sentence.
 const MAX_NAMES: usize = 5;
 
@@ -162,7 +165,10 @@ impl Conductor {
                 self.pause(Pause { why: PauseReason::Inconclusive, text, at: now.wall }, deeds);
                 true
             }
-            (Judgement::Well, WaveState::Soaking) if waited < soak => false,
+            (Judgement::Well, WaveState::Soaking) if waited < soak => {
+                self.note_soak(wave, waited, soak);
+                false
+            }
             (Judgement::Well, WaveState::Soaking) => {
                 self.pass(wave, now, deeds);
                 true
@@ -175,6 +181,14 @@ impl Conductor {
                 self.wave_is(wave, WaveState::Soaking, now);
                 true
             }
+        }
+    }
+
+    /// What was watched of a soak is written down now and then, so that a controller that goes on from there need not begin anew.
+    fn note_soak(&mut self, wave: usize, waited: Duration, soak: Duration) {
+        let watched = Duration::from_secs(self.course.waves[wave].watched_secs);
+        if waited.saturating_sub(watched) >= (soak / SOAK_NOTES).max(SOAK_NOTE) {
+            self.changed = self.changed.max(Dirt::Soft);
         }
     }
 
@@ -213,7 +227,7 @@ impl Conductor {
         tell(deeds, MilestoneKind::Stopped, cause.text.clone());
         if let Some(wave) = self.last_begun().filter(|_| revert) {
             let wave = u32::try_from(wave).unwrap_or(u32::MAX);
-            self.set(CourseState::Reverting { cause, wave, since: now.wall });
+            self.set(CourseState::Reverting { cause, wave });
             self.wave_since_ms = now.mono_ms;
         } else {
             let text = cause.text.clone();
@@ -239,7 +253,7 @@ impl Conductor {
         self.wave_since_ms = now.mono_ms;
         if let Some(before) = wave.checked_sub(1) {
             let wave = u32::try_from(before).unwrap_or_default();
-            self.set(CourseState::Reverting { cause, wave, since: now.wall });
+            self.set(CourseState::Reverting { cause, wave });
         } else {
             let text = format!("{}; nodes that had it and were there were told to go back", cause.text);
             self.set(CourseState::Aborted { cause, reverted: true });
@@ -279,7 +293,7 @@ impl Conductor {
 
     fn wave_is(&mut self, wave: usize, state: WaveState, now: Now) {
         let of = &mut self.course.waves[wave];
-        (of.state, of.since) = (state, now.wall);
+        (of.state, of.since, of.watched_secs) = (state, now.wall, 0);
         self.wave_since_ms = now.mono_ms;
         self.changed = Dirt::Hard;
     }

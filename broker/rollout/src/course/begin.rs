@@ -97,12 +97,10 @@ impl Conductor {
         let orders = course.orders.iter().filter_map(open).collect();
         let seats = seats(&mut course, fleet, now);
         let index = seats.iter().enumerate().map(|(at, seat)| (seat.node.clone(), at)).collect();
-        let last = course.waves.iter().rfind(|wave| wave.state != WaveState::Closed);
-        let since = match &course.state {
-            CourseState::Reverting { since, .. } => *since,
-            _ => last.map_or(now.wall, |wave| wave.since),
-        };
-        let waited_ms = now.wall.0.saturating_sub(since.0).saturating_mul(1_000);
+        // What nobody has watched does not count, whatever clocks say of it.
+        let open = course.waves.iter().rfind(|wave| wave.state != WaveState::Closed);
+        let open = open.filter(|_| course.state == CourseState::Running);
+        let watched_ms = open.map_or(0, |wave| wave.watched_secs.saturating_mul(1_000));
         let mut conductor = Self {
             planned: planned.clone(),
             version: release.version.clone(),
@@ -114,7 +112,7 @@ impl Conductor {
             seats,
             index,
             orders,
-            wave_since_ms: now.mono_ms.saturating_sub(waited_ms),
+            wave_since_ms: now.mono_ms.saturating_sub(watched_ms),
             published_ms: 0,
             changed: Dirt::None,
         };
@@ -144,6 +142,7 @@ fn closed(wave: Wave, now: UnixTime) -> CourseWave {
         stage: u32::try_from(wave.stage).unwrap_or(u32::MAX),
         state: WaveState::Closed,
         since: now,
+        watched_secs: 0,
         seats: wave.nodes.into_iter().map(|node| (node, Standing::None)).collect(),
         audience: wave.audience,
     }

@@ -25,7 +25,10 @@ mod judge;
 mod orders;
 mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use schemas::{
     id::{AppId, Digest, GroupId, NodeId, Revision, Seq},
@@ -293,6 +296,18 @@ impl Conductor {
         Some((seat.wave, &seat.state))
     }
 
+    /// So much of the soak of `wave` is left, as far as was written down.
+    pub fn soak_left(&self, wave: usize) -> Option<Duration> {
+        let of = self.course.waves.get(wave).filter(|wave| wave.state == WaveState::Soaking)?;
+        let soak = self.plan.stages.get(of.stage as usize)?.soak;
+        Some(soak.saturating_sub(Duration::from_secs(of.watched_secs)))
+    }
+
+    /// When what is remembered was written down.
+    pub fn written_at(&self) -> UnixTime {
+        self.course.head.issued_at
+    }
+
     /// How many nodes of `wave` are how far.
     pub fn tally(&self, wave: usize) -> Tally {
         self.count(|seat| seat.wave == wave)
@@ -424,6 +439,9 @@ impl Conductor {
             self.course.head.issued_at = now.wall;
             self.changed = Dirt::None;
             self.published_ms = now.mono_ms;
+            if let Some(wave) = self.last_open().filter(|_| self.course.state == CourseState::Running) {
+                self.course.waves[wave].watched_secs = now.mono_ms.saturating_sub(self.wave_since_ms) / 1_000;
+            }
             let course = Signed::seal(&self.course(), std::slice::from_ref(key)).to_bytes();
             let topic = Kind::Course(self.course.app.clone()).of(&self.mandate.head.fleet);
             // Before the orders that rely on it.

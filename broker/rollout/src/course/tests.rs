@@ -1,5 +1,8 @@
 //! Rollouts as people live through them. Nodes are puppets here: they say what a test lets them say.
 
+mod restart;
+mod revert;
+
 use std::time::Duration;
 
 use schemas::{
@@ -307,39 +310,6 @@ fn resuming_needs_the_failures_to_be_known() {
 }
 
 #[test]
-fn an_abort_lets_nodes_go_back_newest_first() {
-    let plan = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"2\", \"100%\"]";
-    let mut play = Play::new(4, plan);
-    let (first, second) = (play.canary(), play.wave(1)[0].clone());
-    play.ends(&first, Verdict::Kept);
-    play.ends(&second, Verdict::Kept);
-    play.wish(|rollout| rollout.wish = Wish::Abort { revert: true });
-    assert!(matches!(
-        play.conductor.state(),
-        CourseState::Reverting { wave: 2, .. } | CourseState::Reverting { wave: 1, .. }
-    ));
-    let back = |revision| ended(outcome(revision, Verdict::Kept));
-    assert_eq!(play.order("all").0, OrderState::Withdrawn { revert: true });
-    assert!(!play.order("all").1.contains(&first));
-    play.says(&second, back(110));
-    assert!(play.order("all").1.contains(&first));
-    play.says(&first, back(111));
-    assert!(matches!(play.conductor.state(), CourseState::Aborted { reverted: true, .. }));
-    assert_eq!(play.order("all"), (OrderState::Withdrawn { revert: true }, vec!["*".to_owned()]));
-    let (_, state) = play.conductor.seat(&first.parse().unwrap()).unwrap();
-    assert_eq!(*state, NodeState::Skipped(Skip::WentBack));
-}
-
-#[test]
-fn a_plan_may_say_that_a_failure_lets_all_go_back() {
-    let mut play = Play::new(3, &format!("on_failure = \"revert\"\n{CANARY_THEN_ALL}"));
-    let canary = play.canary();
-    play.ends(&canary, Verdict::RolledBack);
-    assert!(matches!(play.conductor.state(), CourseState::Aborted { reverted: true, .. }));
-    assert_eq!(play.why(), PauseReason::Failures);
-}
-
-#[test]
 fn another_order_takes_its_place() {
     let mut play = Play::new(3, CANARY_THEN_ALL);
     let later = play.sample.announcement(100_101, 9, "1.2.0");
@@ -413,21 +383,6 @@ fn a_stage_waits_for_an_approval() {
     play.wait(600 * MINUTE);
     play.wish(|rollout| rollout.approved = 1);
     assert_eq!((play.conductor.state(), play.order("all").1.len()), (&CourseState::Running, 2));
-}
-
-#[test]
-fn a_controller_that_dies_while_nodes_go_back_lets_them_have_their_time() {
-    let mut play =
-        Play::new(4, "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"2\", \"100%\"]\nsoak = \"1h\"");
-    let first = play.canary();
-    play.ends(&first, Verdict::Kept);
-    play.wait(61 * MINUTE);
-    play.wish(|rollout| rollout.wish = Wish::Abort { revert: true });
-    play.wait(MINUTE);
-    play.restart();
-    assert!(matches!(play.conductor.state(), CourseState::Reverting { .. }), "{:?}", play.conductor.state());
-    play.wait(30 * MINUTE);
-    assert!(play.conductor.state().is_over(), "and no more than that");
 }
 
 #[test]
@@ -522,69 +477,6 @@ fn what_was_said_before_a_node_was_given_up_does_not_bring_it_back() {
     play.is_online("pi-0", true);
     play.ends("pi-0", Verdict::Kept);
     assert_eq!(play.state_of("pi-0"), "good");
-}
-
-#[test]
-fn a_controller_that_dies_at_any_moment_goes_on_where_it_was() {
-    for at in 0..12 {
-        let mut play = Play::new(4, &format!("{CANARY_THEN_ALL}\nsoak = \"2m\""));
-        let canary = play.canary();
-        let mut moments = 0;
-        let mut moment = |play: &mut Play| {
-            moments += 1;
-            if moments == at {
-                let before = (play.conductor.state().clone(), play.order("all"));
-                play.restart();
-                assert_eq!((play.conductor.state().clone(), play.order("all")), before);
-            }
-        };
-        moment(&mut play);
-        play.says(&canary, working(100, Phase::Fetching, 5));
-        moment(&mut play);
-        play.ends(&canary, Verdict::Kept);
-        moment(&mut play);
-        play.wait(3 * MINUTE);
-        moment(&mut play);
-        for node in play.wave(1) {
-            play.ends(&node, Verdict::Kept);
-            moment(&mut play);
-        }
-        play.wait(3 * MINUTE);
-        moment(&mut play);
-        assert_eq!(*play.conductor.state(), CourseState::Completed, "died at {at}");
-        assert_eq!(play.order("all").1, ["*"]);
-    }
-}
-
-#[test]
-fn what_was_signed_before_the_controller_died_is_published_again_to_the_byte() {
-    let mut play = Play::new(3, CANARY_THEN_ALL);
-    let given =
-        play.fleet.orders()[&("all".parse().unwrap(), app())].believed().unwrap().announcement.clone();
-    // The order is lost on the way to the disk, the course is not.
-    play.fleet.take(&Kind::Release("all".parse().unwrap(), app()).of(play.sample.trust.fleet()), b"");
-    play.wait(Duration::from_secs(1));
-    play.restart();
-    let again = &play.fleet.orders()[&("all".parse().unwrap(), app())].believed().unwrap().announcement;
-    assert_eq!(again.to_bytes(), given.to_bytes());
-}
-
-#[test]
-fn an_order_with_the_same_number_by_a_controller_of_another_term_is_overtaken() {
-    let mut play = Play::new(3, CANARY_THEN_ALL);
-    let key = ("all".parse::<GroupId>().unwrap(), app());
-    let given = play.fleet.orders()[&key].believed().unwrap().announced.order.clone();
-    let order = Order { audience: Audience::All, ..(*given).clone() };
-    let announcement = Announcement {
-        order: Signed::seal(&order, &[controller_key()]),
-        release: play.planned.release.clone(),
-        mandate: Some(play.planned.mandate.clone()),
-    };
-    play.fleet
-        .take(&Kind::Release(key.0.clone(), app()).of(play.sample.trust.fleet()), &announcement.to_bytes());
-    play.step();
-    let there = &play.fleet.orders()[&key].believed().unwrap().announced.order;
-    assert_eq!((there.revision.0, &there.audience), (given.revision.0 + 1, &given.audience));
 }
 
 #[test]

@@ -149,6 +149,7 @@ pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView
     let course = fleet.rollouts().course(&mandate.app);
     let conductor = conductor(fleet, wanted, now);
     let state = course.map(|course| &course.state);
+    let carrier = carrier(fleet, wanted, now);
     let set = |time: UnixTime| (time.0 > 0).then_some(time);
     let mut view = RolloutView {
         app: mandate.app.clone(),
@@ -165,11 +166,11 @@ pub(crate) fn view(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> RolloutView
         started_at: course.and_then(|course| set(course.started_at)),
         not_before: set(rollout.not_before),
         expires: Some(mandate.expires),
-        controller: carrier(fleet, wanted, now),
         waves_total: course.map_or(0, |course| course.waves.len()),
         waves_passed: course
             .map_or(0, |course| course.waves.iter().filter(|wave| wave.state == WaveState::Passed).count()),
-        waves: conductor.as_ref().map(|conductor| waves(conductor, now)).unwrap_or_default(),
+        waves: conductor.as_ref().map(|conductor| waves(conductor, carrier.works, now)).unwrap_or_default(),
+        controller: carrier,
         nodes: conductor.as_ref().map(|conductor| nodes(conductor, wanted, fleet)).unwrap_or_default(),
         orders: course.map(|course| orders(course, wanted)).unwrap_or_default(),
     };
@@ -186,7 +187,7 @@ fn since(course: &Course) -> UnixTime {
     }
 }
 
-fn waves(conductor: &Conductor, now: UnixTime) -> Vec<WaveView> {
+fn waves(conductor: &Conductor, works: bool, now: UnixTime) -> Vec<WaveView> {
     let mut counts = vec![Counts::default(); conductor.waves().len()];
     for (_, wave, state) in conductor.seats() {
         counts[wave].add(state);
@@ -194,14 +195,18 @@ fn waves(conductor: &Conductor, now: UnixTime) -> Vec<WaveView> {
     let view = |(at, counts): (usize, Counts)| {
         let wave = &conductor.waves()[at];
         let stage: Option<&Stage> = conductor.plan().stages.get(wave.stage as usize);
-        let soaks = wave.state == WaveState::Soaking && *conductor.state() == CourseState::Running;
-        let soak_left = |stage: &Stage| wave.since.plus_secs(stage.soak.as_secs()).0.saturating_sub(now.0);
+        // A rollout that stands still waits for people, and while nobody works, nobody watches.
+        let soaks = *conductor.state() == CourseState::Running;
+        let until = if works { now } else { conductor.written_at() };
+        let since = until.0.saturating_sub(conductor.written_at().0);
+        let left = conductor.soak_left(at).filter(|_| soaks);
+        let soak_left = left.map(|left| left.as_secs().saturating_sub(since));
         WaveView {
             number: at + 1,
             group: stage.map(|stage| stage.group.clone()),
             state: wave.state.name(),
             since: (wave.state != WaveState::Closed).then_some(wave.since),
-            soak_left_s: stage.filter(|_| soaks).map(soak_left),
+            soak_left_s: soak_left,
             counts,
         }
     };

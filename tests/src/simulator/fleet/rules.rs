@@ -70,8 +70,6 @@ struct Followed {
     waves: Vec<WaveState>,
     /// Since when a wave soaks.
     soaks_ms: BTreeMap<usize, u64>,
-    /// The clock of the controller was set: times that it took from its course are not what they were.
-    clock_was_set: bool,
     goes_back: bool,
 }
 
@@ -152,11 +150,6 @@ impl Rules {
             }
         }
         Ok(())
-    }
-
-    /// The clock of the controller was set.
-    pub(crate) fn clock_was_set(&mut self) {
-        self.rollouts.values_mut().for_each(|followed| followed.clock_was_set = true);
     }
 
     /// What the engine has decided is on the bus.
@@ -265,7 +258,6 @@ impl Followed {
             late_begins: 0,
             waves: Vec::new(),
             soaks_ms: BTreeMap::new(),
-            clock_was_set: false,
             goes_back: false,
         }
     }
@@ -280,7 +272,7 @@ impl Followed {
                     self.soaks_ms.entry(at).or_insert(now_ms);
                 }
                 WaveState::Passed if self.waves.get(at) == Some(&WaveState::Passed) => {}
-                WaveState::Passed if soak_ms > 0 && !self.clock_was_set => {
+                WaveState::Passed if soak_ms > 0 => {
                     let soaked_ms = self.soaks_ms.get(&at).map_or(0, |since_ms| now_ms - since_ms);
                     if soaked_ms + SLACK_MS < soak_ms {
                         return Err(format!("wave {at} passes after {soaked_ms} ms of its soak"));
