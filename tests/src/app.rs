@@ -22,7 +22,15 @@ impl App {
     /// # Errors
     /// When that fails, for example without git.
     pub fn create(folder: &Path) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo-app");
+        Self::copy("demo-app", folder)
+    }
+
+    /// The same with the app `name`, a folder beside that of the demo app.
+    ///
+    /// # Errors
+    /// When that fails, for example without git.
+    pub(crate) fn copy(name: &str, folder: &Path) -> Result<Self> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))? {
             let entry = entry?;

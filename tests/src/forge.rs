@@ -101,6 +101,19 @@ impl Forge {
         }
     }
 
+    /// Gives the release in a file another counter and floor, which `publisher` takes from its clock.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not believed, or cannot be written.
+    pub fn number(&self, file: &Path, counter: Counter, floor: Counter) -> Result<()> {
+        let what = || format!("cannot number the release in {}", file.display());
+        let signed = Signed::<Release>::from_bytes(&fs::read(file).with_context(what)?).with_context(what)?;
+        let release = signed.verify(&self.trust).with_context(what)?.into_inner();
+        let release = Release { counter, min_counter: floor, ..release };
+        let signed = Signed::seal(&release, std::slice::from_ref(&self.release_key));
+        fs::write(file, signed.to_bytes()).with_context(what)
+    }
+
     /// Reads a node's report, if its key signed it.
     ///
     /// # Errors

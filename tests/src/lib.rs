@@ -14,6 +14,7 @@ mod process;
 pub mod scenario;
 pub mod simulator;
 mod systemd;
+mod timeline;
 mod wait;
 mod world;
 

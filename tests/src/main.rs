@@ -1,8 +1,8 @@
-//! What is done by hand with scenarios: `cargo run -p e2e -- replay FILE`, `cargo run -p e2e -- search --count 1000`.
+//! What is done by hand with scenarios: `cargo run -p e2e -- replay FILE`, `replay --real FILE`, `search --count 1000`.
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use e2e::scenario::{Histories, Scenario};
 
@@ -19,6 +19,9 @@ enum Verb {
     Replay {
         /// The scenario: one of `tests/scenarios/`, or a history that was saved in `target/histories/`.
         file: PathBuf,
+        /// With real processes, which takes a while.
+        #[arg(long)]
+        real: bool,
     },
     /// Looks for histories that break a rule.
     Search {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Replay { file } => replay(&file),
+        Verb::Replay { file, real } => replay(&file, real),
         Verb::Search { count, first } => {
             let summary = Histories { first, count }.play()?;
             println!("{summary:#?}");
@@ -52,17 +55,19 @@ fn run(verb: Verb) -> Result<()> {
     }
 }
 
-fn replay(file: &PathBuf) -> Result<()> {
+fn replay(file: &PathBuf, real: bool) -> Result<()> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let played = Scenario::parse(&text).map_err(|failed| anyhow::anyhow!("{failed}"))?.play();
-    match played {
-        Ok(played) => {
-            played.timeline.iter().for_each(|line| println!("{line}"));
-            Ok(())
-        }
-        Err(failed) => {
-            failed.timeline.iter().for_each(|line| println!("{line}"));
-            bail!("{failed}")
-        }
+    let scenario = Scenario::parse(&text)?;
+    if real {
+        scenario.play_for_real(|line| println!("{line}"))?;
+        return Ok(());
     }
+    let (timeline, failed) = match scenario.play() {
+        Ok(played) => (played.timeline, None),
+        Err(mut failed) => (std::mem::take(&mut failed.timeline), Some(failed)),
+    };
+    for line in timeline {
+        println!("{line}");
+    }
+    failed.map_or(Ok(()), |failed| Err(failed.into()))
 }

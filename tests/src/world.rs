@@ -261,15 +261,21 @@ impl World {
     /// # Errors
     /// When that fails.
     pub fn register_node(&mut self, name: &str, groups: &[&str]) -> Result<&mut Node> {
+        let groups: Vec<&str> = groups.iter().flat_map(|group| ["--group", *group]).collect();
+        self.register_node_with(name, &groups)
+    }
+
+    /// `publisher node add <name> <more>`, without starting its worker.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn register_node_with(&mut self, name: &str, more: &[&str]) -> Result<&mut Node> {
         let (folder, data, port) =
             (self.folder().join(name), self.folder().join(format!("{name}-data")), free_port()?);
         let (out, data_text) = (folder.to_str().context("no text")?, data.to_str().context("no text")?);
         let env = format!("PORT={port}");
-        let mut args = vec!["node", "add", name, "--out", out, "--data", data_text, "--env", &env];
-        for group in groups {
-            args.extend(["--group", group]);
-        }
-        self.publisher(&args)?.expect(0)?;
+        let args = ["node", "add", name, "--out", out, "--data", data_text, "--env", &env];
+        self.publisher(&[&args[..], more].concat())?.expect(0)?;
         self.let_in(name, std::fs::read_to_string(folder.join("password"))?.trim_end())?;
         self.nodes.insert(name.to_owned(), Node::new(name, folder, data, port));
         self.node(name)

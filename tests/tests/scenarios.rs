@@ -35,6 +35,16 @@ fn every_story_goes_as_it_is_written() {
 }
 
 #[test]
+fn stories_that_are_marked_real_have_nothing_that_real_processes_cannot_do() {
+    for path in stories() {
+        let scenario = Scenario::parse(&fs::read_to_string(&path).unwrap()).unwrap();
+        if scenario.is_real {
+            scenario.rehearse().unwrap_or_else(|failed| panic!("{}: {failed}", path.display()));
+        }
+    }
+}
+
+#[test]
 fn a_rollout_keeps_every_rule_in_thousands_of_random_histories() {
     let first = number("SEED").unwrap_or(0);
     let count = number("HISTORIES").unwrap_or(HISTORIES);

@@ -144,6 +144,8 @@ pub(crate) enum LinkChange {
 pub(crate) enum TroubleKind {
     Store(bool),
     Disk(bool),
+    /// Somebody works on the node, and has it wait.
+    Lock(bool),
     Slow(Option<u64>),
     Ill(u64),
 }
@@ -170,6 +172,31 @@ pub(crate) enum Expected {
 pub(crate) enum Count {
     So(usize),
     Nodes(Nodes),
+}
+
+impl Wished {
+    /// The same in a timeline.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Self::Pause => "somebody pauses it",
+            Self::Abort { revert: true } => "somebody ends it, and lets nodes go back",
+            Self::Abort { revert: false } => "somebody ends it",
+            Self::Approve => "somebody approves",
+            Self::Resume { acknowledged: Some(_) } => "somebody lets it go on, knowing who failed",
+            Self::Resume { acknowledged: None } => "somebody lets it go on",
+        }
+    }
+}
+
+/// The nodes of a fleet.
+pub(crate) fn names(count: usize, prefix: &str) -> impl Iterator<Item = String> {
+    let digits = count.to_string().len();
+    (1..=count).map(move |number| format!("{prefix}-{number:0digits$}"))
+}
+
+/// How the beginning of a rollout reads in a timeline.
+pub(crate) fn starts(version: &str, app: &AppId) -> String {
+    format!("somebody starts {version} of {app}")
 }
 
 impl Command {
@@ -274,6 +301,8 @@ impl Command {
             "store-up" => trouble(nodes(words)?, TroubleKind::Store(false)),
             "disk-full" => trouble(nodes(words)?, TroubleKind::Disk(true)),
             "disk-free" => trouble(nodes(words)?, TroubleKind::Disk(false)),
+            "lock" => trouble(nodes(words)?, TroubleKind::Lock(true)),
+            "unlock" => trouble(nodes(words)?, TroubleKind::Lock(false)),
             "slow" => {
                 let nodes = nodes(words)?;
                 trouble(nodes, TroubleKind::Slow(Some(words.time()?)))

@@ -95,16 +95,19 @@ impl Play {
         controller.conductors.get(app).ok_or_else(|| format!("there is no rollout of {app}"))
     }
 
-    /// Whoever is away, broken or slow: no rollout hangs.
+    /// Whoever is away, broken or slow: no rollout hangs. It only waits for nodes that hold themselves back.
     pub(super) fn check_rollouts(&self) -> Step {
         for app in self.rollouts() {
             let conductor = self.conductor_of(&app)?;
             let state = conductor.state();
-            let hangs = matches!(
-                state,
-                CourseState::Running | CourseState::Scheduled | CourseState::Reverting { .. }
-            );
-            if hangs {
+            let is_on = match state {
+                CourseState::Running | CourseState::Reverting { .. } => true,
+                // By a clock that was put back, its time has not come.
+                CourseState::Scheduled => self.world.ahead_secs >= 0,
+                _ => false,
+            };
+            let waits = conductor.seats().any(|(.., state)| matches!(state, NodeState::Deferred(_)));
+            if is_on && !waits {
                 let say = |(node, wave, state): (&NodeId, usize, &NodeState)| {
                     format!("{node} of {} {}", wave + 1, state.name())
                 };

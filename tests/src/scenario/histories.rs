@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::{Failed, Kind, Played, Scenario, script};
 
-/// Of so many, one is gentle.
-const GENTLE_EVERY: u64 = 4;
+/// Of so many, one is gentle, and one steady.
+const KINDS: u64 = 4;
 
 /// After so many broken histories there is enough to look at.
 const MAX_BROKEN: usize = 6;
@@ -64,7 +64,11 @@ impl Histories {
     fn play_some(self, worker: u64, workers: u64) -> Result<Summary> {
         let mut summary = Summary::default();
         for seed in (self.first..self.first + self.count).skip(worker as usize).step_by(workers as usize) {
-            let kind = if seed.is_multiple_of(GENTLE_EVERY) { Kind::Gentle } else { Kind::Wild };
+            let kind = match seed % KINDS {
+                0 => Kind::Gentle,
+                1 => Kind::Steady,
+                _ => Kind::Wild,
+            };
             let text = script(kind, seed);
             match play(&text) {
                 Ok(played) => summary.add(Summary {

@@ -1,6 +1,9 @@
 //! A scenario as it is played in the simulator.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use machine::{Saved, Slot};
 use rollout::course::Weight;
@@ -12,7 +15,10 @@ use schemas::{
     topic::{Kind, NodeTopic},
 };
 
-use super::command::{Command, Nodes, PlanLine, Wished};
+use super::{
+    command::{Command, Nodes, Wished, names, starts},
+    draft::Draft,
+};
 use crate::simulator::{
     apps::Behaviour,
     disk::Disk,
@@ -28,9 +34,9 @@ pub(crate) struct Play {
     pub(crate) world: World,
     pub(crate) app: AppId,
     /// The plan of the next rollout, so far.
-    keys: String,
-    stages: String,
-    groups: Vec<GroupId>,
+    draft: Draft,
+    /// How everything stood each time that it was at rest.
+    pub(super) rests: Vec<BTreeSet<String>>,
 }
 
 impl Default for Play {
@@ -38,9 +44,8 @@ impl Default for Play {
         Self {
             world: World::new(1),
             app: "web".parse().expect("is an app name"),
-            keys: String::new(),
-            stages: String::new(),
-            groups: Vec::new(),
+            draft: Draft::default(),
+            rests: Vec::new(),
         }
     }
 }
@@ -79,12 +84,7 @@ impl Play {
                     self.world.missing.remove(&digest);
                 }
             }
-            Command::Plan(PlanLine::Key(key)) => self.keys.push_str(key),
-            Command::Plan(PlanLine::Stage(group, rules)) => {
-                self.stages.push_str("[[stage]]\n");
-                self.stages.push_str(rules);
-                self.groups.push(group.clone());
-            }
+            Command::Plan(line) => self.draft.write(line),
             Command::Start { version, after_ms, mandate_ms } => {
                 self.start(version, *after_ms, *mandate_ms)?;
             }
@@ -95,7 +95,10 @@ impl Play {
             }
             Command::After(time_ms) => self.world.live_until(self.world.now_ms + time_ms)?,
             Command::Expect(expected) => self.expect(expected)?,
-            Command::CheckEnd => self.check_end()?,
+            Command::CheckEnd => {
+                self.check_end()?;
+                self.rests.push(self.standing());
+            }
             Command::CheckRollouts => self.check_rollouts()?,
             Command::Finish => self.finish()?,
             command => self.upset(command)?,
@@ -115,9 +118,7 @@ impl Play {
     }
 
     fn fleet(&mut self, count: usize, prefix: &str, groups: &[GroupId]) -> Step {
-        let digits = count.to_string().len();
-        for number in 1..=count {
-            let name = format!("{prefix}-{number:0digits$}");
+        for name in names(count, prefix) {
             self.arrive(name.parse().map_err(|_| format!("`{name}` is no node"))?, groups)?;
         }
         Ok(())
@@ -237,20 +238,20 @@ impl Play {
     }
 
     fn start(&mut self, version: &str, after_ms: u64, mandate_ms: Option<u64>) -> Step {
-        let plan = format!("app = \"{}\"\n{}{}", self.app, self.keys, self.stages);
+        let (plan, groups) = self.draft.clone().of(&self.app);
         let at = self.world.wall();
         let start = Start {
             app: &self.app,
             version,
             plan,
-            groups: std::mem::take(&mut self.groups),
+            groups,
             not_before: if after_ms > 0 { at.plus_secs(after_ms / 1_000) } else { UnixTime(0) },
             expires: at.plus_secs(mandate_ms.map_or(MANDATE_SECS, |ms| ms / 1_000)),
         };
         let planned =
             self.world.office.start(start, at).ok_or_else(|| format!("there is no release {version}"))?;
-        (self.keys, self.stages) = (String::new(), String::new());
-        self.world.tell(&format!("somebody starts {version} of {}", self.app));
+        self.draft = Draft::default();
+        self.world.tell_done(&starts(version, &self.app));
         let topic = self.world.topic(Kind::Plan(self.app.clone()));
         self.world.publish(&topic, &Rc::from(planned.to_bytes()))
     }
@@ -272,15 +273,7 @@ impl Play {
             }
         });
         let Some(planned) = planned else { return Err(format!("there is no rollout of {}", self.app)) };
-        let words = match wished {
-            Wished::Pause => "pauses it",
-            Wished::Abort { revert: true } => "ends it, and lets nodes go back",
-            Wished::Abort { revert: false } => "ends it",
-            Wished::Approve => "approves",
-            Wished::Resume { acknowledged: Some(_) } => "lets it go on, knowing who failed",
-            Wished::Resume { acknowledged: None } => "lets it go on",
-        };
-        self.world.tell(&format!("somebody {words}"));
+        self.world.tell_done(wished.words());
         let topic = self.world.topic(Kind::Plan(self.app.clone()));
         self.world.publish(&topic, &Rc::from(planned.to_bytes()))
     }

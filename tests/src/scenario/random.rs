@@ -7,8 +7,11 @@ use crate::simulator::rng::Rng;
 /// How a random scenario is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The release is good, and all that goes wrong are messages and the controller: it ends as if nothing had gone wrong.
+    /// The release is good, and all that goes wrong are messages and the controller, or a node waits for a while: it ends as if nothing
+    /// had gone wrong.
     Gentle,
+    /// The same, and people do one thing after the other when all is at rest: each time it stands as if nothing had gone wrong.
+    Steady,
     /// Whatever may happen.
     Wild,
 }
@@ -30,10 +33,16 @@ pub fn script(kind: Kind, seed: u64) -> String {
         apps: 1,
     };
     author.line(&format!("seed {seed}"));
-    author.begin(kind);
     match kind {
-        Kind::Gentle => author.gentle(),
-        Kind::Wild => author.wild(),
+        Kind::Gentle => {
+            author.begin(kind);
+            author.gentle();
+        }
+        Kind::Steady => author.steady(),
+        Kind::Wild => {
+            author.begin(kind);
+            author.wild();
+        }
     }
     author.text
 }
@@ -150,36 +159,107 @@ impl Author {
     fn gentle(&mut self) {
         for _ in 0..self.rng.between(1, 8) {
             self.pause(3);
-            match self.rng.below(6) {
-                0 | 1 => {
-                    let deeds = self.rng.below(3);
-                    self.line(&format!("kill controller after {deeds}"));
-                    self.pause(3);
-                    self.line("kill controller");
-                    self.pause(3);
-                    self.line("restart controller");
-                }
-                2 => self.line("replay"),
-                3 => {
-                    let node = self.node();
-                    self.line(&format!("cut-network {node}"));
-                    let secs = 1 + self.rng.below(45);
-                    self.line(&format!("after {secs}s"));
-                    self.line(&format!("online {node}"));
-                }
-                4 => {
-                    self.line("kill controller");
-                    self.pause(2);
-                    self.line("restart controller");
-                }
-                _ => {}
-            }
+            self.disturb();
         }
         self.line("repair");
         self.line("after 2h");
         self.line("check-end");
         self.line("expect rollout completed");
         self.line("expect installed 1.1.0 on all");
+    }
+
+    /// Nothing by which it could end in another way.
+    fn disturb(&mut self) {
+        match self.rng.below(7) {
+            0 | 1 => {
+                let deeds = self.rng.below(3);
+                self.line(&format!("kill controller after {deeds}"));
+                self.pause(3);
+                self.line("kill controller");
+                self.pause(3);
+                self.line("restart controller");
+            }
+            2 => self.line("replay"),
+            3 => {
+                let node = self.node();
+                self.line(&format!("cut-network {node}"));
+                let secs = 1 + self.rng.below(45);
+                self.line(&format!("after {secs}s"));
+                self.line(&format!("online {node}"));
+            }
+            4 => {
+                self.line("kill controller");
+                self.pause(2);
+                self.line("restart controller");
+            }
+            5 => {
+                let node = self.node();
+                self.line(&format!("lock {node}"));
+                self.pause(5);
+                self.line(&format!("unlock {node}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn steady(&mut self) {
+        let count = 2 + self.rng.below(6);
+        self.versions = 0;
+        self.line("# steady");
+        self.line(&format!("fleet {count} pi in all"));
+        self.nodes.extend((1..=count).map(|n| format!("pi-{n}")));
+        self.line("runs 1.0.0");
+        self.line("after 2h");
+        self.start_in_steps();
+        for _ in 0..self.rng.between(1, 5) {
+            for _ in 0..self.rng.below(5) {
+                self.pause(3);
+                self.disturb();
+            }
+            self.line("repair");
+            self.line("after 2h");
+            self.line("check-end");
+            let (lose, double) = (self.rng.pick(&[0, 5, 20]), self.rng.pick(&[0, 10, 30]));
+            let delay = self.rng.pick(&[1, 5, 20]);
+            self.line(&format!("messages lose {lose}% double {double}% delay {delay}s"));
+            self.step();
+        }
+        self.line("repair");
+        self.line("after 2h");
+        self.line("check-end");
+    }
+
+    /// What people do when all is at rest.
+    fn step(&mut self) {
+        let version = format!("1.{}.0", self.rng.below(self.versions + 1));
+        match self.rng.below(12) {
+            0..5 => self.line("approve"),
+            5 => self.line("pause"),
+            6 | 7 => self.line("resume acknowledging all"),
+            8 => {
+                let how = self.rng.pick(&["keep", "revert"]);
+                self.line(&format!("abort {how}"));
+            }
+            9 => self.line(&format!("announce {version} to all")),
+            10 => {
+                let revert = self.rng.pick(&["", " revert"]);
+                self.line(&format!("withdraw {version} from all{revert}"));
+            }
+            _ => self.start_in_steps(),
+        }
+    }
+
+    /// A rollout that waits for people again and again, and that failures do not stop: how many there are is a matter of time.
+    fn start_in_steps(&mut self) {
+        self.versions += 1;
+        let version = format!("1.{}.0", self.versions);
+        self.line(&format!("release {version}"));
+        self.break_some(&version);
+        for waves in ["1", "1, 50%", "100%"] {
+            let approval = self.rng.pick(&["", " approval"]);
+            self.line(&format!("plan all waves {waves} max-failures 99 success 1%{approval}"));
+        }
+        self.line(&format!("start {version}"));
     }
 
     fn wild(&mut self) {
@@ -239,7 +319,7 @@ impl Author {
 
     fn harm_node(&mut self) {
         let node = self.node();
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0..2 => self.line(&format!("offline {node}")),
             2..4 => self.line(&format!("cut-network {node}")),
             4..7 => self.line(&format!("online {node}")),
@@ -259,6 +339,10 @@ impl Author {
                 self.line(&format!("{trouble} {node}"));
             }
             10 => self.line(&format!("slow {node} 20m")),
+            11 | 12 => {
+                let verb = self.rng.pick(&["lock", "unlock"]);
+                self.line(&format!("{verb} {node}"));
+            }
             _ => {
                 let time = self.rng.pick(&["20s", "3m", "20m"]);
                 self.line(&format!("ill {node} for {time}"));

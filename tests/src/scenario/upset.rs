@@ -26,7 +26,7 @@ impl Play {
                 }
             }
             Command::Trouble { nodes, what } => {
-                self.places(nodes)?.into_iter().for_each(|device| self.trouble(device, *what));
+                self.places(nodes)?.into_iter().try_for_each(|device| self.trouble(device, *what))?;
             }
             Command::Messages { lose, double, delay_ms } => {
                 self.world.odds = Odds { lose: *lose, double: *double, delay_ms: *delay_ms };
@@ -36,12 +36,12 @@ impl Play {
                 peers.for_each(|peer| self.world.hub.send(self.world.now_ms, Parcel::Again(peer)));
             }
             Command::Controller(ControllerChange::Kill) => {
-                self.world.tell("the controller is killed");
+                self.world.tell_done("the controller is killed");
                 (self.world.controller, self.world.dies_after) = (None, None);
             }
             Command::Controller(ControllerChange::KillAfter(deeds)) => self.world.dies_after = Some(*deeds),
             Command::Controller(ControllerChange::Start) => {
-                self.world.tell("the controller is started");
+                self.world.tell_done("the controller is started");
                 self.world.start_controller();
             }
             Command::Clock { who: None, ahead_secs } => self.world.ahead_secs += ahead_secs,
@@ -62,14 +62,15 @@ impl Play {
             LinkChange::Offline | LinkChange::Cut => {
                 if self.world.devices[device].link.session {
                     let says_so = matches!(change, LinkChange::Offline);
-                    self.world.tell(&format!("{name}: {}", if says_so { "offline" } else { "network cut" }));
+                    self.world
+                        .tell_done(&format!("{name}: {}", if says_so { "offline" } else { "network cut" }));
                 }
                 self.world.devices[device].link.wired = false;
                 self.world.disconnect(device, matches!(change, LinkChange::Offline))?;
             }
             LinkChange::Online => {
                 if !self.world.devices[device].link.wired {
-                    self.world.tell(&format!("{name}: online"));
+                    self.world.tell_done(&format!("{name}: online"));
                 }
                 self.world.devices[device].link.wired = true;
                 self.world.connect(device)?;
@@ -80,23 +81,25 @@ impl Play {
         Ok(())
     }
 
-    fn trouble(&mut self, device: usize, what: TroubleKind) {
+    fn trouble(&mut self, device: usize, what: TroubleKind) -> Step {
         let now_ms = self.world.now_ms;
         let of = &mut self.world.devices[device];
         match what {
             TroubleKind::Store(down) => of.trouble.store_down = down,
             TroubleKind::Disk(full) => of.trouble.disk_full = full,
+            TroubleKind::Lock(is_locked) => return self.world.lock(device, is_locked),
             TroubleKind::Slow(slow_ms) => of.trouble.slow_ms = slow_ms,
             TroubleKind::Ill(time_ms) => {
                 of.apps.values_mut().for_each(|node| node.ill_until_ms = now_ms + time_ms);
             }
         }
         self.world.touch(device);
+        Ok(())
     }
 
     /// Nothing goes wrong any more.
     fn repair(&mut self) -> Step {
-        self.world.tell("everything is repaired");
+        self.world.tell_done("everything is repaired");
         self.world.odds = Odds::default();
         (self.world.dies_after, self.world.ahead_secs) = (None, 0);
         self.world.start_controller();
@@ -105,6 +108,7 @@ impl Play {
             of.trouble = Trouble::default();
             of.link.wired = true;
             of.apps.values_mut().for_each(|node| node.ill_until_ms = 0);
+            self.world.tell_holds(device)?;
             self.world.boot(device)?;
             self.world.connect(device)?;
             self.world.touch(device);

@@ -19,6 +19,7 @@ mod secrets;
 mod signers;
 mod spine;
 mod stolen;
+mod stories;
 mod systemd;
 mod tls;
 mod users;

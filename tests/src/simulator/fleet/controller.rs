@@ -16,6 +16,8 @@ use schemas::{
     topic::Topic,
 };
 
+use crate::timeline::Voice;
+
 /// Changes that come together are looked at together.
 const GATHER_MS: u64 = 250;
 /// Without any, the time alone may change something: it is looked at ever more rarely.
@@ -85,6 +87,27 @@ impl Controller {
         self.next_ms = self.next_ms.min(now_ms + GATHER_MS);
     }
 
+    /// Who speaks of the rollout of an app.
+    pub(crate) fn voice(&self, app: &AppId) -> Voice {
+        let version = self.conductors.get(app).map(Conductor::version).unwrap_or_default();
+        Voice::Rollout(app.clone(), version.to_owned())
+    }
+
+    /// Leaves the rollouts whose place another one of the same app has taken.
+    pub(crate) fn leave_rollouts(&mut self) -> Vec<(Voice, Vec<Deed>)> {
+        let plans = self.fleet.rollouts().plans();
+        let wanted = |app: &AppId| Some(plans.get(app)?.believed()?.plans.rollout.first);
+        let is_left = |(app, of): (&AppId, &Conductor)| {
+            wanted(app).filter(|first| *first != of.first()).map(|_| app.clone())
+        };
+        let left: Vec<AppId> = self.conductors.iter().filter_map(is_left).collect();
+        let leave = |app| {
+            let voice = self.voice(&app);
+            Some((voice, self.conductors.remove(&app)?.supersede()))
+        };
+        left.into_iter().filter_map(leave).collect()
+    }
+
     /// Takes up the rollouts that people want, and says which apps have one.
     pub(crate) fn follow_plans(&mut self, now: Now) -> Vec<AppId> {
         let rollouts = self.fleet.rollouts();
@@ -92,20 +115,17 @@ impl Controller {
         for (app, wanted) in rollouts.plans().iter().filter(|_| has_news) {
             let Some(wanted) = wanted.believed() else { continue };
             let (planned, plans) = (&wanted.planned, wanted.plans.clone());
-            match self.conductors.get_mut(app) {
-                Some(conductor) if conductor.first() == plans.rollout.first => {
-                    conductor.renew(planned, &plans);
-                }
-                _ => {
-                    let course = rollouts.course(app).filter(|course| course.first == plans.rollout.first);
-                    let conductor = match course {
-                        Some(course) => Conductor::resume(planned, plans, course, &self.fleet, 1, now),
-                        None => Conductor::begin(planned, plans, &self.fleet, 1, now),
-                    };
-                    self.conductors.insert(app.clone(), conductor);
-                    self.all = true;
-                }
+            if let Some(conductor) = self.conductors.get_mut(app) {
+                conductor.renew(planned, &plans);
+                continue;
             }
+            let course = rollouts.course(app).filter(|course| course.first == plans.rollout.first);
+            let conductor = match course {
+                Some(course) => Conductor::resume(planned, plans, course, &self.fleet, 1, now),
+                None => Conductor::begin(planned, plans, &self.fleet, 1, now),
+            };
+            self.conductors.insert(app.clone(), conductor);
+            self.all = true;
         }
         self.conductors.keys().cloned().collect()
     }

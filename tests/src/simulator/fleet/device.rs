@@ -7,6 +7,7 @@ use std::{
 
 use machine::{Effect, Fault, Yield};
 use schemas::{
+    hold::HoldCode,
     id::{AppId, Digest, GroupId, NodeId},
     reason::Reason,
     report::{AppReport, MAX_REFUSALS, Refusal},
@@ -71,6 +72,8 @@ pub(crate) struct Link {
 pub(crate) struct Trouble {
     pub(crate) store_down: bool,
     pub(crate) disk_full: bool,
+    /// Its lock file is there.
+    pub(crate) locked: bool,
     /// A fetch takes so long.
     pub(crate) slow_ms: Option<u64>,
     /// The power is cut when the next effect of this name has ended.
@@ -91,6 +94,11 @@ impl Behaviours for Habits<'_> {
 }
 
 impl Trouble {
+    /// What holds the device back from beginning.
+    pub(crate) fn holds(&self) -> Vec<HoldCode> {
+        if self.locked { vec![HoldCode::Lock] } else { Vec::new() }
+    }
+
     /// How an effect that begins now ends on this device.
     pub(crate) fn hinder(&self, flight: &mut Flight, now_ms: u64, missing: &BTreeSet<Digest>) {
         let failed = match &flight.effect {

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use machine::{Effect, Input};
+use machine::{Effect, Hold, Input};
 use schemas::{
+    hold::HoldCode,
     id::{AppId, Digest},
     reason::Reason,
     record::Record,
@@ -18,12 +19,15 @@ use super::{
     office,
     world::{Step, World},
 };
-use crate::simulator::{
-    apps::Behaviour,
-    catalog::WALL,
-    disk::Disk,
-    effects::fault,
-    node::{Flight, Home, Node, Watch},
+use crate::{
+    simulator::{
+        apps::Behaviour,
+        catalog::WALL,
+        disk::Disk,
+        effects::fault,
+        node::{Flight, Home, Node, Watch},
+    },
+    timeline::{self, Voice},
 };
 
 /// Several changes that come together give one report.
@@ -99,6 +103,7 @@ impl World {
         let home = Home { node: of.name.clone(), app: app.clone(), platform: of.platform.clone() };
         of.apps.insert(app.clone(), Node::new(home, disk, self.now_ms));
         self.pump(device, app)?;
+        self.tell_holds(device)?;
         if self.devices[device].link.session {
             return self.feed(device, app, Input::Bus(machine::Bus::Connected));
         }
@@ -109,6 +114,31 @@ impl World {
     pub(super) fn bus_is(&mut self, device: usize, bus: machine::Bus) -> Step {
         let apps: Vec<AppId> = self.devices[device].apps.keys().cloned().collect();
         apps.iter().try_for_each(|app| self.feed(device, app, Input::Bus(bus)))
+    }
+
+    /// Somebody works on a device and has it wait, or not any more.
+    pub(crate) fn lock(&mut self, device: usize, is_locked: bool) -> Step {
+        if self.devices[device].trouble.locked != is_locked {
+            let name = self.devices[device].name.clone();
+            self.tell_done(&format!("{name}: {}", if is_locked { "locked" } else { "unlocked" }));
+        }
+        self.devices[device].trouble.locked = is_locked;
+        self.tell_holds(device)
+    }
+
+    /// All machines of a device are told what holds it back.
+    pub(crate) fn tell_holds(&mut self, device: usize) -> Step {
+        let of = &mut self.devices[device];
+        let holds = of.trouble.holds();
+        let is_known = |node: &Node| node.holds == holds;
+        if !of.link.powered || of.apps.values().all(is_known) {
+            return Ok(());
+        }
+        of.apps.values_mut().for_each(|node| node.holds.clone_from(&holds));
+        let hold = |code: &HoldCode| Hold { code: *code, text: code.to_string(), until: None };
+        let input = Input::Holds(holds.iter().map(hold).collect());
+        let apps: Vec<AppId> = self.devices[device].apps.keys().cloned().collect();
+        apps.iter().try_for_each(|app| self.feed(device, app, input.clone()))
     }
 
     fn feed(&mut self, device: usize, app: &AppId, input: Input) -> Step {
@@ -168,6 +198,9 @@ impl World {
             if let (Effect::Persist(next), Some(revision)) = (&effect, node.machine.under_way()) {
                 let saved = node.machine.saved();
                 if next.obeyed == revision && saved.obeyed < revision {
+                    if let Some(code) = node.holds.first() {
+                        return Err(format!("{} {app}: {revision} begins in spite of the {code}", of.name));
+                    }
                     self.rules.begins((&of.name, &of.groups), app, revision, &saved.seen)?;
                 }
             }
@@ -294,10 +327,9 @@ impl World {
         reason: Option<Reason>,
     ) -> Step {
         let name = self.devices[device].name.clone();
-        let name_of = serde_json::to_value(event).ok();
-        let word = name_of.as_ref().and_then(|value| value.as_str()).unwrap_or_default().replace('_', " ");
         let why = reason.map(|reason| format!(", {reason}")).unwrap_or_default();
-        self.tell(&format!("{name} {app} {to}: {word}{why}"));
+        let text = timeline::of_node(&name, app.as_str(), to, event, reason.map_or("", Reason::code));
+        self.tell(Voice::Node(name), text);
         *self.rules.told.entry(format!("{event:?}{why}")).or_default() += 1;
         if event != EventType::Started {
             return Ok(());
@@ -318,7 +350,7 @@ impl World {
     /// The power fails; what was in flight is there in part.
     pub(crate) fn cut_power(&mut self, device: usize) -> Step {
         let name = self.devices[device].name.clone();
-        self.tell(&format!("{name}: power cut"));
+        self.tell_done(&format!("{name}: power cut"));
         self.disconnect(device, false)?;
         let of = &mut self.devices[device];
         of.link.powered = false;
@@ -346,10 +378,13 @@ impl World {
         for node in of.apps.values_mut() {
             let habits = Habits { breaks: &self.breaks, node: &name };
             node.boot(now_ms, true, true, &habits);
+            // It has forgotten them.
+            node.holds.clear();
         }
-        self.tell(&format!("{name}: power is back"));
+        self.tell_done(&format!("{name}: power is back"));
         let apps: Vec<AppId> = self.devices[device].apps.keys().cloned().collect();
         apps.iter().try_for_each(|app| self.pump(device, app))?;
+        self.tell_holds(device)?;
         self.touch(device);
         self.connect(device)
     }

@@ -18,11 +18,12 @@ use rollout::{
 use schemas::{
     announcement::Announced,
     id::{AppId, Digest, GroupId, NodeId, Revision},
-    order::{Audience, Order, OrderState},
+    order::{Audience, OrderState},
     rollout::{CourseState, WaveState},
 };
 
 use super::world::Step;
+use crate::timeline;
 
 /// Wall clocks count seconds.
 const SLACK_MS: u64 = 2_000;
@@ -94,7 +95,7 @@ impl Rules {
             ));
         }
         self.newest.insert(place, order.revision.max(before));
-        let line = says(order, &announced.release.version);
+        let line = timeline::says(order, &announced.release.version);
         let fact = Fact {
             group: order.group.clone(),
             state: order.state,
@@ -106,7 +107,7 @@ impl Rules {
             return Err(format!("two orders with revision {}", order.revision));
         }
         self.orders.insert(order.revision, fact);
-        Ok(format!("order for {}: {line}", order.group))
+        Ok(timeline::of_order(order, &announced.release.version))
     }
 
     /// What the newest order for a group says.
@@ -349,24 +350,5 @@ fn check_stop(conductor: &Conductor) -> Step {
 fn note(nodes: &mut BTreeSet<NodeId>, node: &NodeId) {
     if !nodes.contains(node) {
         nodes.insert(node.clone());
-    }
-}
-
-/// An order in a few words.
-fn says(order: &Order, version: &str) -> String {
-    let whom = match &order.audience {
-        Audience::All => "everybody".to_owned(),
-        Audience::Nodes(nodes) if nodes.is_empty() => "nobody".to_owned(),
-        Audience::Nodes(nodes) if nodes.len() <= 12 => {
-            nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ")
-        }
-        Audience::Nodes(nodes) => format!("{} nodes", nodes.len()),
-        Audience::Share { permille, .. } => format!("{permille} of a thousand"),
-    };
-    match order.state {
-        OrderState::Active => format!("run {version}: {whom}"),
-        OrderState::Paused => format!("begin {version} no more: {whom}"),
-        OrderState::Withdrawn { revert: true } => format!("go back from {version}: {whom}"),
-        OrderState::Withdrawn { revert: false } => format!("forget {version}: {whom}"),
     }
 }

@@ -21,7 +21,10 @@ use super::{
     office::Office,
     rules::Rules,
 };
-use crate::simulator::{catalog::WALL, rng::Rng};
+use crate::{
+    simulator::{catalog::WALL, rng::Rng},
+    timeline::{self, Line, Voice},
+};
 
 /// From a device to the broker and back, on a good day.
 const LATENCY_MS: u64 = 50;
@@ -61,7 +64,7 @@ pub(crate) struct World {
     /// Releases of which an object is not in the store.
     pub(crate) missing: BTreeSet<Digest>,
     pub(crate) rules: Rules,
-    pub(crate) timeline: Vec<String>,
+    pub(crate) timeline: Vec<Line>,
     verified: BTreeMap<Rc<[u8]>, Option<Rc<Announced>>>,
     steps_at_once: u32,
 }
@@ -115,16 +118,14 @@ impl World {
         self.devices.iter().enumerate().filter_map(device).chain(controller).chain(wires).min()
     }
 
-    /// A time as people read it.
-    pub(crate) fn tell(&mut self, text: &str) {
-        let secs = self.now_ms / 1_000;
-        let (hours, minutes, secs) = (secs / 3_600, secs / 60 % 60, secs % 60);
-        let at = if hours > 0 {
-            format!("+{hours}:{minutes:02}:{secs:02}")
-        } else {
-            format!("+{minutes:02}:{secs:02}")
-        };
-        self.timeline.push(format!("{at:>9} {text}"));
+    /// Something happened.
+    pub(crate) fn tell(&mut self, voice: Voice, text: String) {
+        self.timeline.push(Line { at_ms: self.now_ms, voice, text });
+    }
+
+    /// Whoever plays the story does something.
+    pub(crate) fn tell_done(&mut self, text: &str) {
+        self.tell(Voice::Player, text.to_owned());
     }
 
     /// The time of everybody whose clock is right.
@@ -155,7 +156,7 @@ impl World {
             Kind::Release(group, _) => {
                 if let Some(announced) = self.verify(topic, payload) {
                     let line = self.rules.ordered(&announced)?;
-                    self.tell(&line);
+                    self.tell(Voice::Order(group.clone()), line);
                 }
                 for device in 0..self.devices.len() {
                     let reads =
@@ -311,15 +312,20 @@ impl World {
     fn decide(&mut self) -> Step {
         let now = self.now();
         let Some(controller) = &mut self.controller else { return Ok(()) };
+        let left = controller.leave_rollouts();
         let apps = controller.follow_plans(now);
+        for (voice, deeds) in left {
+            self.carry_out(&voice, deeds)?;
+        }
         for app in apps {
             let Some(controller) = &mut self.controller else { return Ok(()) };
+            let voice = controller.voice(&app);
             let deeds = controller.step(&app, now, self.office.controller());
             if let Some(conductor) = controller.conductors.get(&app) {
                 self.rules.check(conductor, &controller.fleet, self.now_ms)?;
             }
-            if !self.carry_out(deeds)? {
-                self.tell("the controller dies");
+            if !self.carry_out(&voice, deeds)? {
+                self.tell_done("the controller dies");
                 self.controller = None;
                 return Ok(());
             }
@@ -342,7 +348,7 @@ impl World {
     }
 
     /// Whether the controller lived to do all of it.
-    fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<bool, String> {
+    fn carry_out(&mut self, voice: &Voice, deeds: Vec<Deed>) -> Result<bool, String> {
         for deed in deeds {
             match deed {
                 Deed::Publish(topic, payload) => {
@@ -356,9 +362,9 @@ impl World {
                     self.publish(&topic, &Rc::from(payload))?;
                 }
                 Deed::Tell(milestone) => {
-                    let kind = format!("{:?}", milestone.kind);
-                    *self.rules.told.entry(kind.clone()).or_default() += 1;
-                    self.tell(&format!("{}: {}", spaced(&kind), milestone.text));
+                    *self.rules.told.entry(format!("{:?}", milestone.kind)).or_default() += 1;
+                    let text = timeline::of_rollout(milestone.kind.name(), &milestone.text);
+                    self.tell(voice.clone(), text);
                 }
             }
         }
@@ -372,16 +378,4 @@ impl World {
                 Some(Controller::start(self.office.trust.clone(), &self.hub.retained, self.now_ms));
         }
     }
-}
-
-/// `WaveOpened` as `wave opened`.
-fn spaced(name: &str) -> String {
-    let mut text = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !text.is_empty() {
-            text.push(' ');
-        }
-        text.extend(letter.to_lowercase());
-    }
-    text
 }
