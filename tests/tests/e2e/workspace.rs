@@ -75,7 +75,8 @@ fn what_the_walks_through_the_code_name_is_there() {
     for name in walks.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '.', '/', '-'])) {
         assert!(name.split("::").all(|word| words.contains(word)), "there is no `{name}`");
     }
-    let is_path = |name: &&str| name.ends_with(".rs") && !name.contains(['{', ' ']);
+    let is_source = |name: &str| Path::new(name).extension().is_some_and(|of| of == "rs");
+    let is_path = |name: &&str| is_source(name) && !name.contains(['{', ' ']);
     for path in walks.split('`').skip(1).step_by(2).filter(is_path) {
         assert!(files.iter().any(|file| file.ends_with(path)), "there is no {path}");
     }
