@@ -252,7 +252,7 @@ fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so()
     // It is back, though the other one has been there all the time, and goes on.
     world.start_broker().unwrap();
     wait_state(&world, "paused");
-    assert_eq!(carrier(&mut bus).unwrap().0, first);
+    wait_carrier(&mut bus, first);
     world.publisher(&["rollout", "resume", "web"]).unwrap().expect(DONE).unwrap();
     // Started anew while the first one is away, it is the other one's.
     world.kill_broker().unwrap();
@@ -266,11 +266,16 @@ fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so()
     let anew =
         ["rollout", "start", "--release", "1.1.0", "--plan", plan.to_str().unwrap(), "--yes", "--detach"];
     world.publisher(&anew).unwrap().expect(DONE).unwrap();
-    assert_eq!(carrier(&mut bus).unwrap().0, stranger);
+    wait_carrier(&mut bus, stranger);
     world.start_broker().unwrap();
     wait_state(&world, "completed");
     assert!(world.nodes().all(|node| node.serves().as_deref() == Some("1.1.0")));
     other.kill().unwrap();
+}
+
+/// Waits until the controller `key` carries the rollout out.
+fn wait_carrier(bus: &mut Mqtt, key: KeyId) {
+    wait_until("another carrier", PATIENCE, || (carrier(bus)?.0 == key).then_some(())).unwrap();
 }
 
 /// The key of the second broker's controller.

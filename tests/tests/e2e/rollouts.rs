@@ -28,7 +28,7 @@ fn a_plan_is_seen_before_it_begins_and_orders_nothing() {
     assert!(usual.contains("offline, and to catch up later: pi-3"), "{usual}");
     for (args, expected) in [
         (vec!["--group", "nobody", "--app", "web"], "no node is in nobody"),
-        (vec!["--group", "nobody"], "say which with --app"),
+        (vec!["--group", "nobody"], "say which app with --app"),
         (vec!["/nowhere/plan.toml"], "cannot use /nowhere/plan.toml"),
     ] {
         let said = simulate(&args).expect(1).unwrap().stderr;
