@@ -254,22 +254,6 @@ fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so()
     wait_state(&world, "paused");
     wait_carrier(&mut bus, first);
     world.publisher(&["rollout", "resume", "web"]).unwrap().expect(DONE).unwrap();
-    // Started anew while the first one is away, it is the other one's.
-    world.kill_broker().unwrap();
-    wait_until("an empty place", PATIENCE, || {
-        let said = world.publisher(&["rollout", "status", "web"]).ok()?.stdout;
-        said.contains("start it anew").then_some(())
-    })
-    .unwrap();
-    let plan = world.folder().join("plan.toml");
-    fs::write(&plan, format!("app = \"web\"\n{WAVES}")).unwrap();
-    let anew =
-        ["rollout", "start", "--release", "1.1.0", "--plan", plan.to_str().unwrap(), "--yes", "--detach"];
-    world.publisher(&anew).unwrap().expect(DONE).unwrap();
-    wait_carrier(&mut bus, stranger);
-    world.start_broker().unwrap();
-    wait_state(&world, "completed");
-    assert!(world.nodes().all(|node| node.serves().as_deref() == Some("1.1.0")));
     other.kill().unwrap();
 }
 
