@@ -10,7 +10,6 @@ use schemas::{
 use super::{
     Conductor, Deed, Dirt, Milestone, MilestoneKind, Now,
     judge::{Judgement, judge, stops},
-    state::INSTALL_LIMIT_MS,
 };
 use crate::{Fleet, plan::OnFailure};
 
@@ -18,7 +17,7 @@ use crate::{Fleet, plan::OnFailure};
 const SOAK_NOTES: u32 = 10;
 const SOAK_NOTE: Duration = Duration::from_secs(30);
 /// Names of nodes in a sentence.
-const MAX_NAMES: usize = 5;
+pub(super) const MAX_NAMES: usize = 5;
 
 impl Conductor {
     /// Takes note of what people want, once.
@@ -76,7 +75,7 @@ impl Conductor {
                 true
             }
             CourseState::Running => self.run(fleet, now, deeds),
-            CourseState::Reverting { .. } => self.revert(fleet, now, deeds),
+            CourseState::Reverting { .. } => self.go_back(fleet, now, deeds),
             _ => false,
         }
     }
@@ -234,32 +233,6 @@ impl Conductor {
             self.set(CourseState::Aborted { cause, reverted: false });
             tell(deeds, MilestoneKind::Aborted, text);
         }
-    }
-
-    /// Lets the waves go back, newest first.
-    fn revert(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
-        let CourseState::Reverting { cause, wave, .. } = &self.course.state else { return false };
-        let (cause, wave) = (cause.clone(), *wave as usize);
-        let is_pending = |seat: &&super::Seat| {
-            let node = fleet.nodes().get(&seat.node).filter(|node| node.online() == Some(true));
-            seat.wave == wave
-                && node.is_some_and(|node| self.subject.is_installed(node) || self.subject.is_under_way(node))
-        };
-        let waited_ms = now.mono_ms.saturating_sub(self.wave_since_ms);
-        let limit_ms = INSTALL_LIMIT_MS.max(self.subject.trial_ms);
-        if waited_ms < limit_ms && self.seats.iter().any(|seat| is_pending(&seat)) {
-            return false;
-        }
-        self.wave_since_ms = now.mono_ms;
-        if let Some(before) = wave.checked_sub(1) {
-            let wave = u32::try_from(before).unwrap_or_default();
-            self.set(CourseState::Reverting { cause, wave });
-        } else {
-            let text = format!("{}; nodes that had it and were there were told to go back", cause.text);
-            self.set(CourseState::Aborted { cause, reverted: true });
-            tell(deeds, MilestoneKind::Aborted, text);
-        }
-        true
     }
 
     /// A wave that had stopped goes on where it was.

@@ -23,6 +23,7 @@ pub mod check;
 mod explain;
 mod judge;
 mod orders;
+mod revert;
 mod state;
 
 use std::{
@@ -372,12 +373,9 @@ impl Conductor {
         } else {
             self.subject.look(fleet, (&seat.node, &stage.group), (seat.standing, seat.offered), is_ours)
         };
-        let goes_back = matches!(
-            self.course.state,
-            CourseState::Reverting { .. } | CourseState::Aborted { reverted: true, .. }
-        );
+        let is_told_to_go_back = self.is_told_to_go_back(seat.wave);
         let state = match state {
-            NodeState::Skipped(Skip::OtherOrder) if goes_back => NodeState::Skipped(Skip::WentBack),
+            state if is_told_to_go_back => self.on_the_way_back(&seat.node, state, fleet),
             // Whoever had begun and is taken away is no proof that all is well.
             NodeState::Skipped(Skip::Gone) if wave.state == WaveState::Passed => state,
             NodeState::Skipped(Skip::OtherOrder | Skip::Gone)

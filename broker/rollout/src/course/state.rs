@@ -51,6 +51,8 @@ pub enum NodeState {
     Away,
     /// It keeps the release and is well.
     Good,
+    /// It is told to go back and has not; why, or nothing while it may be about to.
+    Stays(String),
     /// It went back by itself.
     RolledBack(Failure),
     /// It did not get as far as the switch, or refused.
@@ -116,6 +118,7 @@ impl NodeState {
             Self::Silent => "silent",
             Self::Away => "away",
             Self::Good => "good",
+            Self::Stays(_) => "stays",
             Self::RolledBack(_) => "rolled_back",
             Self::Failed(_) => "failed",
             Self::Unwell => "unwell",
@@ -129,6 +132,8 @@ impl NodeState {
     pub fn text(&self) -> String {
         match self {
             Self::Deferred(text) => text.clone(),
+            Self::Stays(why) if why.is_empty() => "it is told to go back".to_owned(),
+            Self::Stays(why) => format!("it is told to go back: {why}"),
             Self::Installing { phase, permille, attempt: 0 | 1 } => {
                 format!("{} {} %", phase.name(), permille / 10)
             }
@@ -152,6 +157,7 @@ impl NodeState {
         match self {
             Self::Good | Self::Skipped(Skip::Already) => Weight::Good,
             Self::RolledBack(_) | Self::Failed(_) | Self::Unwell | Self::Lost(_) => Weight::Failure,
+            Self::Stays(why) if !why.is_empty() => Weight::Failure,
             Self::Excused => Weight::Excused,
             Self::Skipped(_) => Weight::Skipped,
             _ => Weight::Pending,

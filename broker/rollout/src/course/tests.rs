@@ -30,7 +30,7 @@ struct Play {
     conductor: Conductor,
     now: Now,
     seq: u64,
-    told: Vec<MilestoneKind>,
+    told: Vec<Milestone>,
 }
 
 impl Play {
@@ -55,7 +55,7 @@ impl Play {
         for deed in deeds {
             match deed {
                 Deed::Publish(topic, payload) => drop(self.fleet.take(&topic, &payload)),
-                Deed::Tell(milestone) => self.told.push(milestone.kind),
+                Deed::Tell(milestone) => self.told.push(milestone),
             }
         }
         check::check(&self.conductor).unwrap();
@@ -132,6 +132,10 @@ impl Play {
         self.conductor.seat(&node.parse().unwrap()).unwrap().1.name()
     }
 
+    fn last_told(&self) -> &str {
+        self.told.last().map(|milestone| milestone.text.as_str()).unwrap_or_default()
+    }
+
     fn why(&self) -> PauseReason {
         self.conductor.state().cause().unwrap().why
     }
@@ -157,7 +161,8 @@ fn all_is_well_wave_after_wave_and_then_it_is_for_everybody() {
     }
     assert_eq!(*play.conductor.state(), CourseState::Completed);
     assert_eq!(play.order("all"), (OrderState::Active, vec!["*".to_owned()]));
-    assert_eq!(play.told, [Started, WaveOpened, WavePassed, WaveOpened, WavePassed, Completed]);
+    let told: Vec<MilestoneKind> = play.told.iter().map(|milestone| milestone.kind).collect();
+    assert_eq!(told, [Started, WaveOpened, WavePassed, WaveOpened, WavePassed, Completed]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod bar;
 mod carrier;
+mod controllers;
 mod json;
 mod text;
 
@@ -25,6 +26,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use self::{
     bar::Counts,
     carrier::{CarrierView, carrier},
+    controllers::{controllers, controllers_json, controllers_text},
     json::{json, list_json},
     text::{list, next, text, wave_line},
 };
@@ -258,6 +260,9 @@ fn sentence(state: &NodeState) -> String {
 pub(crate) fn advice(state: &NodeState) -> Option<&'static str> {
     match state {
         NodeState::Lost(_) => Some("see that the node has power and network, and look at its worker's log"),
+        NodeState::Stays(why) if !why.is_empty() => {
+            Some("announce to its group what it is to run, or look at its worker's log")
+        }
         NodeState::Unwell => {
             Some("look at what its health check answers; `publisher status` shows when it is well")
         }

@@ -1,5 +1,7 @@
 //! Nodes that go back, and those that do not.
 
+use schemas::reason::Reason;
+
 use super::*;
 
 #[test]
@@ -48,4 +50,61 @@ fn a_controller_that_dies_while_nodes_go_back_lets_them_have_their_time() {
     assert!(matches!(play.conductor.state(), CourseState::Reverting { .. }), "{:?}", play.conductor.state());
     play.wait(30 * MINUTE);
     assert!(play.conductor.state().is_over(), "and no more than that");
+}
+
+/// A rollout that three nodes have, which are told to go back.
+fn told_to_go_back() -> Play {
+    let mut play = Play::new(3, "[[stage]]\ngroup = \"all\"\nwaves = [\"100%\"]\nsoak = \"1h\"");
+    for node in ["pi-0", "pi-1", "pi-2"] {
+        play.ends(node, Verdict::Kept);
+    }
+    play.wish(|rollout| rollout.wish = Wish::Abort { revert: true });
+    play
+}
+
+/// Still the release, and the last order to go back ended so.
+fn stays(play: &Play, verdict: Verdict, text: &str) -> AppReport {
+    let kept = play.outcome(Verdict::Kept);
+    let back =
+        Outcome { revision: Revision(kept.revision.0 + 5), text: text.to_owned(), ..play.outcome(verdict) };
+    let mut app = ended(kept);
+    app.outcomes.push(Outcome { reason: Some(Reason::Withdrawn), ..back });
+    app
+}
+
+#[test]
+fn who_does_not_go_back_is_named_with_the_reason_and_nobody_waits_for_it() {
+    let mut play = told_to_go_back();
+    play.says("pi-0", stays(&play, Verdict::Refused, "there is no release to go back to"));
+    let state = |play: &Play, node: &str| play.conductor.seat(&node.parse().unwrap()).unwrap().1.clone();
+    assert_eq!(
+        state(&play, "pi-0").text(),
+        "it is told to go back: withdrawn: there is no release to go back to"
+    );
+    assert_eq!(state(&play, "pi-1"), NodeState::Stays(String::new()));
+    play.is_online("pi-2", false);
+    assert_eq!(state(&play, "pi-2"), NodeState::Excused);
+    play.says("pi-1", ended(outcome(110, Verdict::Kept)));
+    assert!(play.conductor.state().is_over());
+    assert_eq!(
+        play.last_told(),
+        "somebody has ended it; 1 node went back; not pi-0 (withdrawn: there is no release to go back to), pi-2 (away; it does when it is back)"
+    );
+    play.is_online("pi-2", true);
+    assert_eq!(state(&play, "pi-2").name(), "stays");
+    play.says("pi-2", ended(outcome(111, Verdict::Kept)));
+    assert_eq!(state(&play, "pi-2"), NodeState::Skipped(Skip::WentBack));
+}
+
+#[test]
+fn who_has_the_time_to_go_back_and_does_not_is_named() {
+    let mut play = told_to_go_back();
+    play.says("pi-0", ended(outcome(110, Verdict::Kept)));
+    play.wait(29 * MINUTE);
+    play.wait(MINUTE);
+    assert!(play.conductor.state().is_over());
+    assert_eq!(play.last_told(), "somebody has ended it; 1 node went back; not pi-1, pi-2");
+    play.step();
+    let (_, state) = play.conductor.seat(&"pi-1".parse().unwrap()).unwrap();
+    assert_eq!((state.name(), state.weight()), ("stays", Weight::Failure));
 }
