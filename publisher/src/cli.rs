@@ -20,7 +20,10 @@ pub(crate) use self::{
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
     order::{Announce, Following, Order, Rollback},
     request::Request,
-    rollout::{RolloutAbort, RolloutCommand, RolloutResume, RolloutSimulate, RolloutStart, RolloutTerms},
+    rollout::{
+        RolloutAbort, RolloutCommand, RolloutControllers, RolloutResume, RolloutSimulate, RolloutStart,
+        RolloutTerms,
+    },
     user::{SecretChoice, UserAdd, UserCommand, UserPlace},
 };
 use crate::{app_file::Version, exit::Exit};

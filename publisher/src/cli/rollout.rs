@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Subcommand};
 use schemas::{
-    id::{AppId, GroupId},
+    id::{AppId, GroupId, KeyId},
     time::UnixTime,
 };
 
@@ -68,6 +68,15 @@ Examples:
 Examples:
   publisher rollout approve web")]
     Approve(RolloutApp),
+    /// List the controllers that carry rollouts out, and decide which of them new rollouts are given to
+    #[command(after_help = "\
+Examples:
+  publisher rollout controllers
+  publisher rollout controllers --forget 0123456789abcdef   its broker is gone for good, or its key was stolen
+  publisher rollout controllers --know 0123456789abcdef     it is yours all the same
+
+Rollouts that a controller was given to before stay its own until they are over, or others take their place.")]
+    Controllers(RolloutControllers),
     /// Lay a plan out over the fleet as it is now: which nodes, when, and how soon a bad release is found out
     #[command(after_help = "\
 Examples:
@@ -172,6 +181,16 @@ pub(crate) struct RolloutEnd {
     /// They go back to what they ran before
     #[arg(long)]
     pub(crate) revert: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutControllers {
+    /// Give no rollout to the controller with this key any more
+    #[arg(long, value_name = "KEY")]
+    pub(crate) forget: Option<KeyId>,
+    /// Give rollouts to it, as to those that this home knows already
+    #[arg(long, value_name = "KEY", conflicts_with = "forget")]
+    pub(crate) know: Option<KeyId>,
 }
 
 #[derive(Debug, Args)]

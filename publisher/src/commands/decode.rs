@@ -43,7 +43,7 @@ pub(super) fn judge(home: Option<&Home>) -> Option<Judge> {
     let home = home?;
     let nodes = home.nodes().unwrap_or_default();
     let keys = nodes.into_iter().map(|known| (known.record.node.clone(), known.record.key)).collect();
-    let controllers = home.known_controllers().unwrap_or_default();
+    let controllers = home.controllers().unwrap_or_default().known;
     Some(Judge { trust: home.trust.clone(), keys, controllers })
 }
 

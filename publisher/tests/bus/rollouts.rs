@@ -131,7 +131,7 @@ fn without_a_controller_nothing_is_started_and_a_new_one_is_asked_about() {
     drop(FakeController::start(&world, "controller-1"));
     let ran = start(&world, &["--detach"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
-    assert!(ran.stderr.contains("no controller answered for 10 s"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no controller answered for 15 s"), "{}", ran.stderr);
 
     let _controller = FakeController::start(&world, "controller-2");
     let ran = start(&world, &["--detach"]);
@@ -141,4 +141,42 @@ fn without_a_controller_nothing_is_started_and_a_new_one_is_asked_about() {
     assert!(ran.stderr.contains("is new to this home"), "{}", ran.stderr);
     let ran = world.run(&[&announce[..], &["--yes", "--timeout", "60s"]].concat());
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn a_controller_that_is_forgotten_gets_no_rollout_until_it_is_known_again() {
+    let Some(world) = world() else { return };
+    let _nodes = ["pi-1", "pi-2"].map(|node| FakeNode::start(&world, node, Verdict::Kept, None));
+    assert!(world.run(&["rollout", "controllers"]).stdout.contains("no controllers yet"));
+    let _controller = FakeController::start(&world, "controller-1");
+    let controllers = |more: &[&str]| world.run(&[&["rollout", "controllers"], more].concat());
+    let listed = |more: &[&str]| -> Value {
+        let ran = controllers(&[more, &["--json"]].concat());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let mut json: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(json["controllers"].as_array().unwrap().len(), 1, "{json}");
+        json["controllers"][0].take()
+    };
+    let new = listed(&[]);
+    assert_eq!((&new["decision"], &new["there"]), (&"new".into(), &true.into()));
+    let key = new["key"].as_str().unwrap();
+    assert_eq!(listed(&["--forget", key])["decision"], "forgotten");
+    let ran = start(&world, &["--detach"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("every controller on the bus is a forgotten one"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("`publisher rollout controllers --know {key}`")), "{}", ran.stderr);
+
+    assert_eq!(listed(&["--know", key])["decision"], "known");
+    std::fs::write(world.path("plan.toml"), format!("{PLAN}soak = \"1h\"\n")).unwrap();
+    let ran = start(&world, &["--detach"]);
+    assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
+    let ran = controllers(&[]);
+    let known = &ran.stdout;
+    assert!(known.contains(key) && known.contains("known") && known.contains("web"), "{known}{}", ran.stderr);
+    let ran = controllers(&["--forget", key]);
+    assert!(ran.stderr.contains("the rollout of web was given to it, and stays so"), "{}", ran.stderr);
+    let ran = controllers(&["--forget", "0123456789abcdef"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("no controller has the key 0123456789abcdef"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!("those on the bus: {key}")), "{}", ran.stderr);
 }

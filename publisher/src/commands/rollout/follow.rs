@@ -24,8 +24,9 @@ use crate::{
     show::rollout::{self as show, RolloutView},
 };
 
-/// A controller that works takes note at once; so long it may be busy. Another one takes over later than that.
-const HEED_LIMIT: Duration = Duration::from_secs(10);
+/// A controller that works takes note at once. So long it may be busy, or another one may wait that is named behind one that is away;
+/// where a rollout is under way, another one takes over later than that.
+const HEED_LIMIT: Duration = Duration::from_secs(15);
 /// How often it is looked at what came in meanwhile: a large fleet says a lot.
 const TICK: Duration = Duration::from_millis(500);
 

@@ -1,5 +1,6 @@
 //! `publisher rollout`: what people want of a rollout, and how it stands.
 
+mod controllers;
 mod follow;
 mod show;
 mod simulate;
@@ -35,6 +36,7 @@ pub(super) fn run(home: &Home, command: RolloutCommand, screen: &Screen) -> Resu
         RolloutCommand::Resume(arguments) => block_on(wish::resume(home, &arguments, screen)),
         RolloutCommand::Abort(arguments) => block_on(wish::abort(home, &arguments, screen)),
         RolloutCommand::Approve(arguments) => block_on(wish::approve(home, &arguments.app, screen)),
+        RolloutCommand::Controllers(arguments) => block_on(controllers::run(home, &arguments, screen)),
         RolloutCommand::Simulate(arguments) => block_on(simulate::run(home, &arguments, screen)),
     }
 }

@@ -10,10 +10,10 @@ use rollout::{
 use schemas::{
     announcement::Announcement,
     id::{AppId, GroupId, PublicKey, Revision, Seq},
-    mandate::{MAX_CONTROLLERS, Mandate, REVISIONS},
+    mandate::{Mandate, REVISIONS},
     order::Audience,
     release::Release as Document,
-    rollout::{Controller, Planned, Plans, Rollout, Wish},
+    rollout::{Planned, Plans, Rollout, Wish},
     root::Role,
     seal::{Head, Signed},
     time::UnixTime,
@@ -26,7 +26,7 @@ use super::{
         ordering::{learn, next_revision},
         release,
     },
-    SEVERAL, app_of,
+    SEVERAL, app_of, controllers,
     follow::{Followed, until_heeded},
     read_plan,
 };
@@ -129,7 +129,7 @@ impl Start<'_> {
     ) -> Result<Exit> {
         let app = &release.document.app;
         let (text, plan) = self.plan(fleet, &release.document)?;
-        let controllers = controllers(home, fleet, self.terms.yes, screen)?;
+        let controllers = controllers::to_name(home, fleet, self.terms.yes, screen)?;
         self.ask_about_another(fleet, app, screen)?;
         let (planned, plans) = self.sign(home, fleet, release, (text, &plan), controllers)?;
         let (topic, bytes) = (Kind::Plan(app.clone()).of(&home.settings.fleet), planned.to_bytes());
@@ -315,56 +315,6 @@ pub(super) fn nobody(plan: &Plan, fleet: &Fleet) -> anyhow::Error {
         format!("no node is in {}", groups.join(", ")),
         format!("add nodes with `publisher node add NAME --group GROUP`; {there}"),
     )
-}
-
-/// The keys that the mandate names: those of all controllers on the bus, once somebody has believed them.
-fn controllers(home: &Home, fleet: &Fleet, yes: bool, screen: &Screen) -> Result<Vec<PublicKey>> {
-    let known = home.known_controllers()?;
-    let now = clock::now();
-    let mut seen: Vec<&Controller> = fleet.rollouts().controllers().values().map(|seen| &**seen).collect();
-    if seen.is_empty() {
-        return Err(problem(
-            "no controller is on the bus, so nobody would carry the rollout out",
-            "the broker of Deploybus has one: see that it runs, and look for `controller` in its log; without one, order group by group with `publisher announce`",
-        ));
-    }
-    // Who comes first takes it up.
-    seen.sort_by_key(|controller| (controller.until < now, !known.contains(&controller.key.id())));
-    for left_out in seen.iter().skip(MAX_CONTROLLERS) {
-        screen.warn(&format!("controller {} is one too many, and is left out", left_out.key.id()));
-    }
-    seen.truncate(MAX_CONTROLLERS);
-    let new: Vec<String> = seen
-        .iter()
-        .filter(|controller| !known.contains(&controller.key.id()))
-        .map(|new| named(new))
-        .collect();
-    if known.is_empty() {
-        screen.note(&format!("from now on this home knows controller {}", new.join(", ")));
-    } else if !new.is_empty() && !yes {
-        ask_about_new(&new, screen)?;
-    }
-    home.know_controllers(seen.iter().map(|controller| controller.key.id()))?;
-    Ok(seen.iter().map(|controller| controller.key).collect())
-}
-
-fn named(controller: &Controller) -> String {
-    format!("{} ({})", controller.key.id(), clean(&controller.program))
-}
-
-fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
-    let question = format!(
-        "controller {} is new to this home: who has the broker can put a key of their own there, which could open the waves of this rollout. Is it yours?",
-        new.join(", ")
-    );
-    let unattended = "compare its key with the broker's log; then say --yes, once";
-    if screen.confirm(&question, unattended)? {
-        return Ok(());
-    }
-    Err(problem(
-        "nothing was started",
-        "look at the broker's machine: who else could have put a controller there?",
-    ))
 }
 
 /// The groups that the controller may order for: those of the plan, and those in which an earlier rollout of the app lets

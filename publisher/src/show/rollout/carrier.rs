@@ -106,13 +106,16 @@ impl ControllerView {
 
     /// Whether it is there, in words.
     pub(crate) fn text(&self, now: UnixTime) -> String {
-        let name = self.name();
+        let verb = if self.until.is_some() { "is" } else { "was" };
+        format!("{} {verb} {}", self.name(), self.presence(now))
+    }
+
+    /// The same without its name.
+    pub(crate) fn presence(&self, now: UnixTime) -> String {
         match self.until {
-            None => format!("{name} was never seen"),
-            Some(_) if self.there => format!("{name} is there"),
-            Some(until) => {
-                format!("{name} is away, for {} at least", amount::age(now.0.saturating_sub(until.0)))
-            }
+            None => "never seen".to_owned(),
+            Some(_) if self.there => "there".to_owned(),
+            Some(until) => format!("away, for {} at least", amount::age(now.0.saturating_sub(until.0))),
         }
     }
 }
