@@ -61,6 +61,8 @@ struct Own {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     is_online: bool,
+    /// What was not acknowledged when the connection is lost is not said on the next one.
+    forgets: bool,
     will: Option<Message>,
     greeting: Vec<Message>,
     filters: BTreeSet<Filter>,
@@ -83,6 +85,11 @@ impl Ledger {
     pub(super) fn new(will: Option<Message>, greeting: Vec<Message>) -> Self {
         let filters = will.iter().map(|will| Filter::from(&will.topic)).collect();
         Self { will, greeting, filters, ..Self::default() }
+    }
+
+    /// The same, which does not say on another connection what was to be said on one that was lost, or while there was none.
+    pub(super) fn that_forgets(self) -> Self {
+        Self { forgets: true, ..self }
     }
 
     /// Subscribes, now and on each connect.
@@ -138,6 +145,7 @@ impl Ledger {
     /// the subscription to the will's topic shows it; own state last, so that it has the last word.
     pub(super) fn connected(&mut self) {
         self.is_online = true;
+        self.forget();
         let waiting = std::mem::take(&mut self.queue);
         self.queue.extend(self.unwanted.iter().cloned().map(Item::Unsubscribe));
         self.renew();
@@ -171,13 +179,24 @@ impl Ledger {
         let mut singles = Vec::new();
         for item in publishing.into_values().chain(handed).chain(queued) {
             match item {
-                Item::Single(single) if single.is_covered => self.settle(single),
+                Item::Single(single) if single.is_covered => self.settle(single, Ok(())),
                 Item::Single(single) => singles.push(single),
                 Item::Subscribe(_) | Item::Unsubscribe(_) | Item::Greeting(_) | Item::Own { .. } => {}
             }
         }
         singles.sort_by_key(|single| single.number);
         self.queue = singles.into_iter().map(Item::Single).collect();
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        let waiting = if self.forgets { std::mem::take(&mut self.queue) } else { VecDeque::new() };
+        for item in waiting {
+            if let Item::Single(single) = item {
+                let topic = single.message.topic.clone();
+                self.settle(single, Err(Undelivered::Lost { topic }));
+            }
+        }
     }
 
     /// The next request for the MQTT client, while it may hold one more.
@@ -222,7 +241,7 @@ impl Ledger {
         match self.publishing.remove(&packet_id) {
             Some(Item::Single(single)) => {
                 self.cover_before(&single);
-                self.settle(single);
+                self.settle(single, Ok(()));
             }
             Some(Item::Own { topic, version }) => self.settle_own(&topic, version),
             Some(Item::Greeting(_) | Item::Subscribe(_) | Item::Unsubscribe(_)) | None => {}
@@ -241,10 +260,10 @@ impl Ledger {
         }
     }
 
-    fn settle(&mut self, single: Single) {
+    fn settle(&mut self, single: Single, fate: Result<(), Undelivered>) {
         self.singles -= 1;
         self.singles_bytes -= single.message.packet_bytes();
-        single.ticket.resolve(Ok(()));
+        single.ticket.resolve(fate);
     }
 
     fn settle_own(&mut self, topic: &Topic, version: u64) {

@@ -67,6 +67,12 @@ pub enum Undelivered {
         /// Where it was to be said.
         topic: Topic,
     },
+    /// It was to be said on the connection that was there, and on no later one.
+    #[error("message for `{topic}` was not acknowledged before the bus was lost")]
+    Lost {
+        /// Where it was to be said.
+        topic: Topic,
+    },
     /// Only what the broker keeps can be own retained state.
     #[error("topic `{topic}` is not a retained one")]
     NotRetained {

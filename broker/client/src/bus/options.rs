@@ -79,6 +79,9 @@ pub struct Options {
     pub greeting: Vec<Message>,
     /// A silent link is noticed after one to two of these; whole seconds.
     pub keep_alive: Duration,
+    /// What was not acknowledged when the connection is lost is not said on the next one: for whoever has something to say only
+    /// while it hears the others.
+    pub forgets_when_lost: bool,
     /// Subscriptions are renewed after a time drawn from this range.
     pub resubscribe_every: RangeInclusive<Duration>,
     /// The same for the first time after a connect, where the bus has several servers.
@@ -100,6 +103,7 @@ impl Options {
             will: None,
             greeting: Vec::new(),
             keep_alive: KEEP_ALIVE,
+            forgets_when_lost: false,
             resubscribe_every: RESUBSCRIBE_EVERY,
             cluster_settles_in: CLUSTER_SETTLES_IN,
             stable_after: STABLE_AFTER,

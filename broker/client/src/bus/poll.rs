@@ -126,8 +126,9 @@ async fn next_poll(wire: &mut Option<Wire>) -> Polled {
 impl Courier {
     /// A courier that connects as soon as it runs.
     pub(super) fn new(options: Options, inbox: Arc<Inbox>) -> Self {
+        let ledger = Ledger::new(options.will.clone(), options.greeting.clone());
         Self {
-            ledger: Ledger::new(options.will.clone(), options.greeting.clone()),
+            ledger: if options.forgets_when_lost { ledger.that_forgets() } else { ledger },
             options,
             inbox,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),

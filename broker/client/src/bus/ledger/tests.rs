@@ -49,6 +49,25 @@ fn a_delivery_resolves_with_the_acknowledgement_of_its_own_packet() {
 }
 
 #[test]
+fn who_forgets_says_nothing_on_a_connection_that_was_meant_for_another() {
+    let mut ledger = Ledger::new(None, Vec::new()).that_forgets();
+    let mut before = publish(&mut ledger, event("a"), "1");
+    ledger.connected();
+    let mut unacknowledged = publish(&mut ledger, event("a"), "2");
+    send_all(&mut ledger, 1);
+    let mut unsent = publish(&mut ledger, event("a"), "3");
+    ledger.lost();
+    let mut away = publish(&mut ledger, event("a"), "4");
+    ledger.connected();
+    assert_eq!(hand_over(&mut ledger), []);
+    for delivery in [&mut before, &mut unacknowledged, &mut unsent, &mut away] {
+        assert_eq!(fate(delivery), Some(Err(Undelivered::Lost { topic: event("a") })));
+    }
+    let _delivery = publish(&mut ledger, event("a"), "5");
+    assert_eq!(hand_over(&mut ledger).len(), 1);
+}
+
+#[test]
 fn what_was_not_acknowledged_is_said_again_in_its_order() {
     let mut ledger = online();
     let _deliveries: Vec<_> = (0..200).map(|n| publish(&mut ledger, event("a"), &n.to_string())).collect();
