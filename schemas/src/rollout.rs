@@ -215,8 +215,12 @@ pub enum PauseReason {
     Operator,
     /// Too many nodes failed.
     Failures,
-    /// Too little is known to go on.
+    /// Nobody was there, so too little is known to go on.
     Inconclusive,
+    /// The release is not for anybody of a wave, which therefore proves nothing.
+    NotForAnybody,
+    /// Nobody knows any more what had become of it.
+    Unknown,
     /// The mandate of the controller is over.
     Deadline,
     /// The plan cannot be carried out.
@@ -340,6 +344,15 @@ impl Own for Controller {
     }
 }
 
+impl Plans {
+    /// Whether these may take the place of `known` ones: they are later, and do not alter the plan of a rollout that goes on.
+    pub fn may_replace(&self, known: &Self) -> bool {
+        let (new, known) = (&self.rollout, &known.rollout);
+        (new.first, new.seq) >= (known.first, known.seq)
+            && (new.first != known.first || new.plan == known.plan)
+    }
+}
+
 impl CourseState {
     /// Whether nothing more will happen.
     pub fn is_over(&self) -> bool {
@@ -388,6 +401,8 @@ impl PauseReason {
             Self::Operator => "operator",
             Self::Failures => "failures",
             Self::Inconclusive => "inconclusive",
+            Self::NotForAnybody => "not_for_anybody",
+            Self::Unknown => "unknown",
             Self::Deadline => "deadline",
             Self::Plan => "plan",
         }

@@ -289,6 +289,11 @@ impl Fleet {
         &self.orders
     }
 
+    /// The order of an app for a group, when it is believed.
+    pub fn order(&self, group: &GroupId, app: &AppId) -> Option<&Ordered> {
+        self.orders.get(&(group.clone(), app.clone()))?.believed()
+    }
+
     /// The orders that are believed.
     pub fn believed_orders(&self) -> impl Iterator<Item = &Ordered> {
         self.orders.values().filter_map(Belief::believed)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
     id::{AppId, FleetId, KeyId, PublicKey, Revision},
-    mandate::Mandate,
+    mandate::{MAX_CONTROLLERS, Mandate},
     rollout::{Controller, Course, Planned, Plans},
     root::Trust,
     seal::{Signed, Verified},
@@ -13,11 +13,17 @@ use schemas::{
 
 use crate::fleet::Belief;
 
+/// Terms rise by a few in years: a higher one is somebody's who wants to be the last.
+const MAX_EPOCH: u64 = 1 << 48;
+
 /// What was said of rollouts, and what of it is believed.
 #[derive(Debug, Clone, Default)]
 pub struct Rollouts {
     plans: BTreeMap<AppId, Belief<Wanted>>,
     plan_bytes: BTreeMap<AppId, Vec<u8>>,
+    /// Why something that came in the place of a plan that is believed is not: the plan stays, for anybody may write rubbish or
+    /// nothing there.
+    plan_doubts: BTreeMap<AppId, String>,
     courses: BTreeMap<AppId, Belief<Verified<Course>>>,
     /// As they came: a course may come before the plan that proves it.
     course_bytes: BTreeMap<AppId, Vec<u8>>,
@@ -62,11 +68,11 @@ impl Rollouts {
         self.courses.get(app)?.believed()
     }
 
-    /// Why the plan of an app is not believed.
+    /// Why the plan of an app that came last is not believed.
     pub fn plan_disbelief(&self, app: &AppId) -> Option<&str> {
         match self.plans.get(app)? {
             Belief::NotBelieved(text) => Some(text),
-            Belief::Believed(_) => None,
+            Belief::Believed(_) => self.plan_doubts.get(app).map(String::as_str),
         }
     }
 
@@ -93,10 +99,12 @@ impl Rollouts {
     pub fn leases(&self, app: &AppId) -> impl Iterator<Item = Held> {
         let mandate = self.plan(app).map(|wanted| &wanted.plans.mandate);
         self.controllers.values().filter_map(move |of| {
-            let mandate = mandate.filter(|mandate| mandate.place(&of.key).is_some())?;
+            let mandate = mandate?;
+            let place = mandate.place(&of.key)?;
             let mut leases = of.leases.iter();
             let lease = leases.find(|lease| lease.app == mandate.app && lease.first == mandate.first)?;
-            Some(Held { key: of.key, epoch: lease.epoch, until: of.until })
+            let is_its_own = lease.epoch < MAX_EPOCH && lease.epoch % MAX_CONTROLLERS as u64 == place as u64;
+            is_its_own.then_some(Held { key: of.key, epoch: lease.epoch, until: of.until })
         })
     }
 
@@ -117,19 +125,25 @@ impl Rollouts {
     }
 
     pub(crate) fn take_plan(&mut self, app: &AppId, payload: &[u8], trust: &Trust) {
-        if payload.is_empty() {
-            self.plans.remove(app);
-            self.plan_bytes.remove(app);
-        } else {
-            let judged = judge_plan(payload, trust, app);
-            if let (Some(known), Belief::Believed(new)) = (self.plan(app), &judged)
-                && number(&new.plans) < number(&known.plans)
-            {
-                // An old one, replayed.
+        let judged = match payload {
+            [] => Belief::NotBelieved("somebody has cleared it".to_owned()),
+            payload => judge_plan(payload, trust, app),
+        };
+        match (self.plan(app), &judged) {
+            (Some(known), Belief::Believed(new)) if !new.plans.may_replace(&known.plans) => return,
+            (Some(_), Belief::NotBelieved(text)) => {
+                self.plan_doubts.insert(app.clone(), text.clone());
                 return;
             }
-            self.plan_bytes.insert(app.clone(), payload.to_vec());
-            self.plans.insert(app.clone(), judged);
+            (None, _) if payload.is_empty() => {
+                self.plans.remove(app);
+                self.plan_bytes.remove(app);
+            }
+            _ => {
+                self.plan_doubts.remove(app);
+                self.plan_bytes.insert(app.clone(), payload.to_vec());
+                self.plans.insert(app.clone(), judged);
+            }
         }
         self.judge_course(app, trust.fleet());
     }
@@ -149,10 +163,10 @@ impl Rollouts {
     pub(crate) fn take_controller(&mut self, key: KeyId, payload: &[u8], fleet: &FleetId) {
         let controller =
             Signed::<Controller>::from_bytes(payload).and_then(|signed| signed.verify_own(fleet));
-        match controller {
-            Ok(controller) if controller.key.id() == key => self.controllers.insert(key, controller),
-            _ => self.controllers.remove(&key),
-        };
+        // Rubbish or nothing in its place says nothing of it.
+        if let Some(controller) = controller.ok().filter(|controller| controller.key.id() == key) {
+            self.controllers.insert(key, controller);
+        }
     }
 
     /// By other keys.
@@ -192,11 +206,6 @@ impl Rollouts {
     }
 }
 
-/// Later ones count.
-fn number(plans: &Plans) -> (Revision, schemas::id::Seq) {
-    (plans.rollout.first, plans.rollout.seq)
-}
-
 fn judge_plan(bytes: &[u8], trust: &Trust, app: &AppId) -> Belief<Wanted> {
     let judged = Planned::from_bytes(bytes)
         .and_then(|planned| planned.verify(trust, app).map(|plans| Wanted { planned, plans }));
@@ -211,7 +220,54 @@ fn judge_course(bytes: &[u8], mandate: &Mandate, fleet: &FleetId) -> Belief<Veri
         Ok(course) if course.first != mandate.first || course.app != mandate.app => {
             Belief::NotBelieved("it is about an earlier rollout".to_owned())
         }
+        Ok(course) if course.epoch >= MAX_EPOCH => {
+            Belief::NotBelieved(format!("its term {} cannot have come to pass", course.epoch))
+        }
         Ok(course) => Belief::Believed(course),
         Err(error) => Belief::NotBelieved(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::{rollout::Wish, topic::Kind};
+
+    use super::*;
+    use crate::{Fleet, samples::Sample};
+
+    const PLAN: &str = "[[stage]]\ngroup = \"all\"";
+
+    /// A fleet that believes a rollout that somebody has paused.
+    fn paused() -> (Sample, Fleet, AppId) {
+        let sample = Sample::new();
+        let (mut fleet, app) = (sample.empty_fleet(), "web".parse().unwrap());
+        let planned = sample.planned(PLAN, 2, |rollout| rollout.wish = Wish::Pause);
+        fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
+        (sample, fleet, app)
+    }
+
+    #[test]
+    fn what_people_want_stays_when_rubbish_nothing_or_an_older_wish_comes_in_its_place() {
+        let (sample, mut fleet, app) = paused();
+        let topic = Kind::Plan(app.clone()).of(sample.trust.fleet());
+        let older = sample.planned(PLAN, 1, |_| {}).to_bytes();
+        for payload in [&b"rubbish"[..], b"", &older] {
+            fleet.take(&topic, payload);
+            assert_eq!(fleet.rollouts().plan(&app).unwrap().plans.rollout.wish, Wish::Pause);
+        }
+        assert_eq!(fleet.rollouts().plan_disbelief(&app), Some("somebody has cleared it"));
+        let later = sample.planned(PLAN, 3, |_| {}).to_bytes();
+        fleet.take(&topic, &later);
+        assert_eq!(fleet.rollouts().plan(&app).unwrap().plans.rollout.wish, Wish::Run);
+        assert_eq!(fleet.rollouts().plan_disbelief(&app), None);
+    }
+
+    #[test]
+    fn a_wish_does_not_alter_the_plan_of_a_rollout() {
+        let (sample, mut fleet, app) = paused();
+        let other = format!("{PLAN}\nwaves = [\"1\"]");
+        let altered = sample.planned(&other, 3, |_| {}).to_bytes();
+        fleet.take(&Kind::Plan(app.clone()).of(sample.trust.fleet()), &altered);
+        assert_eq!(fleet.rollouts().plan(&app).unwrap().plans.rollout.wish, Wish::Pause);
     }
 }

@@ -5,7 +5,7 @@
 //! alone: of two that take a rollout at once, both see both, and the higher term counts. What clocks say decides nothing: a controller
 //! is there when something new was heard of it not long ago.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use rollout::{Rollouts, course::Now};
 use schemas::{
@@ -27,6 +27,10 @@ const PLACE_MS: u64 = 3_000;
 /// Who takes a rollout that may be somebody else's waits so long once the bus shows that, for messages take less: whoever else has it is
 /// heard by then.
 const SETTLE_MS: u64 = 3_000;
+/// When another process has been heard that has this controller's key, this one is silent for so long.
+const TWIN_MS: u64 = 2 * SILENCE_MS;
+/// Of what was said last, so much may still be on its way back.
+const REMEMBERED: usize = 16;
 /// After so long, a rollout that nobody can carry out is spoken of: whoever was started at the same time is there by then.
 const FORSAKEN_MS: u64 = 60_000;
 
@@ -48,6 +52,19 @@ pub(super) struct Terms {
     said: Option<Said>,
     /// When that was said what the bus shows of this controller.
     shown_ms: Option<u64>,
+    twin: Twin,
+}
+
+/// Another process with this controller's key, as there is one when a data folder was copied: what it says is not what was said here.
+#[derive(Debug, Default)]
+struct Twin {
+    /// What was said here last, and what the bus showed at the start.
+    own: VecDeque<UnixTime>,
+    shown: Option<UnixTime>,
+    /// How often the bus has shown something else. One may have been on its way when this process was started.
+    heard: u32,
+    heard_ms: u64,
+    told: bool,
 }
 
 /// A lease of this controller.
@@ -81,7 +98,8 @@ struct Said {
 impl Terms {
     pub(super) fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
         let (leases, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { fleet, own, program, heard: BTreeMap::new(), leases, works, free, said: None, shown_ms: None }
+        let (heard, twin) = (BTreeMap::new(), Twin::default());
+        Self { fleet, own, program, heard, leases, works, free, said: None, shown_ms: None, twin }
     }
 
     /// The term in which this controller carries out the rollout `first` of `app`; nothing while another one does, or none.
@@ -93,6 +111,10 @@ impl Terms {
     pub(super) fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
         self.hear(rollouts, now);
         self.works.clear();
+        if self.twin.is_there(now) {
+            self.leases.clear();
+            return None;
+        }
         let place = |mandate: &Mandate| mandate.place(&self.own);
         let mandates = rollouts.plans().values().filter_map(|of| Some(&*of.believed()?.plans.mandate));
         let named: Vec<_> = mandates.filter_map(|mandate| Some((mandate, place(mandate)?))).collect();
@@ -111,8 +133,14 @@ impl Terms {
         }
         let until = now.wall.plus_secs(TERM_SECS);
         self.said = Some(Said { leases: leases.clone(), until, at_ms: now.mono_ms });
+        self.twin.said(until);
         let (head, program) = (Head::new(self.fleet.clone(), now.wall), self.program.clone());
         Some(Controller { head, key: self.own, program, until, leases })
+    }
+
+    /// Whether another process was found that has this controller's key; told once.
+    pub(super) fn has_twin(&mut self, now: Now) -> bool {
+        self.twin.is_there(now) && !std::mem::replace(&mut self.twin.told, true)
     }
 
     /// Rollouts that were given to other controllers, none of which is there. Each is told once.
@@ -146,6 +174,7 @@ impl Terms {
             }
         }
         let shown = rollouts.controllers().get(&self.own.id()).map(|shown| shown.until);
+        self.twin.hear(shown, self.said.is_none(), now);
         if let Some(said) = self.said.as_ref().filter(|said| Some(said.until) == shown) {
             self.shown_ms = Some(said.at_ms);
         }
@@ -204,6 +233,37 @@ impl Terms {
             *free = new;
         }
         free
+    }
+}
+
+impl Twin {
+    fn said(&mut self, until: UnixTime) {
+        self.own.push_back(until);
+        if self.own.len() > REMEMBERED {
+            self.own.pop_front();
+        }
+    }
+
+    fn hear(&mut self, shown: Option<UnixTime>, is_start: bool, now: Now) {
+        if shown == self.shown {
+            return;
+        }
+        self.shown = shown;
+        match shown {
+            Some(until) if is_start => self.said(until),
+            Some(until) if !self.own.contains(&until) => {
+                self.heard += 1;
+                self.heard_ms = now.mono_ms;
+            }
+            _ => {}
+        }
+    }
+
+    fn is_there(&mut self, now: Now) -> bool {
+        if self.heard > 0 && since(self.heard_ms, now) >= TWIN_MS {
+            (self.heard, self.told) = (0, false);
+        }
+        self.heard > 1
     }
 }
 

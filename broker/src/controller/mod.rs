@@ -22,6 +22,7 @@ use rollout::{
     Change, Fleet, Wanted,
     course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
 };
+use rustix::time::{ClockId, clock_gettime};
 use schemas::{
     codec,
     id::{AppId, FleetId, NodeId},
@@ -67,7 +68,8 @@ pub(crate) struct Controller {
     /// Nodes of which something was heard since the last step.
     heard: BTreeSet<NodeId>,
     statuses: Statuses,
-    started: Instant,
+    /// By a clock that goes on while the machine is asleep.
+    started: Duration,
     looked_at_all: Option<Instant>,
 }
 
@@ -115,7 +117,7 @@ impl Controller {
             is_cut_off: false,
             heard: BTreeSet::new(),
             statuses: Statuses::default(),
-            started: Instant::now(),
+            started: since_boot(),
             looked_at_all: None,
         })
     }
@@ -214,6 +216,9 @@ impl Controller {
             let signed = Signed::seal(&controller, std::slice::from_ref(&self.key));
             self.publish(Kind::Controller(controller.key.id()), signed.to_bytes());
         }
+        if self.terms.has_twin(now) {
+            warn!(key = %self.key.public().id(), "another process has this controller's key: stop one of them, and give it a data folder of its own");
+        }
         for app in self.terms.forsaken(rollouts, now) {
             warn!(%app, "none of the controllers is there that the rollout was given to: `publisher rollout status {app}` says what to do");
         }
@@ -272,6 +277,7 @@ impl Controller {
             if !conductor.state().is_over() {
                 info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
             }
+            self.statuses.forget(app);
             self.conductors.insert(app.clone(), conductor);
         }
     }
@@ -307,10 +313,16 @@ impl Controller {
 
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since_start_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let running = since_boot().saturating_sub(self.started);
+        let since_start_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
         let mono_ms = since_start_ms.saturating_add(BEFORE_START_MS);
         Now { mono_ms, wall: UnixTime(wall.as_secs()) }
     }
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Program and version, as they are said of themselves.

@@ -25,6 +25,11 @@ struct Said {
 }
 
 impl Statuses {
+    /// Another controller may have said something else of the rollout of `app` meanwhile.
+    pub(super) fn forget(&mut self, app: &AppId) {
+        self.0.retain(|(_, of), _| of != app);
+    }
+
     /// What is to be said anew of a rollout.
     pub(super) fn news(&mut self, conductor: &Conductor, now: Now) -> Vec<(Kind, Vec<u8>)> {
         let mut news = Vec::new();

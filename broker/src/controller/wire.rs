@@ -49,6 +49,8 @@ impl Wire {
     ) -> anyhow::Result<Self> {
         let id: ClientId = format!("controller-{key}").parse().context("cannot make a client id")?;
         let mut options = Options::new(url.clone(), id);
+        // By then another controller may have decided otherwise.
+        options.forgets_when_lost = true;
         if let Some(user) = &settings.user {
             let password =
                 settings.password.as_ref().context("[controller] has a user and no password file")?;
@@ -154,7 +156,6 @@ impl Wire {
         match self {
             Self::Inside(inside, _) => inside.publish(&topic, payload),
             Self::Outside { bus, .. } => {
-                // Published again after each reconnect until it is acknowledged.
                 drop(bus.publish(Message::new(topic, payload)));
             }
         }

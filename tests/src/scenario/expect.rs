@@ -192,9 +192,12 @@ impl Play {
                 self.world.live_until(self.world.now_ms + CALM_MS)?;
                 self.check_end()?;
             }
-            // A wave whose nodes are cut off for good teaches nothing, and it says so.
+            // A wave whose nodes are cut off for good, or that the release is not for, teaches nothing, and it says so.
             let is_said = |state: &CourseState| {
-                state.is_over() || state.cause().is_some_and(|cause| cause.why == PauseReason::Inconclusive)
+                let why = state.cause().map(|cause| cause.why);
+                let teaches_nothing =
+                    matches!(why, Some(PauseReason::Inconclusive | PauseReason::NotForAnybody));
+                state.is_over() || teaches_nothing
             };
             if let Some(state) = self.state().filter(|state| !is_said(state)) {
                 return Err(format!("the rollout of {} does not end: {}", self.app, state.name()));

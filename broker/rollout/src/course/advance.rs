@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use schemas::{
-    id::GroupId,
+    id::{GroupId, NodeId},
     rollout::{CourseState, Pause, PauseReason, WaveState, Wish},
 };
 
 use super::{
-    Conductor, Deed, Dirt, Milestone, MilestoneKind, Now,
+    Changed, Conductor, Dirt, MilestoneKind, Now, Seat, Weight,
     judge::{Judgement, judge, stops},
 };
 use crate::{Fleet, plan::OnFailure};
@@ -21,7 +21,7 @@ pub(super) const MAX_NAMES: usize = 5;
 
 impl Conductor {
     /// Takes note of what people want, once.
-    pub(super) fn heed(&mut self, now: Now, deeds: &mut Vec<Deed>) {
+    pub(super) fn heed(&mut self, now: Now) {
         let (seq, digest) = (self.rollout.seq, self.rollout.digest());
         // Of two people with the same number, both are heard.
         let is_known = seq == self.course.heeded && digest == self.course.heeded_rollout;
@@ -38,68 +38,68 @@ impl Conductor {
             Wish::Run => {
                 if matches!(self.course.state, CourseState::Paused(_)) {
                     let has_begun = self.course.started_at.0 > 0;
-                    self.set(if has_begun { CourseState::Running } else { CourseState::Scheduled });
+                    self.becomes(if has_begun { CourseState::Running } else { CourseState::Scheduled });
                     self.reopen(now);
-                    tell(deeds, MilestoneKind::Resumed, "somebody lets it go on".to_owned());
+                    self.tell(MilestoneKind::Resumed, "somebody lets it go on".to_owned());
                 }
             }
             Wish::Pause => {
                 let is_on =
                     !matches!(self.course.state, CourseState::Paused(_) | CourseState::Reverting { .. });
                 if is_on {
-                    self.pause(cause("somebody has paused it"), deeds);
+                    self.pause(cause("somebody has paused it"));
                 }
             }
-            Wish::Abort { revert } => {
-                if !matches!(self.course.state, CourseState::Reverting { .. }) {
-                    self.abort(cause("somebody has ended it"), revert, now, deeds);
-                }
-            }
+            // Whoever is told to go back goes back.
+            Wish::Abort { .. } if matches!(self.course.state, CourseState::Reverting { .. }) => {}
+            Wish::Abort { revert } => self.abort(cause("somebody has ended it"), revert, now),
         }
     }
 
     /// Does what follows from what is known, until nothing more does.
-    pub(super) fn advance(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) {
+    pub(super) fn advance(&mut self, fleet: &Fleet, now: Now) {
         // A wave opens, its nodes are looked at, and some of it may be over already.
-        while self.advance_once(fleet, now, deeds) {}
+        while self.advance_once(fleet, now) {
+            if self.looks_at_all {
+                self.look(fleet, Changed::All, now);
+            }
+        }
     }
 
-    fn advance_once(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+    fn advance_once(&mut self, fleet: &Fleet, now: Now) -> bool {
         match &self.course.state {
             CourseState::Scheduled if now.wall >= self.rollout.not_before => {
-                self.set(CourseState::Running);
+                self.becomes(CourseState::Running);
                 true
             }
             CourseState::AwaitingApproval if self.is_approved() => {
-                self.set(CourseState::Running);
+                self.becomes(CourseState::Running);
                 true
             }
-            CourseState::Running => self.run(fleet, now, deeds),
-            CourseState::Reverting { .. } => self.go_back(fleet, now, deeds),
+            CourseState::Running => self.run(fleet, now),
+            CourseState::Reverting { .. } => self.go_back(fleet, now),
             _ => false,
         }
     }
 
-    fn run(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+    fn run(&mut self, fleet: &Fleet, now: Now) -> bool {
         if let Some(text) = self.is_used_up(now) {
-            self.pause(Pause { why: PauseReason::Deadline, text, at: now.wall }, deeds);
+            self.pause(Pause { why: PauseReason::Deadline, text, at: now.wall });
             return true;
         }
         if let Some(text) = self.too_many_failures() {
-            self.fail(&text, now, deeds);
+            self.fail(&text, now);
             return true;
         }
         let open = self.course.waves.iter().position(|wave| wave.state != WaveState::Passed);
         match open {
             None => {
-                self.set(CourseState::Completed);
-                tell(deeds, MilestoneKind::Completed, format!("{} is everywhere", self.version));
+                self.becomes(CourseState::Completed);
+                self.tell(MilestoneKind::Completed, format!("{} is everywhere", self.version));
                 true
             }
-            Some(wave) if self.course.waves[wave].state == WaveState::Closed => {
-                self.open(wave, fleet, now, deeds)
-            }
-            Some(wave) => self.weigh(wave, now, deeds),
+            Some(wave) if self.course.waves[wave].state == WaveState::Closed => self.open(wave, fleet, now),
+            Some(wave) => self.weigh(wave, now),
         }
     }
 
@@ -118,15 +118,14 @@ impl Conductor {
     }
 
     /// Opens a wave, unless somebody has to approve.
-    fn open(&mut self, wave: usize, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+    fn open(&mut self, wave: usize, fleet: &Fleet, now: Now) -> bool {
         if !self.is_approved() {
-            self.set(CourseState::AwaitingApproval);
+            self.becomes(CourseState::AwaitingApproval);
             return true;
         }
         if self.course.started_at.0 == 0 {
             self.course.started_at = now.wall;
-            tell(
-                deeds,
+            self.tell(
                 MilestoneKind::Started,
                 format!("{} in {} waves", self.version, self.course.waves.len()),
             );
@@ -134,7 +133,7 @@ impl Conductor {
         self.wave_is(wave, WaveState::Open, now);
         let nodes: Vec<usize> = (0..self.seats.len()).filter(|at| self.seats[*at].wave == wave).collect();
         let text = format!("wave {} of {}: {}", wave + 1, self.course.waves.len(), self.names(&nodes));
-        tell(deeds, MilestoneKind::WaveOpened, text);
+        self.tell(MilestoneKind::WaveOpened, text);
         for at in nodes {
             self.look_at(at, fleet, now);
         }
@@ -143,7 +142,7 @@ impl Conductor {
     }
 
     /// What an open wave comes to.
-    fn weigh(&mut self, wave: usize, now: Now, deeds: &mut Vec<Deed>) -> bool {
+    fn weigh(&mut self, wave: usize, now: Now) -> bool {
         let Some(stage) = self.plan.stages.get(self.course.waves[wave].stage as usize) else { return false };
         let waited = Duration::from_millis(now.mono_ms.saturating_sub(self.wave_since_ms));
         let tally = self.tally(wave);
@@ -152,16 +151,19 @@ impl Conductor {
             (Judgement::Wait, _) => false,
             (Judgement::TooFew, _) => {
                 let text = format!("{} of {} that reported are well", tally.good, tally.reports());
-                self.fail(&text, now, deeds);
+                self.fail(&text, now);
                 true
             }
             (Judgement::Inconclusive, _) => {
-                let text = if tally.excused == 0 {
-                    format!("the release is not for anybody of wave {}", wave + 1)
+                let (why, text) = if tally.excused == 0 {
+                    let text = format!("the release is not for anybody of wave {}", wave + 1);
+                    (PauseReason::NotForAnybody, text)
                 } else {
-                    format!("nobody of wave {} was there for {}", wave + 1, minutes(stage.deadline))
+                    let text =
+                        format!("nobody of wave {} was there for {}", wave + 1, minutes(stage.deadline));
+                    (PauseReason::Inconclusive, text)
                 };
-                self.pause(Pause { why: PauseReason::Inconclusive, text, at: now.wall }, deeds);
+                self.pause(Pause { why, text, at: now.wall });
                 true
             }
             (Judgement::Well, WaveState::Soaking) if waited < soak => {
@@ -169,11 +171,11 @@ impl Conductor {
                 false
             }
             (Judgement::Well, WaveState::Soaking) => {
-                self.pass(wave, now, deeds);
+                self.pass(wave, now);
                 true
             }
             (Judgement::Well, _) if soak.is_zero() => {
-                self.pass(wave, now, deeds);
+                self.pass(wave, now);
                 true
             }
             (Judgement::Well, _) => {
@@ -191,19 +193,44 @@ impl Conductor {
         }
     }
 
-    fn pass(&mut self, wave: usize, now: Now, deeds: &mut Vec<Deed>) {
+    fn pass(&mut self, wave: usize, now: Now) {
         self.wave_is(wave, WaveState::Passed, now);
         let good = self.tally(wave).good;
         let text = format!("wave {} of {}: {good} well", wave + 1, self.course.waves.len());
-        tell(deeds, MilestoneKind::WavePassed, text);
+        self.tell(MilestoneKind::WavePassed, text);
+    }
+
+    /// The nodes that would stop it again at once if it went on without anybody knowing of them.
+    pub fn in_the_way(&self) -> Vec<NodeId> {
+        let open = self.last_open();
+        let is_not_for_anybody =
+            self.course.state.cause().is_some_and(|cause| cause.why == PauseReason::NotForAnybody);
+        let stops_stage = |seat: &Seat| {
+            let at = self.course.waves[seat.wave].stage as usize;
+            let stage = self.plan.stages.get(at)?;
+            let tally = self.count(|of| self.course.waves[of.wave].stage as usize == at);
+            let too_few = || {
+                let tally = self.tally(seat.wave);
+                let is_judged = tally.pending == 0 && open == Some(seat.wave);
+                is_judged && judge(&tally, stage, seat.wave == 0, stage.deadline) == Judgement::TooFew
+            };
+            Some(stops(&tally, stage).is_some() || too_few())
+        };
+        let is_in_the_way = |seat: &&Seat| match seat.state.weight() {
+            Weight::Failure => stops_stage(seat) == Some(true),
+            Weight::Skipped => is_not_for_anybody && open == Some(seat.wave),
+            _ => false,
+        };
+        let unknown = self.seats.iter().filter(|seat| !self.is_acknowledged(&seat.node));
+        unknown.filter(is_in_the_way).map(|seat| seat.node.clone()).collect()
     }
 
     /// Stops by failures, as the plan says.
-    fn fail(&mut self, text: &str, now: Now, deeds: &mut Vec<Deed>) {
+    fn fail(&mut self, text: &str, now: Now) {
         let failed: Vec<usize> = (0..self.seats.len())
             .filter(|at| {
                 let seat = &self.seats[*at];
-                seat.state.weight() == super::Weight::Failure && !self.is_acknowledged(&seat.node)
+                seat.state.weight() == Weight::Failure && !self.is_acknowledged(&seat.node)
             })
             .collect();
         let text = format!("{text}: {}", self.names(&failed));
@@ -212,26 +239,29 @@ impl Conductor {
             self.wave_is(wave, WaveState::Failed, now);
         }
         match self.plan.on_failure {
-            OnFailure::Pause => self.pause(cause, deeds),
-            OnFailure::Revert => self.abort(cause, true, now, deeds),
+            OnFailure::Pause => self.pause(cause),
+            OnFailure::Revert => self.abort(cause, true, now),
         }
     }
 
-    fn pause(&mut self, cause: Pause, deeds: &mut Vec<Deed>) {
-        tell(deeds, MilestoneKind::Stopped, cause.text.clone());
-        self.set(CourseState::Paused(cause));
+    pub(super) fn pause(&mut self, cause: Pause) {
+        self.tell(MilestoneKind::Stopped, cause.text.clone());
+        self.becomes(CourseState::Paused(cause));
     }
 
-    fn abort(&mut self, cause: Pause, revert: bool, now: Now, deeds: &mut Vec<Deed>) {
-        tell(deeds, MilestoneKind::Stopped, cause.text.clone());
+    fn abort(&mut self, cause: Pause, revert: bool, now: Now) {
+        let was_stopped = matches!(self.course.state, CourseState::Paused(_) | CourseState::Reverting { .. });
         if let Some(wave) = self.last_begun().filter(|_| revert) {
             let wave = u32::try_from(wave).unwrap_or(u32::MAX);
-            self.set(CourseState::Reverting { cause, wave });
+            if !was_stopped {
+                self.tell(MilestoneKind::Stopped, cause.text.clone());
+            }
+            self.becomes(CourseState::Reverting { cause, wave });
             self.wave_since_ms = now.mono_ms;
         } else {
             let text = cause.text.clone();
-            self.set(CourseState::Aborted { cause, reverted: false });
-            tell(deeds, MilestoneKind::Aborted, text);
+            self.becomes(CourseState::Aborted { cause, reverted: false });
+            self.tell(MilestoneKind::Aborted, text);
         }
     }
 
@@ -271,11 +301,6 @@ impl Conductor {
         self.changed = Dirt::Hard;
     }
 
-    pub(super) fn set(&mut self, state: CourseState) {
-        self.course.state = state;
-        self.changed = Dirt::Hard;
-    }
-
     fn names(&self, seats: &[usize]) -> String {
         let names: Vec<&str> = seats.iter().take(MAX_NAMES).map(|at| self.seats[*at].node.as_str()).collect();
         match seats.len().saturating_sub(MAX_NAMES) {
@@ -288,10 +313,6 @@ impl Conductor {
     pub(super) fn group_of(&self, wave: usize) -> Option<&GroupId> {
         self.plan.stages.get(self.course.waves[wave].stage as usize).map(|stage| &stage.group)
     }
-}
-
-pub(super) fn tell(deeds: &mut Vec<Deed>, kind: MilestoneKind, text: String) {
-    deeds.push(Deed::Tell(Milestone { kind, text }));
 }
 
 fn minutes(time: Duration) -> String {

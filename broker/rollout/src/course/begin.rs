@@ -1,5 +1,7 @@
 //! How a rollout begins, and how a controller that was started again takes it up.
 
+use std::collections::BTreeSet;
+
 use schemas::{
     id::{Digest, NodeId, Revision, Seq},
     order::Order,
@@ -8,11 +10,14 @@ use schemas::{
     time::UnixTime,
 };
 
-use super::{Changed, Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
+use super::{Changed, Conductor, Dirt, Given, MilestoneKind, NodeState, Now, Seat, Subject};
 use crate::{
     Fleet, Node,
     plan::{Plan, Wave, lay_out, members},
 };
+
+/// So many numbers are left out when another controller takes over. Whoever is cut off may give as many orders until it notices.
+const TERM_GAP: u64 = 100;
 
 impl Conductor {
     /// A rollout that nobody has begun: its waves are laid out over the fleet as it is.
@@ -41,26 +46,36 @@ impl Conductor {
         };
         let mut conductor = Self::new(planned, plans, plan, course, fleet, now);
         conductor.changed = Dirt::Hard;
+        if let CourseState::Aborted { cause, .. } = &conductor.course.state {
+            let text = cause.text.clone();
+            conductor.tell(MilestoneKind::Aborted, text);
+        }
         conductor
     }
 
-    /// Ends a rollout that nobody has begun: it cannot be carried out here.
+    /// Ends a rollout that cannot be carried out here.
     pub fn decline(&mut self, text: String, now: Now) {
-        let cause = Pause { why: PauseReason::Plan, text, at: now.wall };
-        self.course.state = CourseState::Aborted { cause, reverted: false };
         self.course.waves.clear();
         self.seats.clear();
         self.index.clear();
-        self.changed = Dirt::Hard;
+        if !self.course.state.is_over() {
+            let cause = Pause { why: PauseReason::Plan, text: text.clone(), at: now.wall };
+            self.becomes(CourseState::Aborted { cause, reverted: false });
+            self.tell(MilestoneKind::Aborted, text);
+        }
     }
 
     /// Nobody knows any more what had become of it: people decide.
     pub fn doubt(&mut self, text: &str, now: Now) {
-        let cause = Pause { why: PauseReason::Inconclusive, text: text.to_owned(), at: now.wall };
+        if self.course.state.is_over() {
+            return;
+        }
+        let cause = Pause { why: PauseReason::Unknown, text: text.to_owned(), at: now.wall };
         (self.course.heeded, self.course.heeded_rollout) = (self.rollout.seq, self.rollout.digest());
-        self.course.state = CourseState::Paused(cause);
-        self.course.started_at = now.wall;
-        self.changed = Dirt::Hard;
+        if self.course.started_at.0 == 0 {
+            self.course.started_at = now.wall;
+        }
+        self.pause(cause);
     }
 
     /// A rollout that goes on where `course` says that it was.
@@ -72,19 +87,47 @@ impl Conductor {
         epoch: u64,
         now: Now,
     ) -> Self {
-        let plan = Plan::parse(&plans.rollout.plan).unwrap_or_else(|_| Plan::nothing(&plans.mandate.app));
-        let mut conductor = Self::new(planned, plans, plan, course.clone(), fleet, now);
+        let mut conductor = Self::restore(planned, plans, course, fleet, now);
+        if conductor.is_behind(fleet) {
+            conductor.doubt("orders of it are on the bus that its course knows nothing of", now);
+        }
         if conductor.course.epoch != epoch {
-            conductor.course.epoch = epoch;
-            conductor.changed = Dirt::Hard;
+            conductor.begin_term(epoch);
         }
         conductor
     }
 
+    /// What a controller of an earlier term has on its way is to come too late: its numbers are lower than all that follow.
+    fn begin_term(&mut self, epoch: u64) {
+        self.course.epoch = epoch;
+        self.changed = Dirt::Hard;
+        if !self.course.state.is_over() {
+            let revision = self.course.revision.0.saturating_add(TERM_GAP);
+            self.course.revision = Revision(revision.min(self.mandate.last.0));
+            self.orders.values_mut().for_each(|given| given.is_of_earlier_term = true);
+        }
+    }
+
+    /// Whether orders of this rollout were given that its course knows nothing of: it is published before them, so this one is old.
+    fn is_behind(&self, fleet: &Fleet) -> bool {
+        let of_mandate = fleet.believed_orders().filter(|there| self.is_of_mandate(there));
+        of_mandate.map(|there| there.announced.order.revision).max() > Some(self.course.revision)
+    }
+
     /// The rollout as `course` says that it stands, with its nodes as they are: to be shown, not to be carried out.
     pub fn view(planned: &Planned, plans: Plans, course: &Course, fleet: &Fleet, now: Now) -> Self {
-        let mut conductor = Self::resume(planned, plans, course, fleet, course.epoch, now);
+        let mut conductor = Self::restore(planned, plans, course, fleet, now);
         conductor.look(fleet, Changed::All, now);
+        conductor
+    }
+
+    fn restore(planned: &Planned, plans: Plans, course: &Course, fleet: &Fleet, now: Now) -> Self {
+        let plan = Plan::parse(&plans.rollout.plan).unwrap_or_else(|_| Plan::nothing(&plans.mandate.app));
+        let misfit = misfit(course, &plan);
+        let mut conductor = Self::new(planned, plans, plan, course.clone(), fleet, now);
+        if let Some(text) = misfit {
+            conductor.decline(format!("this controller cannot read how it stands: {text}"), now);
+        }
         conductor
     }
 
@@ -92,7 +135,8 @@ impl Conductor {
         let Plans { rollout, mandate, release } = plans;
         let open = |signed: &Signed<Order>| {
             let order = mandate.verify(signed, &mandate.head.fleet).ok()?;
-            Some((order.group.clone(), Given { order, signed: signed.clone(), at_ms: 0 }))
+            let given = Given { order, signed: signed.clone(), at_ms: 0, is_of_earlier_term: false };
+            Some((given.order.group.clone(), given))
         };
         let orders = course.orders.iter().filter_map(open).collect();
         let seats = seats(&mut course, fleet, now);
@@ -115,6 +159,9 @@ impl Conductor {
             wave_since_ms: now.mono_ms.saturating_sub(watched_ms),
             published_ms: 0,
             changed: Dirt::None,
+            looks_at_all: true,
+            has_told_used_up: false,
+            deeds: Vec::new(),
         };
         conductor.restore_offers();
         conductor
@@ -135,6 +182,26 @@ fn lay(plans: &Plans, fleet: &Fleet) -> Result<(Plan, Vec<Wave>), String> {
         return Err("nobody is in its groups".to_owned());
     }
     Ok((plan, waves))
+}
+
+/// What of a course has no place in the plan that it is to be about.
+fn misfit(course: &Course, plan: &Plan) -> Option<String> {
+    let stages = plan.stages.len();
+    let mut seen = BTreeSet::new();
+    for (at, wave) in course.waves.iter().enumerate() {
+        if wave.stage as usize >= stages {
+            return Some(format!("wave {} is of stage {}, and its plan has {stages}", at + 1, wave.stage));
+        }
+        if let Some((node, _)) = wave.seats.iter().find(|(node, _)| !seen.insert(node)) {
+            return Some(format!("{node} is in two waves"));
+        }
+    }
+    match course.state {
+        CourseState::Reverting { wave, .. } if wave as usize >= course.waves.len() => {
+            Some(format!("wave {wave} goes back, and there are {}", course.waves.len()))
+        }
+        _ => None,
+    }
 }
 
 fn closed(wave: Wave, now: UnixTime) -> CourseWave {

@@ -1,23 +1,12 @@
 //! A rollout on its way: which wave is open, when it stops, what is ordered. Pure: the fleet, the time and a key in, deeds out.
 //!
-//! ```text
-//! awaiting_approval -> running          somebody approves
-//! scheduled         -> running          its time has come
-//! running           -> awaiting_approval the next stage asks for it
-//! running           -> paused           a person, failures, too little news, or the mandate is over
-//! running           -> reverting        failures, where the plan says so
-//! running           -> completed        every wave has passed
-//! paused            -> running          a person
-//! paused, running   -> reverting        a person
-//! reverting         -> aborted          every wave has gone back
-//! paused, running   -> aborted          a person
-//! (any)             -> superseded       a person orders something else
-//! ```
+//! Its states, and what leads from one to the next, are in `arrows.rs`.
 //!
 //! All that it remembers is its [`Course`], which it publishes before the orders that rely on it: a controller that dies at any
 //! moment goes on from there.
 
 mod advance;
+mod arrows;
 mod begin;
 pub mod check;
 mod explain;
@@ -41,7 +30,7 @@ use schemas::{
     topic::{Kind, Topic},
 };
 
-use self::{advance::tell, state::Subject};
+use self::state::Subject;
 pub use self::{
     explain::{Line, explain},
     judge::{Judgement, Tally, judge, stops},
@@ -145,6 +134,12 @@ pub struct Conductor {
     /// When the course was published last.
     published_ms: u64,
     changed: Dirt,
+    /// How nodes stand depends on something that has changed.
+    looks_at_all: bool,
+    /// That no numbers are left was told.
+    has_told_used_up: bool,
+    /// What is to be done, and was not given to anybody yet.
+    deeds: Vec<Deed>,
 }
 
 /// A node with its place.
@@ -167,6 +162,8 @@ struct Given {
     signed: Signed<Order>,
     /// Put there last.
     at_ms: u64,
+    /// It is to be signed anew, with a number of this term.
+    is_of_earlier_term: bool,
 }
 
 /// What has to be published.
@@ -206,39 +203,25 @@ impl Conductor {
 
     /// Looks at the fleet and says what is to be done.
     pub fn step(&mut self, fleet: &Fleet, changed: Changed<'_>, now: Now, key: &SecretKey) -> Vec<Deed> {
-        let mut deeds = Vec::new();
-        self.notice_others(fleet, &mut deeds);
-        if self.course.seq.0 == 0
-            && let CourseState::Aborted { cause, .. } = &self.course.state
-        {
-            tell(&mut deeds, MilestoneKind::Aborted, cause.text.clone());
+        self.notice_others(fleet);
+        self.heed(now);
+        if self.course.state != CourseState::Superseded {
+            self.look(fleet, changed, now);
+            self.advance(fleet, now);
+            self.offer(fleet, now);
         }
-        self.heed(now, &mut deeds);
-        if self.course.state == CourseState::Superseded {
-            self.order(fleet, now, key);
-            self.publish(now, key, &mut deeds);
-            return deeds;
-        }
-        self.look(fleet, changed, now);
-        self.advance(fleet, now, &mut deeds);
-        self.offer(fleet, now);
         self.order(fleet, now, key);
-        self.publish(now, key, &mut deeds);
-        deeds
+        self.publish(now, key);
+        std::mem::take(&mut self.deeds)
     }
 
     /// Another rollout of the same app takes its place: nothing more is ordered by this one.
     pub fn supersede(&mut self) -> Vec<Deed> {
-        let mut deeds = Vec::new();
         if !self.course.state.is_over() {
-            self.course.state = CourseState::Superseded;
-            tell(
-                &mut deeds,
-                MilestoneKind::Superseded,
-                "another rollout of the app took its place".to_owned(),
-            );
+            self.becomes(CourseState::Superseded);
+            self.tell(MilestoneKind::Superseded, "another rollout of the app took its place".to_owned());
         }
-        deeds
+        std::mem::take(&mut self.deeds)
     }
 
     /// How it stands; the seats are in [`Self::seats`].
@@ -324,6 +307,10 @@ impl Conductor {
         course
     }
 
+    fn tell(&mut self, kind: MilestoneKind, text: String) {
+        self.deeds.push(Deed::Tell(Milestone { kind, text }));
+    }
+
     fn count(&self, counts: impl Fn(&Seat) -> bool) -> Tally {
         let mut tally = Tally::default();
         for seat in self.seats.iter().filter(|seat| counts(seat)) {
@@ -345,16 +332,17 @@ impl Conductor {
 
     /// Looks at the nodes of waves that are or were open.
     fn look(&mut self, fleet: &Fleet, changed: Changed<'_>, now: Now) {
+        let looks_at_all = std::mem::take(&mut self.looks_at_all);
         match changed {
-            Changed::All => {
-                for at in 0..self.seats.len() {
-                    self.look_at(at, fleet, now);
-                }
-            }
-            Changed::Nodes(nodes) => {
+            Changed::Nodes(nodes) if !looks_at_all => {
                 let seats: Vec<usize> =
                     nodes.iter().filter_map(|node| self.index.get(node).copied()).collect();
                 for at in seats {
+                    self.look_at(at, fleet, now);
+                }
+            }
+            _ => {
+                for at in 0..self.seats.len() {
                     self.look_at(at, fleet, now);
                 }
             }
@@ -426,7 +414,7 @@ impl Conductor {
         }
     }
 
-    fn publish(&mut self, now: Now, key: &SecretKey, deeds: &mut Vec<Deed>) {
+    fn publish(&mut self, now: Now, key: &SecretKey) {
         let is_due = match self.changed {
             Dirt::None => false,
             Dirt::Soft => now.mono_ms.saturating_sub(self.published_ms) >= SOFT_MS,
@@ -443,10 +431,9 @@ impl Conductor {
             let course = Signed::seal(&self.course(), std::slice::from_ref(key)).to_bytes();
             let topic = Kind::Course(self.course.app.clone()).of(&self.mandate.head.fleet);
             // Before the orders that rely on it.
-            let at = deeds.iter().position(|deed| matches!(deed, Deed::Publish(..))).unwrap_or(deeds.len());
-            deeds.insert(at, Deed::Publish(topic, course));
+            self.deeds.push(Deed::Publish(topic, course));
         }
-        self.publish_orders(now, deeds);
+        self.publish_orders(now);
     }
 }
 

@@ -7,18 +7,17 @@ use schemas::{
     id::{GroupId, NodeId},
     order::{Audience, Order, OrderState, Policy},
     rollout::{CourseState, WaveState},
-    seal::{Head, SecretKey, Signed},
+    seal::{Head, SecretKey, Signed, Verified},
     time::UnixTime,
     topic::Kind,
 };
 
 use super::{
     AGAIN_MS, Conductor, Deed, Dirt, Given, MilestoneKind, Now, Seat,
-    advance::tell,
     state::{NodeState, Weight},
 };
 use crate::{
-    Fleet, Node,
+    Fleet, Node, Ordered,
     plan::{MAX_NAMED, Percent, Share},
 };
 
@@ -30,33 +29,45 @@ const HASTE_MS: u64 = 5_000;
 
 impl Conductor {
     /// What others have ordered meanwhile.
-    pub(super) fn notice_others(&mut self, fleet: &Fleet, deeds: &mut Vec<Deed>) {
+    pub(super) fn notice_others(&mut self, fleet: &Fleet) {
         if self.course.state == CourseState::Superseded {
             return;
         }
-        for group in self.plan.groups() {
-            let key = (group.clone(), self.course.app.clone());
-            let Some(there) = fleet.orders().get(&key).and_then(|belief| belief.believed()) else { continue };
-            let announced = &there.announced;
-            let revision = announced.order.revision;
-            let is_mandated =
-                announced.mandate.as_ref().is_some_and(|mandate| mandate.first == self.mandate.first);
-            if is_mandated {
-                let digest = announced.order.digest();
-                let is_ours = self.orders.get(&group).is_some_and(|given| given.order.digest() == digest);
-                if !is_ours && revision >= self.course.revision {
-                    // A controller of another term has written it: what is wanted gets a higher number.
-                    self.course.revision = revision;
-                    self.orders.remove(&group);
-                    self.changed = Dirt::Hard;
-                }
-            } else if revision > self.mandate.first {
-                let text = format!("order {revision} for {group} took its place");
-                self.set(CourseState::Superseded);
-                tell(deeds, MilestoneKind::Superseded, text);
+        let groups = self.plan.groups();
+        for group in self.mandate.groups.clone() {
+            let Some(there) = fleet.order(&group, &self.course.app) else { continue };
+            let order = &there.announced.order;
+            if self.is_of_mandate(there) {
+                self.notice_another_term(&group, order);
+            } else if order.revision > self.mandate.first && groups.contains(&group) {
+                let text = format!("order {} for {group} took its place", order.revision);
+                self.becomes(CourseState::Superseded);
+                self.tell(MilestoneKind::Superseded, text);
                 return;
             }
         }
+    }
+
+    /// A controller of another term may have written `order`: what is wanted gets a higher number.
+    fn notice_another_term(&mut self, group: &GroupId, order: &Verified<Order>) {
+        if self.is_given(group, order) || order.revision < self.course.revision {
+            return;
+        }
+        let was_given = self.orders.remove(group).is_some();
+        if was_given || order.revision > self.course.revision {
+            self.changed = Dirt::Hard;
+        }
+        self.course.revision = order.revision;
+    }
+
+    /// Whether an order was given by the mandate of this rollout.
+    pub(super) fn is_of_mandate(&self, there: &Ordered) -> bool {
+        there.announced.mandate.as_ref().is_some_and(|mandate| mandate.first == self.mandate.first)
+    }
+
+    /// Whether this is the order that was given last for its group.
+    fn is_given(&self, group: &GroupId, order: &Verified<Order>) -> bool {
+        self.orders.get(group).is_some_and(|given| given.order.digest() == order.digest())
     }
 
     /// After a start, the orders that were given say who had one.
@@ -113,41 +124,50 @@ impl Conductor {
     pub(super) fn order(&mut self, fleet: &Fleet, now: Now, key: &SecretKey) {
         for (group, (state, audience)) in self.wanted(fleet) {
             let given = self.orders.get(&group);
-            if given.is_some_and(|given| given.order.state == state && given.order.audience == audience) {
+            let says_so = |given: &Given| given.order.state == state && given.order.audience == audience;
+            if given.is_some_and(|given| says_so(given) && !given.is_of_earlier_term) {
                 continue;
             }
             let begins = state == OrderState::Active;
-            if self.course.revision >= self.mandate.last
-                || begins && !self.may_let_begin()
-                || self.is_hasty(given, state, now)
-            {
-                continue;
-            }
-            self.course.revision = self.course.revision.next(self.mandate.first.0);
-            let order = Order {
-                head: Head::new(self.mandate.head.fleet.clone(), now.wall),
-                app: self.course.app.clone(),
-                group: group.clone(),
-                revision: self.course.revision,
-                release: self.mandate.release,
-                audience,
-                state,
-                policy: Policy::default(),
-                not_before: UnixTime(0),
-                expires: self.mandate.expires,
-                continues: Some(self.mandate.first),
-            };
-            let signed = Signed::seal(&order, std::slice::from_ref(key));
-            match self.mandate.verify(&signed, &self.mandate.head.fleet) {
-                Ok(order) => {
-                    self.orders.insert(group, Given { order, signed, at_ms: 0 });
-                    self.changed = Dirt::Hard;
-                }
-                // Only by a key that the mandate does not name, and then nobody has us carry it out.
-                Err(_) => return,
+            if self.course.revision >= self.mandate.last {
+                self.tell_used_up(&group);
+            } else if (!begins || self.may_let_begin()) && !self.is_hasty(given, state, now) {
+                self.sign(group, state, audience, now, key);
             }
         }
         self.see_again(fleet, now);
+    }
+
+    fn sign(&mut self, group: GroupId, state: OrderState, audience: Audience, now: Now, key: &SecretKey) {
+        let order = Order {
+            head: Head::new(self.mandate.head.fleet.clone(), now.wall),
+            app: self.course.app.clone(),
+            group: group.clone(),
+            revision: self.course.revision.next(self.mandate.first.0),
+            release: self.mandate.release,
+            audience,
+            state,
+            policy: Policy::default(),
+            not_before: UnixTime(0),
+            expires: self.mandate.expires,
+            continues: Some(self.mandate.first),
+        };
+        let signed = Signed::seal(&order, std::slice::from_ref(key));
+        // It fails only by a key that the mandate does not name, and then nobody has us carry it out.
+        let Ok(order) = self.mandate.verify(&signed, &self.mandate.head.fleet) else { return };
+        self.course.revision = order.revision;
+        self.changed = Dirt::Hard;
+        self.orders.insert(group, Given { order, signed, at_ms: 0, is_of_earlier_term: false });
+    }
+
+    /// Somebody has used all numbers up, so nobody can be told what is wanted.
+    fn tell_used_up(&mut self, group: &GroupId) {
+        if !std::mem::replace(&mut self.has_told_used_up, true) {
+            let text = format!(
+                "the numbers of the controller's orders are used up, and nodes of {group} were not told: announce to them, or roll back"
+            );
+            self.tell(MilestoneKind::Stopped, text);
+        }
     }
 
     /// Whether numbers are left for orders that let nodes begin: the last ones are for those that stop them.
@@ -171,8 +191,7 @@ impl Conductor {
             self.changed = Dirt::Hard;
         }
         for (group, given) in &mut self.orders {
-            let there =
-                fleet.orders().get(&(group.clone(), app.clone())).and_then(|belief| belief.believed());
+            let there = fleet.order(group, &app);
             let is_there = there.is_some_and(|there| there.announced.order.digest() == given.order.digest());
             let is_beaten = there.is_some_and(|there| there.announced.order.revision > given.order.revision);
             if is_beaten {
@@ -186,7 +205,7 @@ impl Conductor {
         }
     }
 
-    pub(super) fn publish_orders(&mut self, now: Now, deeds: &mut Vec<Deed>) {
+    pub(super) fn publish_orders(&mut self, now: Now) {
         for (group, given) in self.orders.iter_mut().filter(|(_, given)| given.at_ms == 0) {
             given.at_ms = now.mono_ms.max(1);
             let announcement = Announcement {
@@ -195,7 +214,7 @@ impl Conductor {
                 mandate: Some(self.planned.mandate.clone()),
             };
             let topic = Kind::Release(group.clone(), self.course.app.clone()).of(&self.mandate.head.fleet);
-            deeds.push(Deed::Publish(topic, announcement.to_bytes()));
+            self.deeds.push(Deed::Publish(topic, announcement.to_bytes()));
         }
     }
 
@@ -219,16 +238,14 @@ impl Conductor {
         wanted
     }
 
-    /// Whether an earlier rollout lets some nodes of the group begin, and nobody leads it any more.
+    /// Whether nodes of the group may begin by an order that nobody leads any more: one of an earlier rollout that is half done,
+    /// or one of this rollout that is not remembered.
     fn is_left_half_done(&self, fleet: &Fleet, group: &GroupId) -> bool {
-        let key = (group.clone(), self.course.app.clone());
-        let there = fleet.orders().get(&key).and_then(|belief| belief.believed());
-        there.is_some_and(|there| {
-            let (order, mandate) = (&there.announced.order, &there.announced.mandate);
-            mandate.as_ref().is_some_and(|mandate| mandate.first < self.mandate.first)
-                && order.state == OrderState::Active
-                && order.audience != Audience::All
-        })
+        let Some(there) = fleet.order(group, &self.course.app) else { return false };
+        let (order, mandate) = (&there.announced.order, &there.announced.mandate);
+        let is_earlier = mandate.as_ref().is_some_and(|mandate| mandate.first < self.mandate.first);
+        let is_strange = self.is_of_mandate(there) && !self.is_given(group, order);
+        order.state == OrderState::Active && (is_strange || is_earlier && order.audience != Audience::All)
     }
 
     fn wanted_for(&self, fleet: &Fleet, group: &GroupId) -> Option<(OrderState, Audience)> {
@@ -259,7 +276,7 @@ impl Conductor {
     /// Another order took the rollout's place: where it is half done it goes no further, for nobody looks at it any more.
     fn wanted_after(&self, fleet: &Fleet, group: &GroupId) -> Option<(OrderState, Audience)> {
         let given = &self.orders.get(group)?.order;
-        let there = fleet.orders().get(&(group.clone(), self.course.app.clone()))?.believed()?;
+        let there = fleet.order(group, &self.course.app)?;
         let is_there = there.announced.order.digest() == given.digest();
         let is_half_done = given.state == OrderState::Active && given.audience != Audience::All;
         (is_there && is_half_done).then(|| (OrderState::Paused, Audience::Nodes(Vec::new())))
@@ -351,7 +368,10 @@ impl Room {
         };
         let of_site = seat.site.as_ref().map_or(0, |site| self.sites.get(site).copied().unwrap_or_default());
         let is_room = fits(plan.max_parallel, self.fleet)
-            && fits(plan.stages.get(stage).and_then(|stage| stage.max_parallel), self.stages[stage])
+            && fits(
+                plan.stages.get(stage).and_then(|stage| stage.max_parallel),
+                self.stages.get(stage).copied().unwrap_or_default(),
+            )
             && (seat.site.is_none() || fits(plan.max_parallel_per_site, of_site));
         if is_room {
             self.count(stage, seat);
@@ -361,7 +381,9 @@ impl Room {
 
     fn count(&mut self, stage: usize, seat: &Seat) {
         self.fleet += 1;
-        self.stages[stage] += 1;
+        if let Some(of_stage) = self.stages.get_mut(stage) {
+            *of_stage += 1;
+        }
         if let Some(site) = &seat.site {
             *self.sites.entry(site.clone()).or_default() += 1;
         }

@@ -8,15 +8,15 @@ use schemas::{
 };
 
 use super::{
-    Conductor, Deed, MilestoneKind, Now, Seat,
-    advance::{MAX_NAMES, tell},
+    Conductor, MilestoneKind, Now, Seat,
+    advance::MAX_NAMES,
     state::{INSTALL_LIMIT_MS, NodeState, Skip, Subject, Weight},
 };
 use crate::fleet::{Fleet, Node};
 
 impl Conductor {
     /// Lets the waves go back. A wave has so long as an installation may take.
-    pub(super) fn go_back(&mut self, fleet: &Fleet, now: Now, deeds: &mut Vec<Deed>) -> bool {
+    pub(super) fn go_back(&mut self, fleet: &Fleet, now: Now) -> bool {
         let CourseState::Reverting { cause, wave } = &self.course.state else { return false };
         let (cause, wave) = (cause.clone(), *wave as usize);
         let is_pending = |seat: &Seat| {
@@ -33,11 +33,11 @@ impl Conductor {
         self.wave_since_ms = now.mono_ms;
         if let Some(before) = wave.checked_sub(1) {
             let wave = u32::try_from(before).unwrap_or_default();
-            self.set(CourseState::Reverting { cause, wave });
+            self.becomes(CourseState::Reverting { cause, wave });
         } else {
             let text = format!("{}; {}", cause.text, self.what_went_back());
-            self.set(CourseState::Aborted { cause, reverted: true });
-            tell(deeds, MilestoneKind::Aborted, text);
+            self.becomes(CourseState::Aborted { cause, reverted: true });
+            self.tell(MilestoneKind::Aborted, text);
         }
         true
     }

@@ -242,6 +242,55 @@ fn clocks_that_are_wrong_by_years_decide_nothing() {
 }
 
 #[test]
+fn of_two_processes_with_one_key_the_one_that_hears_the_other_is_silent() {
+    let mut house = House::of(1).given("web", 100, &[0]);
+    house.live(0..=1);
+    assert_eq!(house.works("web"), Some((0, 4)));
+    // A copy of its data folder was started elsewhere.
+    let says = |until| Controller {
+        until: UnixTime(until),
+        leases: vec![Lease { app: app("web"), first: Revision(100), epoch: 4 }],
+        ..Peer::new(&Sample::new(), 0).look(at(0)).unwrap()
+    };
+    house.says(&sealed(&says(1_000_100), &key(0)));
+    house.live(2..=3);
+    assert_eq!(house.works("web"), Some((0, 4)), "it may have been on its way since before the start");
+    house.says(&sealed(&says(1_000_101), &key(0)));
+    house.live(4..=4);
+    assert_eq!((house.works("web"), house.peers[0].terms.has_twin(at(4))), (None, true));
+    assert!(house.peers[0].look(at(9)).is_none() && !house.peers[0].terms.has_twin(at(9)));
+    house.live(64..=70);
+    assert!(house.works("web").is_some(), "the other one is gone");
+}
+
+#[test]
+fn rubbish_in_the_place_of_a_controller_lets_nobody_take_over() {
+    let mut house = House::of(2).given("web", 100, &[0, 1]);
+    house.live(0..=1);
+    house.up[0] = false;
+    let mut message = house.peers[0].looks(at(9)).unwrap();
+    for rubbish in [&b"rubbish"[..], b""] {
+        message.1 = rubbish.to_vec();
+        house.says(&message);
+    }
+    house.live(2..=29);
+    assert_eq!(house.works("web"), None);
+}
+
+#[test]
+fn a_term_that_is_anothers_or_beyond_all_counts_for_nothing() {
+    for epoch in [u64::MAX, 7, 1 << 50] {
+        let mut house = House::of(2).given("web", 100, &[0, 1]);
+        let lease = Lease { app: app("web"), first: Revision(100), epoch };
+        let thief = Controller { leases: vec![lease], ..house.peers[1].look(at(0)).unwrap() };
+        house.says(&sealed(&thief, &key(1)));
+        house.up[1] = false;
+        house.live(1..=3);
+        assert_eq!(house.works("web"), Some((0, 4)), "{epoch}");
+    }
+}
+
+#[test]
 fn a_stranger_takes_no_rollout_away_whatever_it_says() {
     let mut house = House::of(2).given("web", 100, &[0]);
     house.live(0..=1);
