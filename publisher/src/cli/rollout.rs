@@ -134,7 +134,7 @@ pub(crate) struct RolloutTerms {
     /// The controller may order for so long from its beginning; nodes that come back later wait for a newer announcement
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_lifetime)]
     pub(crate) expires: Duration,
-    /// Do not ask whether a new controller is to be believed, or whether another rollout of the app is to end
+    /// Do not ask whether another rollout of the app is to end
     #[arg(long, short)]
     pub(crate) yes: bool,
 }

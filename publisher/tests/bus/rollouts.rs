@@ -139,6 +139,14 @@ fn without_a_controller_nothing_is_started_and_a_new_one_is_asked_about() {
     let announce = ["announce", "app", "--group", "canary", "--rollout", "--plan", "plan.toml"];
     let ran = world.run(&announce);
     assert!(ran.stderr.contains("is new to this home"), "{}", ran.stderr);
+    // Nor does --yes, which is about another rollout, answer that.
+    let ran = world.run(&[&announce[..], &["--yes"]].concat());
+    assert!(ran.stderr.contains("`publisher rollout controllers --know KEY`"), "{}", ran.stderr);
+    let listed = world.run(&["rollout", "controllers", "--json"]).stdout;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let mut listed = listed["controllers"].as_array().unwrap().iter();
+    let new = listed.find(|of| of["decision"] == "new").unwrap()["key"].as_str().unwrap().to_owned();
+    world.run(&["rollout", "controllers", "--know", &new]);
     let ran = world.run(&[&announce[..], &["--yes", "--timeout", "60s"]].concat());
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
 }

@@ -203,7 +203,9 @@ fn carrier(bus: &mut Mqtt) -> Option<(KeyId, u64)> {
 fn on_the_bus_of_others_a_second_controller_goes_on_where_the_first_one_died() {
     let Some((mut world, app, mut bus)) = house_of_others(2) else { return };
     let other = second_broker(&world).unwrap();
-    wait_controllers(&mut bus, 2);
+    for controller in wait_controllers(&mut bus, 2) {
+        know(&world, controller.key.id());
+    }
     // Both are named in the mandate; one works.
     roll_out(&world, &app, &format!("{WAVES}soak = \"5s\"\n"), &["--detach"]).expect(DONE).unwrap();
     wait_until("a soaking wave", PATIENCE, || status(&world).to_string().contains("soaking").then_some(()))
@@ -260,6 +262,7 @@ fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so()
     wait_carrier(&mut bus, first);
     world.publisher(&["rollout", "resume", "web"]).unwrap().expect(DONE).unwrap();
     // It dies again, and the store with it. Started anew, the rollout is the other one's, also when the first one returns.
+    know(&world, stranger);
     world.kill_broker().unwrap();
     let again = ["--release", "1.1.0", "--app", "web", "--detach"];
     start(&world, &format!("{WAVES}soak = \"1h\"\n"), &again).expect(DONE).unwrap();
@@ -268,6 +271,12 @@ fn a_rollout_waits_for_the_controllers_that_it_was_given_to_and_status_says_so()
     wait_state(&world, "running");
     wait_carrier(&mut bus, stranger);
     other.kill().unwrap();
+}
+
+/// Rollouts are given to the controller `key`, too.
+fn know(world: &World, key: KeyId) {
+    let know = ["rollout", "controllers", "--know", &key.to_string()];
+    world.publisher(&know).unwrap().expect(DONE).unwrap();
 }
 
 /// Waits until the controller `key` carries the rollout out.

@@ -45,7 +45,7 @@ pub(super) async fn run(home: &Home, arguments: &RolloutControllers, screen: &Sc
 }
 
 /// The keys that the mandate of a new rollout names: those of all controllers on the bus, once somebody has believed them.
-pub(super) fn to_name(home: &Home, fleet: &Fleet, yes: bool, screen: &Screen) -> Result<Vec<PublicKey>> {
+pub(super) fn to_name(home: &Home, fleet: &Fleet, screen: &Screen) -> Result<Vec<PublicKey>> {
     let mut controllers = home.controllers()?;
     let now = clock::now();
     let all = fleet.rollouts().controllers().values().map(|seen| &**seen);
@@ -62,10 +62,13 @@ pub(super) fn to_name(home: &Home, fleet: &Fleet, yes: bool, screen: &Screen) ->
     seen.truncate(MAX_CONTROLLERS);
     let new = seen.iter().filter(|seen| !controllers.known.contains(&seen.key.id()));
     let new: Vec<String> = new.map(|new| named(new)).collect();
-    if controllers.is_empty() {
-        screen.note(&format!("from now on this home knows controller {}", new.join(", ")));
-    } else if !new.is_empty() && !yes {
-        ask_about_new(&new, screen)?;
+    match new.as_slice() {
+        [] => {}
+        // Nobody else can say which one it is.
+        [only] if controllers.is_empty() => {
+            screen.note(&format!("from now on this home knows controller {only}"));
+        }
+        new => ask_about_new(new, screen)?,
     }
     for seen in &seen {
         controllers.know(seen.key.id());
@@ -96,7 +99,7 @@ fn ask_about_new(new: &[String], screen: &Screen) -> Result<()> {
         "controller {} is new to this home: who has the broker can put a key of their own there, which could open the waves of this rollout. Is it yours?",
         new.join(", ")
     );
-    let unattended = "compare its key with the broker's log; then say --yes, once";
+    let unattended = "compare its key with the broker's log; then `publisher rollout controllers --know KEY`, or `--forget KEY`";
     if screen.confirm(&question, unattended)? {
         return Ok(());
     }

@@ -129,7 +129,7 @@ impl Start<'_> {
     ) -> Result<Exit> {
         let app = &release.document.app;
         let (text, plan) = self.plan(fleet, &release.document)?;
-        let controllers = controllers::to_name(home, fleet, self.terms.yes, screen)?;
+        let controllers = controllers::to_name(home, fleet, screen)?;
         self.ask_about_another(fleet, app, screen)?;
         let (planned, plans) = self.sign(home, fleet, release, (text, &plan), controllers)?;
         let (topic, bytes) = (Kind::Plan(app.clone()).of(&home.settings.fleet), planned.to_bytes());

@@ -1,7 +1,7 @@
 //! What people want of a rollout that is on: the whole document anew, with a higher number, and the answer of the controller.
 
 use anyhow::Result;
-use rollout::{Fleet, Wanted};
+use rollout::{Fleet, Wanted, course::Conductor};
 use schemas::{
     id::{AppId, NodeId},
     rollout::{CourseState, Planned, Rollout, Wish},
@@ -53,12 +53,11 @@ pub(super) async fn resume(home: &Home, arguments: &RolloutResume, screen: &Scre
             return Err(problem(format!("the rollout of {app} is not paused"), advice));
         }
         let conductor = show::conductor(fleet, wanted, clock::now());
-        let failed = conductor.map(|conductor| show::failed(&conductor, wanted)).unwrap_or_default();
-        let stopped = state.is_some_and(show::stopped_by_itself);
-        if stopped && !failed.is_empty() && !arguments.ack_failures {
-            let names = amount::names(failed.iter().map(NodeId::as_str), MAX_NAMES);
+        let in_the_way = conductor.as_ref().map(Conductor::in_the_way).unwrap_or_default();
+        if !in_the_way.is_empty() && !arguments.ack_failures {
+            let names = amount::names(in_the_way.iter().map(NodeId::as_str), MAX_NAMES);
             return Err(problem(
-                format!("these nodes failed, and would stop the rollout again: {names}"),
+                format!("these nodes failed, or it is not for them, and they would stop the rollout again: {names}"),
                 format!(
                     "see why with `publisher rollout status {app}`; when it is to go on all the same: `publisher rollout resume {app} --ack-failures`"
                 ),
@@ -66,7 +65,8 @@ pub(super) async fn resume(home: &Home, arguments: &RolloutResume, screen: &Scre
         }
         let mut acknowledged = rollout.acknowledged.clone();
         if arguments.ack_failures {
-            acknowledged.extend(failed);
+            let failed = conductor.map(|conductor| show::failed(&conductor, wanted));
+            acknowledged.extend(failed.unwrap_or_default());
         }
         Ok(Rollout { wish: Wish::Run, acknowledged, ..rollout })
     })
@@ -76,7 +76,11 @@ pub(super) async fn resume(home: &Home, arguments: &RolloutResume, screen: &Scre
 /// Ends it.
 pub(super) async fn abort(home: &Home, arguments: &RolloutAbort, screen: &Screen) -> Result<Exit> {
     let (app, revert) = (&arguments.app, arguments.end.revert);
-    wish(home, app, screen, |_, wanted, _| {
+    wish(home, app, screen, |_, wanted, state| {
+        if matches!(state, Some(CourseState::Reverting { .. })) {
+            let advice = format!("it is over when all have gone back: `publisher rollout status {app}`");
+            return Err(problem(format!("nodes of the rollout of {app} are going back already"), advice));
+        }
         let version = clean(&wanted.plans.release.version);
         let what = if revert { "nodes that have it go back" } else { "nodes that have it keep it" };
         let question = format!("end the rollout of {app} {version}? {what}");
@@ -129,9 +133,25 @@ async fn wish(
         session.publish(topic.clone(), bytes.clone()).await?;
         session.read_back(&mut fleet, &topic, &bytes).await?;
         until_heeded(session, &mut fleet, &plans.rollout).await?;
+        see_that_it_can_order(&fleet, app)?;
         show(&fleet, app, screen)
     })
     .await
+}
+
+/// The controller may have taken note, and have no number left for an order that says so to the nodes.
+fn see_that_it_can_order(fleet: &Fleet, app: &AppId) -> Result<()> {
+    let last = fleet.rollouts().plan(app).map(|wanted| wanted.plans.mandate.last);
+    let used = fleet.rollouts().course(app).map(|course| course.revision);
+    if used.is_none() || used < last {
+        return Ok(());
+    }
+    Err(problem(
+        format!(
+            "the controller knows what is wanted, and its numbers for orders of {app} are used up: no node was told"
+        ),
+        "announce to the groups what they are to run, or `publisher rollback --group GROUP`; nobody uses up so many numbers by accident: see who has the key of the broker's controller",
+    ))
 }
 
 /// The same rollout with another wish, signed anew.

@@ -126,7 +126,7 @@ pub(crate) fn conductor(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> Option
     Some(Conductor::view(&wanted.planned, wanted.plans.clone(), course, fleet, now))
 }
 
-/// The nodes whose failure would stop the rollout again.
+/// The nodes that are no proof that all is well, and of which nobody has said so far that it is known.
 pub(crate) fn failed(conductor: &Conductor, wanted: &Wanted) -> Vec<NodeId> {
     let acknowledged = &wanted.plans.rollout.acknowledged;
     // Whom it is not for is no failure, and no proof either.

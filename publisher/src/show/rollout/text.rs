@@ -162,6 +162,12 @@ pub(crate) fn next(view: &RolloutView) -> String {
         ("paused", Some("inconclusive")) => {
             format!("see that the nodes of the wave are on, then `publisher rollout resume {app}`")
         }
+        ("paused", Some("not_for_anybody")) => format!(
+            "see that the release has a part for these nodes; or let the next wave open: `publisher rollout resume {app} --ack-failures`"
+        ),
+        ("paused", Some("unknown")) => format!(
+            "see what the nodes run with `publisher status`; then `publisher rollout abort {app} --keep` and start it anew, or `publisher rollout resume {app}`"
+        ),
         ("paused", Some("deadline")) => {
             format!("start it anew, with a later --expires: `{again}`")
         }
