@@ -17,10 +17,13 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    advice,
     service::Service,
     settings::{Overrides, Settings},
 };
 
+/// Exit code of what did not work.
+const FAILED: u8 = 1;
 /// Exit code of a command line or of settings that make no sense.
 const USAGE: u8 = 2;
 
@@ -105,18 +108,19 @@ pub fn main() -> ExitCode {
     let Command::Run(run) = cli.command;
     let settings = match Settings::load(run.into()) {
         Ok(settings) => settings,
-        Err(err) => {
-            error!("{}", crate::chain(&err));
-            return ExitCode::from(USAGE);
-        }
+        Err(err) => return fail(&err.into(), USAGE),
     };
     match serve(settings) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            error!("{err:#}");
-            ExitCode::FAILURE
-        }
+        Err(err) => fail(&err, FAILED),
     }
+}
+
+/// Says what ended the program.
+fn fail(err: &anyhow::Error, code: u8) -> ExitCode {
+    // Nothing is left to do when even that cannot be printed.
+    let _ = writeln!(std::io::stderr(), "{}", advice::render(err));
+    ExitCode::from(code)
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {

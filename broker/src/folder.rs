@@ -29,6 +29,18 @@ pub(crate) enum FolderError {
     },
 }
 
+impl FolderError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => {
+                "see that it is a folder that this user may write to, or name another one with --data or `data`"
+            }
+            Self::Taken { .. } => "stop that one, or give this one a folder of its own with --data",
+        }
+    }
+}
+
 /// Holds the folder until it is dropped, or the process ends in any way.
 #[derive(Debug)]
 pub(crate) struct Lock(File);

@@ -4,6 +4,7 @@
 //! [`Service`] is all of them in one process; [`main`] is the program around it.
 
 mod access;
+mod advice;
 mod cli;
 mod clock;
 mod controller;

@@ -19,7 +19,7 @@ use crate::{
     log::Log,
     nodes::Nodes,
     notify::{Notifier, Subscriptions},
-    relay::{Relay, RelayError, Transport},
+    relay::{Relay, Transport},
     settings::{Limits, Settings},
     store::{Door, Scheme, Store},
     tls::Tls,
@@ -193,9 +193,7 @@ fn start_relay(
     nodes: Option<&Arc<Nodes>>,
 ) -> anyhow::Result<Relay> {
     let view = if settings.follows_the_bus() { controller::filters(&settings.fleet) } else { Vec::new() };
-    let relay: Result<Relay, RelayError> =
-        Relay::start(settings, settings.lazy_filters()?, access, tls, nodes, &view);
-    relay.context("cannot start the relay")
+    Ok(Relay::start(settings, settings.lazy_filters()?, access, tls, nodes, &view)?)
 }
 
 fn start_controller(

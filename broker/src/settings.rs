@@ -5,6 +5,7 @@ mod log;
 mod webhook;
 
 use std::{
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -118,9 +119,12 @@ pub(crate) struct Overrides {
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file cannot be read, or is no TOML.
+    /// The file cannot be read.
+    #[error("cannot read settings file {0}")]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// The file is no TOML.
     #[error("cannot use the settings{}", of(.0.as_deref()))]
-    Unreadable(Option<PathBuf>, #[source] ConfigError),
+    NotToml(Option<PathBuf>, #[source] ConfigError),
     /// A key is missing, unknown, or has a value that it cannot have.
     #[error("the settings{} are wrong at `{key}`", of(file.as_deref()))]
     Wrong {
@@ -132,35 +136,53 @@ pub enum SettingsError {
         source: Box<ConfigError>,
     },
     /// Without users nobody could connect.
-    #[error(
-        "nobody may connect: name a users file in the settings (`users = \"users\"`), or try out with --open-loopback"
-    )]
+    #[error("the settings name no users file, so nobody may connect")]
     NoUsers,
     /// The open mode is for one machine.
-    #[error(
-        "--open-loopback lets everybody do everything, so {0} is refused: use an address of 127.0.0.0/8 or ::1"
-    )]
+    #[error("--open-loopback lets everybody do everything, so address {0} is refused")]
     OpenToTheWorld(SocketAddr),
     /// A listener with TLS, without TLS.
-    #[error(
-        "`{0}` needs a certificate: name one in the settings ([tls] cert = \"cert.pem\", key = \"key.pem\")"
-    )]
+    #[error("the settings have `{0}` and no certificate for it")]
     NoCertificate(&'static str),
     /// A name that no certificate can have.
     #[error("`{0}` in [tls] names is neither a DNS name nor an address")]
     Name(String),
     /// Nodes could fetch nothing.
-    #[error("the store listens nowhere: set http or https")]
+    #[error("the store listens nowhere")]
     NoStore,
     /// No way in.
-    #[error("the relay listens nowhere: set one of mqtt, mqtts, ws and wss, or name another bus with `bus`")]
+    #[error("the relay listens nowhere")]
     Nowhere,
     /// A limit under which nothing could be published.
-    #[error("limit {0} is {1}, it must be at least {LEAST_BYTES}")]
+    #[error("`limits.{0}` is {1}, it must be at least {LEAST_BYTES}")]
     Limit(&'static str, usize),
     /// A filter of `lazy`.
     #[error("`{0}` in `lazy` is not a topic filter")]
     Lazy(String, #[source] InvalidTopic),
+}
+
+impl SettingsError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable(..) => {
+                "`publisher init` writes one, as `broker/broker.toml` in its folder; or try out with --open-loopback"
+            }
+            Self::NotToml(..) => "correct what is shown",
+            Self::Wrong { .. } | Self::Name(_) | Self::Limit(..) | Self::Lazy(..) => {
+                "correct what is named; docs/settings.md has every key"
+            }
+            Self::NoUsers => {
+                "name one (`users = \"users\"`; `publisher init` writes it), or try out with --open-loopback"
+            }
+            Self::OpenToTheWorld(_) => "use an address of 127.0.0.0/8 or ::1, or name a users file instead",
+            Self::NoCertificate(_) => {
+                "name one: [tls] cert = \"cert.pem\", key = \"key.pem\"; `publisher init --host NAME` makes them"
+            }
+            Self::NoStore => "set `http` or `https`",
+            Self::Nowhere => "set one of `mqtt`, `mqtts`, `ws` and `wss`, or name another broker with `bus`",
+        }
+    }
 }
 
 impl Settings {
@@ -191,11 +213,16 @@ impl Settings {
 
     /// Reads the settings and checks them.
     pub(crate) fn load(overrides: Overrides) -> Result<Self, SettingsError> {
-        let file = overrides.file.clone();
-        let values = layers(overrides).map_err(|source| SettingsError::Unreadable(file.clone(), source))?;
+        // Errors say where a file is, wherever this was started.
+        let file = overrides.file.clone().map(|file| std::path::absolute(&file).unwrap_or(file));
+        let text = file.as_ref().map(|file| {
+            fs::read_to_string(file).map_err(|source| SettingsError::Unreadable(file.clone(), source))
+        });
+        let values = layers(text.transpose()?, overrides)
+            .map_err(|source| SettingsError::NotToml(file.clone(), source))?;
         let mut settings: Self = serde_path_to_error::deserialize(values).map_err(|error| {
             let key = error.path().to_string();
-            SettingsError::Wrong { file: file.clone(), key, source: Box::new(error.into_inner()) }
+            SettingsError::Wrong { file: file.clone(), key, source: Box::new(keyless(error.into_inner())) }
         })?;
         if let Some(folder) = file.as_deref().and_then(Path::parent) {
             for path in settings.files() {
@@ -301,11 +328,21 @@ fn of(file: Option<&Path>) -> String {
     file.map(|file| format!(" of {}", file.display())).unwrap_or_default()
 }
 
-/// The defaults, the file above them, and the command line above both.
-fn layers(overrides: Overrides) -> Result<Config, ConfigError> {
+/// Without the key, which is named beside it.
+fn keyless(error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::Type { unexpected, expected, .. } => {
+            ConfigError::Type { origin: None, unexpected, expected, key: None }
+        }
+        error => error,
+    }
+}
+
+/// The defaults, the text of the file above them, and the command line above both.
+fn layers(file: Option<String>, overrides: Overrides) -> Result<Config, ConfigError> {
     let mut values = Config::builder();
-    if let Some(file) = overrides.file {
-        values = values.add_source(File::from(file).format(FileFormat::Toml));
+    if let Some(text) = file {
+        values = values.add_source(File::from_str(&text, FileFormat::Toml));
     }
     let text = |path: Option<PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
     let values = values
@@ -417,7 +454,7 @@ mod tests {
         let load = |text: &str| with_file(&format!("users = 'u'\n{text}"), Overrides::default());
         assert!(matches!(load("lazy = ['a#']"), Err(SettingsError::Lazy(..))));
         assert!(matches!(load("[limits]\npacket_bytes = 9"), Err(SettingsError::Limit("packet_bytes", 9))));
-        assert!(matches!(load("mqtt = "), Err(SettingsError::Unreadable(..))));
+        assert!(matches!(load("mqtt = "), Err(SettingsError::NotToml(..))));
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
-    path::Path,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
-use agent::Settings;
-use anyhow::Context as _;
+use agent::{Settings, SettingsError};
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -19,9 +18,55 @@ use rustix::{
 const PATIENCE: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DataError {
+    /// There are no settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// It cannot be made or locked.
+    #[error("cannot {doing} data folder {path}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The folder.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// Somebody else has it.
+    #[error("pi-worker{} runs on data folder {path} already", pid.trim_end())]
+    Taken {
+        /// The folder.
+        path: PathBuf,
+        /// Its process id with a space before it, as far as it is known.
+        pid: String,
+    },
+}
+
+impl DataError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Settings(error) => error.advice(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "let the user that the worker runs as write there, with `chown -R`, or correct `data` in the settings"
+            }
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free space on its disk"
+            }
+            Self::Io { .. } => {
+                "see that it is a folder on a disk that can be written to, or correct `data` in the settings"
+            }
+            Self::Taken { .. } => "stop that one, or give this one another `data` in its settings",
+        }
+    }
+}
+
 /// The settings in the file.
-pub(crate) fn load(config: &Path) -> anyhow::Result<Settings> {
-    let config = std::path::absolute(config).context("cannot find the current folder")?;
+pub(crate) fn load(config: &Path) -> Result<Settings, SettingsError> {
+    // Errors say where it is, wherever this was started.
+    let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
     let mut settings = Settings::load(&config)?;
     // One name for the folder, for it is in the environment of apps, by which they are found again.
     if let Ok(real) = settings.data.canonicalize() {
@@ -31,9 +76,9 @@ pub(crate) fn load(config: &Path) -> anyhow::Result<Settings> {
 }
 
 /// The settings in the file, with the data folder taken.
-pub(crate) fn open(config: &Path) -> anyhow::Result<(Settings, Lock)> {
+pub(crate) fn open(config: &Path) -> Result<(Settings, Lock), DataError> {
     let data = load(config)?.data;
-    fs::create_dir_all(&data).with_context(|| format!("cannot create data folder {}", data.display()))?;
+    fs::create_dir_all(&data).map_err(|source| DataError::Io { doing: "create", path: data, source })?;
     let settings = load(config)?;
     let lock = Lock::take(&settings.data)?;
     Ok((settings, lock))
@@ -43,36 +88,27 @@ pub(crate) fn open(config: &Path) -> anyhow::Result<(Settings, Lock)> {
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file is what unlocks")] File);
 
-/// Somebody else has the data folder.
-#[derive(Debug, thiserror::Error)]
-#[error("pi-worker{} runs on data folder {data} already: stop it, or give this one another `data`", pid.trim_end())]
-pub(crate) struct Taken {
-    data: String,
-    pid: String,
-}
-
 impl Lock {
-    /// Takes the folder; [`Taken`] is among the errors.
-    fn take(data: &Path) -> anyhow::Result<Self> {
-        let path = data.join("lock");
-        let failed = || format!("cannot lock {}", path.display());
+    /// Takes the folder.
+    fn take(data: &Path) -> Result<Self, DataError> {
+        let failed = |source| DataError::Io { doing: "lock", path: data.to_owned(), source };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .open(&path)
-            .with_context(failed)?;
+            .open(data.join("lock"))
+            .map_err(failed)?;
         match lock_patiently(&file, || thread::sleep(ASK_EVERY)) {
             Err(Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // Only makes the message clearer.
                 let _ = file.read_to_string(&mut pid);
-                return Err(Taken { data: data.display().to_string(), pid: format!(" {pid}") }.into());
+                return Err(DataError::Taken { path: data.to_owned(), pid: format!(" {pid}") });
             }
-            locked => locked.with_context(failed)?,
+            locked => locked.map_err(|error| failed(error.into()))?,
         }
-        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).with_context(failed)?;
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
         Ok(Self(file))
     }
 

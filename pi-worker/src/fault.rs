@@ -5,6 +5,27 @@ use std::{io, path::Path};
 use machine::Fault;
 use schemas::reason::Reason;
 
+/// A fault that ends a command.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Failed {
+    reason: Reason,
+    text: String,
+}
+
+impl Failed {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        self.reason.advice()
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(Fault { reason, text, .. }: Fault) -> Self {
+        Self { reason, text }
+    }
+}
+
 /// A fault without a log tail that stays the same when it is tried again.
 pub(crate) fn fault(reason: Reason, text: impl Into<String>) -> Fault {
     Fault { reason, text: text.into(), log_tail: Vec::new(), transient: false }

@@ -48,15 +48,7 @@ where
 
 /// The error as it is printed: the chain of causes, then the advice that is nearest to what was asked for.
 pub(crate) fn render(error: &anyhow::Error) -> String {
-    let chain = format!("{error:#}");
-    let chain = chain.trim_end();
-    let Some(problem) = error.downcast_ref::<Problem>() else { return format!("error: {chain}") };
-    let mut lines = problem.advice.lines();
-    let first = lines.next().unwrap_or_default();
-    lines.fold(format!("error: {chain}\nhint:  {first}"), |text, line| {
-        let indent = if line.is_empty() { "" } else { "       " };
-        format!("{text}\n{indent}{line}")
-    })
+    bus_client::problem::render(error, error.downcast_ref::<Problem>().map(|problem| problem.advice.as_str()))
 }
 
 #[cfg(test)]

@@ -118,7 +118,13 @@ impl Session {
             Ok(Err(lost @ Lost::Refused { .. })) => {
                 Err(lost).advise(what, format!("copy {} to the broker's machine", users.display()))
             }
-            Ok(Err(lost)) => Err(lost).advise(what, start),
+            Ok(Err(lost @ (Lost::BrokerDown { .. } | Lost::Unreachable { .. }))) => {
+                Err(lost).advise(what, start)
+            }
+            Ok(Err(lost)) => {
+                let advice = format!("{}; the address is `bus` in {file}", lost.advice());
+                Err(lost).advise(what, advice)
+            }
             Err(_) => {
                 let (bus, secs) = (&home.settings.bus, CONNECT_LIMIT.as_secs());
                 Err(problem(format!("{what} at {bus}: no answer for {secs} s"), start))

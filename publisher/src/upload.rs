@@ -55,10 +55,16 @@ fn advice(home: &Home, error: Option<&StoreError>) -> String {
         Some(StoreError::Busy { status: INSUFFICIENT_STORAGE, .. }) => {
             "free space on the disk of the broker's machine".to_owned()
         }
-        Some(_) => format!(
+        Some(
+            StoreError::Unreachable { .. }
+            | StoreError::Cut { .. }
+            | StoreError::Slow { .. }
+            | StoreError::Busy { .. },
+        ) => format!(
             "see that the broker runs; the address of its store is `store` in {}",
             home.path("fleet.toml").display()
         ),
+        Some(error) => error.advice().to_owned(),
         None => "announce again when nothing writes to the folder".to_owned(),
     }
 }

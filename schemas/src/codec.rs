@@ -14,8 +14,8 @@ pub enum CodecError {
         limit: usize,
     },
     /// Not CBOR, cut short, followed by more bytes, or of another shape.
-    #[error("cannot decode")]
-    Malformed(#[source] serde_cbor::Error),
+    #[error(transparent)]
+    Malformed(serde_cbor::Error),
 }
 
 /// Encodes `value` with shortest integers and definite lengths.

@@ -14,6 +14,7 @@ use schemas::id::FleetId;
 use tracing::{info, warn};
 
 use super::users::{InvalidUsers, Users};
+use crate::advice;
 
 /// Why the users are not known.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub(crate) enum UsersError {
         source: io::Error,
     },
     /// The file is wrong.
-    #[error("users file {path} is not valid")]
+    #[error("cannot use users file {path}")]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -40,6 +41,22 @@ pub(crate) enum UsersError {
     /// The system gives no random numbers or no thread.
     #[error("cannot prepare to check passwords")]
     Start(#[source] io::Error),
+}
+
+impl UsersError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => {
+                "`publisher init` writes it, as `broker/users` in its folder: copy it here; this user must be able to read it"
+            }
+            Self::Invalid { .. } => "correct the line, or write the file again with `publisher user add`",
+            Self::Nobody(_) => {
+                "copy `broker/users` of the publisher's folder here, or add a line with `publisher user add`"
+            }
+            Self::Start(_) => advice::SYSTEM,
+        }
+    }
 }
 
 /// A file of users.

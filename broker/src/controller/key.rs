@@ -11,6 +11,8 @@ use atomicwrites::{AllowOverwrite, AtomicFile};
 use schemas::seal::SecretKey;
 use zeroize::Zeroizing;
 
+use crate::advice;
+
 /// The file in the data folder.
 const NAME: &str = "controller.key";
 
@@ -26,11 +28,24 @@ pub(crate) enum KeyError {
         source: io::Error,
     },
     /// It is something else.
-    #[error("{0} is not a key of 32 bytes: remove it, and the controller makes another one")]
+    #[error("{0} is not a key of 32 bytes")]
     Malformed(PathBuf),
     /// The system has no random numbers.
     #[error("cannot make a key")]
     Random(#[from] getrandom::Error),
+}
+
+impl KeyError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => advice::DISK,
+            Self::Malformed(_) => {
+                "bring it back from a backup, or remove it, and the controller makes another one"
+            }
+            Self::Random(_) => "see that this machine has random numbers (/dev/urandom)",
+        }
+    }
 }
 
 /// The key in `data`, which is made when there is none.

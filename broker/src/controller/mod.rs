@@ -12,12 +12,10 @@ mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
 use rollout::{
     Change, Fleet, Wanted,
     course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
@@ -27,7 +25,7 @@ use schemas::{
     codec,
     id::{AppId, FleetId, NodeId},
     rollout::{Course, Planned, Plans},
-    root::{Root, RootChain, Trust},
+    root::{RootChain, Trust},
     seal::{Document as _, SecretKey, Signed},
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
@@ -37,8 +35,14 @@ use tracing::{info, warn};
 
 pub use self::settings::ControllerSettings;
 use self::{diary::Diary, lease::Terms, status::Statuses, wire::Heard};
-pub(crate) use self::{key::KeyError, wire::Wire};
-use crate::log::Log;
+pub(crate) use self::{
+    key::KeyError,
+    wire::{Wire, WireError},
+};
+use crate::{
+    log::Log,
+    nodes::{NodesError, read_root},
+};
 
 /// Time goes on also when nothing is heard.
 const TICK: Duration = Duration::from_secs(1);
@@ -101,11 +105,8 @@ impl Controller {
         conducts: bool,
         wire: Wire,
         log: Log,
-    ) -> anyhow::Result<Self> {
-        let what = || format!("cannot trust root file {}", root.display());
-        let bytes = fs::read(root).with_context(what)?;
-        let trust =
-            Trust::first(&Signed::<Root>::from_bytes(&bytes).with_context(what)?).with_context(what)?;
+    ) -> Result<Self, NodesError> {
+        let trust = read_root(root, Trust::first)?;
         Ok(Self {
             terms: Terms::new(trust.fleet().clone(), key.public(), program()),
             wire,

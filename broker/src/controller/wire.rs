@@ -1,10 +1,14 @@
 //! How the controller hears and speaks: inside the service's own relay, or as a client of another broker.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::Context as _;
 use bus_client::{
-    Credentials, Tls,
+    Credentials, InvalidCa, Tls,
     bus::{Bus, BusUrl, ClientId, Event, Events, Message, Options},
 };
 use schemas::{
@@ -39,6 +43,45 @@ pub(crate) enum Wire {
     },
 }
 
+/// Why the controller cannot connect to another broker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    /// A user without a password.
+    #[error("[controller] of the settings has `user` and no `password`")]
+    NoPassword,
+    /// A file cannot be read.
+    #[error("cannot read {what} file {path}")]
+    Read {
+        /// What should be in it.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The CA of the other broker is not usable.
+    #[error("cannot use CA file {path}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: InvalidCa,
+    },
+}
+
+impl WireError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::NoPassword => "name the file with the user's password there as `password`",
+            Self::Read { .. } => {
+                "correct its name in [controller] of the settings; this user must be able to read it"
+            }
+            Self::Ca { .. } => "name the CA of that broker, as PEM, as `ca` in [controller] of the settings",
+        }
+    }
+}
+
 impl Wire {
     /// Connects to another broker.
     pub(crate) fn connect(
@@ -46,22 +89,20 @@ impl Wire {
         settings: &ControllerSettings,
         key: KeyId,
         filters: Vec<Filter>,
-    ) -> anyhow::Result<Self> {
-        let id: ClientId = format!("controller-{key}").parse().context("cannot make a client id")?;
+    ) -> Result<Self, WireError> {
+        let id: ClientId =
+            format!("controller-{key}").parse().expect("the id of a key is some hexadecimal digits");
         let mut options = Options::new(url.clone(), id);
         // By then another controller may have decided otherwise.
         options.forgets_when_lost = true;
         if let Some(user) = &settings.user {
-            let password =
-                settings.password.as_ref().context("[controller] has a user and no password file")?;
-            let what = || format!("cannot read {}", password.display());
-            let password = fs::read_to_string(password).with_context(what)?;
+            let path = settings.password.as_ref().ok_or(WireError::NoPassword)?;
+            let password = read("password", path)?;
             options.credentials = Some(Credentials::new(user, password.trim_end()));
         }
-        if let Some(ca) = &settings.ca {
-            let what = || format!("cannot use {}", ca.display());
-            options.tls =
-                Some(Tls::pinned(&fs::read(ca).with_context(what)?, UnixTime(0)).with_context(what)?);
+        if let Some(path) = &settings.ca {
+            let unusable = |source| WireError::Ca { path: path.clone(), source };
+            options.tls = Some(Tls::pinned(read("CA", path)?.as_bytes(), UnixTime(0)).map_err(unusable)?);
         }
         let (bus, events) = Bus::connect(options);
         bus.subscribe(filters.clone());
@@ -142,7 +183,7 @@ impl Wire {
                     Heard::Back
                 }
                 Some(Event::Disconnected(lost)) => {
-                    warn!(error = %crate::chain(&lost), "controller has lost the bus");
+                    warn!(error = %crate::chain(&lost), hint = lost.advice(), "controller has lost the bus");
                     // The broker is asked again for everything.
                     *awaited = filters.iter().cloned().collect();
                     Heard::Lost
@@ -160,6 +201,10 @@ impl Wire {
             }
         }
     }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, WireError> {
+    fs::read_to_string(path).map_err(|source| WireError::Read { what, path: path.to_owned(), source })
 }
 
 /// What was heard.

@@ -13,7 +13,7 @@ use schemas::deploy_log::Head;
 use tracing::warn;
 
 use super::{beside, insert, io_error};
-use crate::clock;
+use crate::{advice, clock};
 
 /// In the folder of the service.
 const FILE: &str = "log.sqlite3";
@@ -45,9 +45,7 @@ pub enum LogError {
         source: rusqlite::Error,
     },
     /// A newer version has written it.
-    #[error(
-        "the deploy log {path} has version {found} and this broker knows {known}: update the broker, or move the file away to begin a new log"
-    )]
+    #[error("the deploy log {path} has version {found} and this broker knows {known}")]
     TooNew {
         /// The file.
         path: PathBuf,
@@ -62,6 +60,15 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { .. } | Self::Database { .. } => advice::DISK,
+            Self::TooNew { .. } => "update the broker, or move the file away to begin a new log",
+            Self::Thread(_) => advice::SYSTEM,
+        }
+    }
+
     /// Whether the file is no database, or not a whole one.
     pub(super) fn is_damage(&self) -> bool {
         matches!(self, Self::Database { source, .. } if is_damage(source))

@@ -17,7 +17,7 @@ use schemas::{
     enroll::Request,
     id::{Digest, FleetId, KeyId, NodeId, Seq},
     root::{Root, RootError},
-    seal::{SealError, Signed},
+    seal::Signed,
     topic::{Filter, Kind, NodeTopic, Topic},
 };
 use tracing::{info, warn};
@@ -61,6 +61,28 @@ pub(crate) enum NodesError {
         /// Whose it should be.
         expected: FleetId,
     },
+}
+
+impl NodesError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Read { .. } | Self::Root { .. } => {
+                "copy `root.cbor` of the publisher's folder here; this user must be able to read it"
+            }
+            Self::Fleet { .. } => "correct `fleet` in the settings, or copy `root.cbor` of that fleet here",
+        }
+    }
+}
+
+/// What `make` makes of the root document in the file at `path`.
+pub(crate) fn read_root<T>(
+    path: &Path,
+    make: impl FnOnce(&Signed<Root>) -> Result<T, RootError>,
+) -> Result<T, NodesError> {
+    let bytes = fs::read(path).map_err(|source| NodesError::Read { path: path.to_owned(), source })?;
+    let root = Signed::from_bytes(&bytes).map_err(RootError::from).and_then(|root| make(&root));
+    root.map_err(|source| NodesError::Root { path: path.to_owned(), source: Box::new(source) })
 }
 
 /// What is to be done on the bus.
@@ -114,13 +136,9 @@ type Wish = (NodeId, Digest, Option<Digest>, Option<Seq>);
 impl Nodes {
     /// Believes the root in the file at `path`.
     pub(crate) fn open(path: &Path, fleet: &FleetId) -> Result<Self, NodesError> {
-        let path = path.to_owned();
-        let bytes = fs::read(&path).map_err(|source| NodesError::Read { path: path.clone(), source })?;
-        let unusable = |source: RootError| NodesError::Root { path: path.clone(), source: Box::new(source) };
-        let root: Signed<Root> = Signed::from_bytes(&bytes).map_err(|err: SealError| unusable(err.into()))?;
-        let book = Book::new(&root).map_err(unusable)?;
+        let book = read_root(path, Book::new)?;
         if book.fleet() != fleet {
-            let (found, expected) = (book.fleet().clone(), fleet.clone());
+            let (path, found, expected) = (path.to_owned(), book.fleet().clone(), fleet.clone());
             return Err(NodesError::Fleet { path, found, expected });
         }
         let state = Mutex::new(State { book, waiting: BTreeMap::new() });

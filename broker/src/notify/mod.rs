@@ -35,12 +35,10 @@ pub(crate) enum NotifyError {
         source: io::Error,
     },
     /// It is too short.
-    #[error(
-        "the secret of a webhook in {0} is shorter than {LEAST_SECRET_BYTES} bytes: make one with `openssl rand -hex 32`"
-    )]
+    #[error("the secret of a webhook in {0} is shorter than {LEAST_SECRET_BYTES} bytes")]
     ShortSecret(PathBuf),
     /// Two have the same address.
-    #[error("two webhooks have the same address at {0}: put what they are told into one `on`")]
+    #[error("two webhooks have the same address at {0}")]
     Twice(String),
     /// No HTTP on this machine.
     #[error("cannot set up the HTTP client of webhooks")]
@@ -48,6 +46,20 @@ pub(crate) enum NotifyError {
     /// The outbox.
     #[error(transparent)]
     Log(#[from] LogError),
+}
+
+impl NotifyError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } | Self::ShortSecret(_) => {
+                "make one with `openssl rand -hex 32`; `secret_file` in the settings names it, and this user must be able to read it"
+            }
+            Self::Twice(_) => "put what they are told into one `on`",
+            Self::Client(_) => "see that this machine lets programs open sockets",
+            Self::Log(error) => error.advice(),
+        }
+    }
 }
 
 /// Tells those of the settings until it is dropped.

@@ -51,6 +51,7 @@ pub(crate) use self::{
 pub use self::{topic::InvalidTopic, transport::Transport};
 use crate::{
     access::Access,
+    advice,
     nodes::Nodes,
     places::{ConnectionLimits, Places},
     settings::{Limits, Settings},
@@ -77,11 +78,22 @@ pub(crate) enum RelayError {
         source: io::Error,
     },
     /// The retained messages cannot be read.
-    #[error("cannot open the retained messages")]
+    #[error(transparent)]
     Log(#[from] LogError),
     /// The message core does not start.
     #[error("cannot start the message router")]
     Router(#[from] RouterError),
+}
+
+impl RelayError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Bind { source, .. } => advice::of_address(source),
+            Self::Log(error) => error.advice(),
+            Self::Router(_) => advice::SYSTEM,
+        }
+    }
 }
 
 /// What all connections share.

@@ -19,6 +19,7 @@ pub(crate) use self::door::Door;
 use self::{http::Site, layout::Layout, log::Desk, server::Server, upload::UploadLimits};
 use crate::{
     access::Access,
+    advice,
     log::Log,
     places::{ConnectionLimits, Places},
     settings::Settings,
@@ -49,6 +50,16 @@ pub(crate) enum StoreError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl StoreError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Bind { source, .. } => advice::of_address(source),
+            Self::Folder { .. } => advice::DISK,
+        }
+    }
 }
 
 /// What is spoken where the store listens.

@@ -86,6 +86,24 @@ pub(crate) enum TlsError {
     },
 }
 
+impl TlsError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::File { .. } => {
+                "`publisher init --host NAME` makes it: copy it here, or correct [tls] in the settings; this user must be able to read it"
+            }
+            Self::Pair { .. } => "name the key that was made with this certificate in [tls] of the settings",
+            Self::Issue { .. } => {
+                "copy both files again from `broker` in the publisher's folder; with a certificate of others leave out `names`"
+            }
+            Self::ClientCa { .. } => {
+                "name a PEM file with the certificates of CAs as `client_ca` in [tls] of the settings"
+            }
+        }
+    }
+}
+
 /// The certificate in use.
 #[derive(Debug)]
 pub(crate) struct Tls {

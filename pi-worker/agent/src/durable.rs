@@ -39,6 +39,18 @@ pub enum DurableError {
 }
 
 impl DurableError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } if fault::is_full(source) => "free space on the disk of this node",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "let the user that the worker runs as write to the data folder, with `chown -R`"
+            }
+            Self::Io { .. } => "look at the node's disk: it may be dying or mounted read-only",
+            Self::Damaged { .. } => "move it away: the worker begins it anew",
+        }
+    }
+
     /// Whether the disk is full, rather than broken.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. } if fault::is_full(source))

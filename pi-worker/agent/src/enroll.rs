@@ -73,13 +73,32 @@ pub enum EnrollError {
     #[error("the broker does not let this node ask: {0}")]
     Closed(String),
     /// Nobody has said which fleet's keys count.
-    #[error(
-        "no root document says which fleet this is: copy `root.cbor` of the publisher's home beside the settings, or say it with --root"
-    )]
+    #[error("no root document says which fleet this is")]
     NoRoot,
     /// What the broker answers is not what the fleet's keys have signed.
     #[error("what the broker answers is not believed: {0}")]
     NotBelieved(String),
+}
+
+impl EnrollError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Identity(error) => error.advice(),
+            Self::Write { .. } => "see that this user may write there, and that the disk has space",
+            Self::Random(_) => "see that this machine has random numbers (/dev/urandom)",
+            Self::Store(error) => error.advice(),
+            Self::Closed(_) => {
+                "see that the node's name and fleet are right, and that the broker's settings have `root`"
+            }
+            Self::NoRoot => {
+                "copy `root.cbor` of the publisher's folder beside the settings, or say it with --root"
+            }
+            Self::NotBelieved(_) => {
+                "see that `store` is that of this fleet's broker; if it is, copy `root.cbor` of the publisher's folder beside the settings"
+            }
+        }
+    }
 }
 
 impl From<RootError> for EnrollError {

@@ -41,7 +41,7 @@ pub(crate) struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file cannot be read.
-    #[error("cannot read {what} file {path}; `publisher node add` or `pi-worker enroll` writes it")]
+    #[error("cannot read {what} file {path}")]
     Unreadable {
         /// What should be in it.
         what: &'static str,
@@ -94,6 +94,34 @@ pub enum IdentityError {
         /// What the settings or the other files say.
         expected: String,
     },
+}
+
+impl IdentityError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable { what: "record", source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "this node is not in the fleet yet: `pi-worker enroll` asks to be let in, and `publisher node add` makes its files"
+            }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "copy the node's folder again, as `publisher node add` or `pi-worker enroll` made it"
+            }
+            Self::Unreadable { .. } => {
+                "let the user that the worker runs as read it, with `chown` and `chmod`"
+            }
+            Self::NotOne { .. } => {
+                "copy the file again, or make another one with `publisher node add NAME --force`"
+            }
+            Self::Ca { .. } => "copy `ca.pem` of the publisher's folder here",
+            Self::Root { .. } => "copy `root.cbor` of the publisher's folder here",
+            Self::Record { .. } => {
+                "copy `record.cbor` of this node from `nodes` in the publisher's folder, and `root.cbor` of the same fleet"
+            }
+            Self::Mismatch { .. } => {
+                "correct the settings, or copy all files of this node again from one folder, as `publisher node add` made it"
+            }
+        }
+    }
 }
 
 /// Why a record is not taken over.

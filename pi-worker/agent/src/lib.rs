@@ -30,7 +30,7 @@ mod testing;
 mod whole;
 mod work;
 
-pub use bus_client::keep_out_of_core_dumps;
+pub use bus_client::{keep_out_of_core_dumps, problem};
 pub use cancel::{Cancel, Canceller};
 pub use facts::boot_id;
 pub use hold::{HoldSettings, WindowError, Windows};

@@ -13,7 +13,7 @@ use config::{Config, ConfigError, Environment, FileFormat};
 use schemas::id::{AppId, FleetId, NodeId};
 use serde::Deserialize;
 
-use crate::{hold::HoldSettings, installer::AppDirs};
+use crate::{durable::DurableError, hold::HoldSettings, installer::AppDirs};
 
 /// Environment variables with this prefix go above the file, as in `DEPLOYBUS_FETCH__PARALLEL=2`.
 const ENV_PREFIX: &str = "DEPLOYBUS";
@@ -130,7 +130,7 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// The file is no TOML.
-    #[error("settings file {path} is unreadable")]
+    #[error("cannot use settings file {path}")]
     NotToml {
         /// The file.
         path: PathBuf,
@@ -148,11 +148,30 @@ pub enum SettingsError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// No store is named.
-    #[error("settings file {path} names no `store`, as in store = [\"http://192.168.1.10:8080\"]")]
+    #[error("settings file {path} names no `store`")]
     NoStore {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl SettingsError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "let the user that the worker runs as read it, with `chown` and `chmod`"
+            }
+            Self::Unreadable { .. } => {
+                "`publisher node add NAME` makes a folder with it: copy that here as /etc/deploybus, or say with --config where it is; `pi-worker enroll` makes one, too"
+            }
+            Self::NotToml { .. } => "correct the line that is shown",
+            Self::Wrong { .. } => "correct what is named; docs/settings.md has every key",
+            Self::NoStore { .. } => {
+                "write where the broker's store is, as in store = [\"http://192.168.1.10:8080\"]"
+            }
+        }
+    }
 }
 
 impl Settings {
@@ -181,14 +200,17 @@ impl Settings {
     ///
     /// # Errors
     /// When the disk refuses to list them.
-    pub fn apps(&self) -> io::Result<Vec<AppId>> {
-        let folders = match fs::read_dir(self.apps_folder()) {
+    pub fn apps(&self) -> Result<Vec<AppId>, DurableError> {
+        let path = self.apps_folder();
+        let failed = |source| DurableError::Io { action: "list the apps in", path: path.clone(), source };
+        let folders = match fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            folders => folders?,
+            folders => folders.map_err(failed)?,
         };
         let mut apps = Vec::new();
         for folder in folders {
-            apps.extend(folder?.file_name().to_str().and_then(|name| name.parse().ok()));
+            let folder = folder.map_err(failed)?;
+            apps.extend(folder.file_name().to_str().and_then(|name| name.parse().ok()));
         }
         apps.sort();
         Ok(apps)
@@ -221,7 +243,7 @@ impl Settings {
             .map_err(|source| SettingsError::NotToml { path: path(), source: Box::new(source) })?;
         let wrong = |key: &str, source| SettingsError::Wrong { path: path(), key: key.to_owned(), source };
         let mut settings: Self = serde_path_to_error::deserialize(layered)
-            .map_err(|error| wrong(&error.path().to_string(), Box::new(error.into_inner())))?;
+            .map_err(|error| wrong(&error.path().to_string(), Box::new(keyless(error.into_inner()))))?;
         settings.env = names_as_written(text).map_err(|error| wrong("env", Box::new(error)))?;
         if settings.store.is_empty() {
             return Err(SettingsError::NoStore { path: path() });
@@ -233,6 +255,16 @@ impl Settings {
             *relative = folder.join(&*relative);
         }
         Ok(settings)
+    }
+}
+
+/// Without the key, which is named beside it.
+fn keyless(error: ConfigError) -> ConfigError {
+    match error {
+        ConfigError::Type { unexpected, expected, .. } => {
+            ConfigError::Type { origin: None, unexpected, expected, key: None }
+        }
+        error => error,
     }
 }
 

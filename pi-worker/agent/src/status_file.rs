@@ -71,6 +71,19 @@ pub enum StatusFileError {
     },
 }
 
+impl StatusFileError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "the worker writes it when it starts: see that `pi-worker run` runs, with the same settings"
+            }
+            Self::Io { .. } => "ask as the user that the worker runs as, or as root",
+            Self::Malformed { .. } => "ask with the version of `pi-worker` that runs",
+        }
+    }
+}
+
 /// Reads what the node said last.
 ///
 /// # Errors

@@ -5,20 +5,20 @@
 use std::{path::Path, process::ExitCode};
 
 use agent::{Settings, boot_id, journal};
-use anyhow::anyhow;
 use machine::Guarded;
 use schemas::id::AppId;
 use tracing::error;
 
-use super::say;
+use super::{advice, say};
 use crate::{
-    data::{self, Taken},
+    data::{self, DataError},
+    fault::Failed,
     installer::slots_of,
 };
 
 pub(super) fn guard(config: &Path) -> anyhow::Result<ExitCode> {
     let (settings, _lock) = match data::open(config) {
-        Err(err) if err.is::<Taken>() => {
+        Err(DataError::Taken { .. }) => {
             say("the worker runs and guards by itself");
             return Ok(ExitCode::SUCCESS);
         }
@@ -29,7 +29,7 @@ pub(super) fn guard(config: &Path) -> anyhow::Result<ExitCode> {
         match guard_app(&settings, &app) {
             Ok(done) => say(&format!("{app}: {done}")),
             Err(err) => {
-                error!(%app, "{err:#}");
+                error!(%app, hint = advice::of(&err), "{err:#}");
                 code = ExitCode::FAILURE;
             }
         }
@@ -49,7 +49,7 @@ fn guard_app(settings: &Settings, app: &AppId) -> anyhow::Result<String> {
         }
         Guarded::SwitchBack { saved, to } => {
             journal::store(&dirs, &saved)?;
-            slots.switch(to.as_deref()).map_err(|fault| anyhow!(fault.text))?;
+            slots.switch(to.as_deref()).map_err(Failed::from)?;
             Ok(to.map_or("no try left, nothing before it".to_owned(), |slot| {
                 format!("no try left, back to {}", slot.version)
             }))

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod advice;
 mod enroll;
 mod guard;
 mod run;
@@ -12,10 +13,8 @@ use std::{
     process::ExitCode,
 };
 
-use agent::SettingsError;
 use clap::{Args, Parser, Subcommand};
 use schemas::id::{FleetId, NodeId};
-use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 /// Exit code of a command line or of settings that make no sense.
@@ -132,8 +131,9 @@ pub fn main() -> ExitCode {
         Command::Verify(config) => verify::verify(&config.config),
     };
     done.unwrap_or_else(|err| {
-        error!("{err:#}");
-        if err.is::<SettingsError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        // Nothing is left to do when even that cannot be printed.
+        let _ = writeln!(std::io::stderr(), "{}", advice::render(&err));
+        if advice::is_about_settings(&err) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
     })
 }
 

@@ -2,16 +2,14 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::anyhow;
-
 use super::say;
-use crate::{data, installer::slots_of};
+use crate::{data, fault::Failed, installer::slots_of};
 
 pub(super) fn verify(config: &Path) -> anyhow::Result<ExitCode> {
     let settings = data::load(config)?;
     let (mut slots, mut drifts) = (0, 0);
     for app in settings.apps()? {
-        let found = slots_of(&settings, &app).verify().map_err(|fault| anyhow!(fault.text))?;
+        let found = slots_of(&settings, &app).verify().map_err(Failed::from)?;
         slots += found.len();
         for (tree, differs) in found {
             drifts += differs.len();

@@ -1,4 +1,4 @@
-//! Why the bus is away, in words that say what to do.
+//! Why the bus is away, and what to do about it.
 
 use std::{error::Error, io, mem, sync::Arc};
 
@@ -13,7 +13,7 @@ type Cause = Arc<dyn Error + Send + Sync>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Lost {
     /// Its machine answers, but no broker does.
-    #[error("no broker at {bus}: see that it runs there, and that the address is right")]
+    #[error("no broker at {bus}")]
     BrokerDown {
         /// Where it was looked for.
         bus: Server,
@@ -22,7 +22,7 @@ pub enum Lost {
         cause: Cause,
     },
     /// Nothing answers.
-    #[error("no answer from {bus}: see that its machine is up, and that the network reaches it")]
+    #[error("no answer from {bus}")]
     Unreachable {
         /// Where it was looked for.
         bus: Server,
@@ -31,10 +31,7 @@ pub enum Lost {
         cause: Cause,
     },
     /// Its certificate is not believed.
-    #[error(
-        "the certificate of {bus} is not believed: see that `ca` names the fleet's CA file, that the address here is one \
-         of those in the certificate, and that the clock is right"
-    )]
+    #[error("the certificate of {bus} is not believed")]
     Untrusted {
         /// Where the broker is.
         bus: Server,
@@ -43,9 +40,7 @@ pub enum Lost {
         cause: Cause,
     },
     /// It does not let us in.
-    #[error(
-        "the broker at {bus} does not let {who} in: see that user and password here are those that it knows, from its users file or a node's record (`publisher node show`)"
-    )]
+    #[error("the broker at {bus} does not let {who} in")]
     Refused {
         /// Where the broker is.
         bus: Server,
@@ -53,9 +48,7 @@ pub enum Lost {
         who: String,
     },
     /// It does not take this client id.
-    #[error(
-        "the broker at {bus} does not take client id `{client_id}`: a node's client id begins with its user name"
-    )]
+    #[error("the broker at {bus} does not take client id `{client_id}`")]
     ClientIdRefused {
         /// Where the broker is.
         bus: Server,
@@ -63,18 +56,13 @@ pub enum Lost {
         client_id: String,
     },
     /// A packet was larger than can be taken.
-    #[error(
-        "a message from {bus} is larger than {MAX_PACKET_BYTES} bytes: clear the retained message of that size, \
-         or subscribe to less"
-    )]
+    #[error("a message from {bus} is larger than {MAX_PACKET_BYTES} bytes")]
     TooLarge {
         /// Where the broker is.
         bus: Server,
     },
     /// It speaks something else than MQTT 3.1.1, or no TLS.
-    #[error(
-        "what answers at {bus} does not speak MQTT 3.1.1 as agreed: see that the port is that of the broker"
-    )]
+    #[error("what answers at {bus} does not speak MQTT 3.1.1 as agreed")]
     Garbled {
         /// Where it was looked for.
         bus: Server,
@@ -107,6 +95,25 @@ impl Lost {
                 Self::Unreachable { bus, cause: Arc::new(error) }
             }
             error => Self::Garbled { bus, cause: Arc::new(error) },
+        }
+    }
+
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::BrokerDown { .. } => "see that the broker runs there, and that the address is right",
+            Self::Unreachable { .. } => "see that its machine is up, and that the network reaches it",
+            Self::Untrusted { .. } => {
+                "see that `ca` names the fleet's CA file, that the address is one of those in the certificate, and that the clock is right"
+            }
+            Self::Refused { .. } => {
+                "see that user and password here are those that it knows, from its users file or a node's record (`publisher node show`)"
+            }
+            Self::ClientIdRefused { .. } => "give it a client id that begins with the name of its user",
+            Self::TooLarge { .. } => "clear the retained message of that size, or subscribe to less",
+            Self::Garbled { .. } => {
+                "see that the port is that of the broker, and that both sides agree on TLS: mqtts:// or mqtt://"
+            }
         }
     }
 
@@ -163,7 +170,7 @@ mod tests {
         let lost = lost(ConnectionError::ConnectionRefused(ConnectReturnCode::NotAuthorized));
         assert!(matches!(lost, Lost::Refused { .. }));
         let sentence = lost.to_string();
-        assert!(sentence.contains("user `anna`") && sentence.contains("users file"), "{sentence}");
+        assert!(sentence.contains("user `anna`") && lost.advice().contains("users file"), "{sentence}");
         assert!(!sentence.contains("hunter2"), "{sentence}");
     }
 

@@ -83,10 +83,7 @@ pub enum StoreError {
         key: Key,
     },
     /// It does not let us.
-    #[error(
-        "the store at {url} does not permit this to {who}: see that user and password here are those in the broker's \
-         users file, and that the role is publisher or admin"
-    )]
+    #[error("the store at {url} does not permit this to {who}")]
     Denied {
         /// Where the store is.
         url: StoreUrl,
@@ -114,9 +111,7 @@ pub enum StoreError {
         key: Key,
     },
     /// What arrived there does not have the digest that names it.
-    #[error(
-        "the store at {url} found that what it got as {key} is something else: was its file changed meanwhile?"
-    )]
+    #[error("the store at {url} found that what it got as {key} is something else")]
     Mismatch {
         /// Where the store is.
         url: StoreUrl,
@@ -143,6 +138,35 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "name a store in the settings, as in store = [\"http://192.168.1.10:8080\"]",
+            Self::Client { .. } => "see that this machine lets programs open sockets",
+            Self::Unreachable { .. } => {
+                "see that the broker runs there, that address and port are right, and that both sides agree on TLS: https:// or http://"
+            }
+            Self::Cut { .. } | Self::Slow { .. } | Self::Crawling { .. } => {
+                "see that the network is fine, and try again: what has arrived is kept"
+            }
+            Self::Busy { .. } => "see the log of the broker, and the space on its disk",
+            Self::Contended { .. } => "wait until the other one is done",
+            Self::Absent { .. } => "announce the release again: that uploads what is missing",
+            Self::Denied { .. } => {
+                "see that user and password here are those in the broker's users file, and that the role is publisher or admin"
+            }
+            Self::TooLong { .. } => {
+                "announce the release again, and see who else writes to the store's folder"
+            }
+            Self::TooLarge { .. } => "raise `object_bytes` in [limits] of broker.toml, or leave the file out",
+            Self::Mismatch { .. } => "try again when nothing writes to the file",
+            Self::Unusual { .. } => {
+                "see that the port is that of the broker's store (`http` or `https` in broker.toml)"
+            }
+            Self::File { .. } => "see that this user may read it",
+        }
+    }
+
     /// Whether the same may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {

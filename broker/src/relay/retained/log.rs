@@ -13,7 +13,7 @@ use std::{
 use tracing::{error, info, warn};
 
 use super::format::{HEADER_BYTES, Marker, Record, Scanner, Stretch};
-use crate::{clock, relay::topic::TopicName};
+use crate::{advice, clock, relay::topic::TopicName};
 
 /// Garbage below this is not worth a rewrite.
 const MIN_GARBAGE_BYTES: u64 = 1024 * 1024;
@@ -32,8 +32,18 @@ pub(crate) enum LogError {
         source: io::Error,
     },
     /// The file is something else.
-    #[error("{0} is not a retained log of this version; move it away to start without it")]
+    #[error("{0} is not a retained log of this version")]
     Foreign(PathBuf),
+}
+
+impl LogError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => advice::DISK,
+            Self::Foreign(_) => "start the version that wrote it, or move it away to start without it",
+        }
+    }
 }
 
 /// The newest record of each topic.

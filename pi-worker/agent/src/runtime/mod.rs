@@ -60,14 +60,25 @@ pub enum RunError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// Its own files cannot be read or written.
-    #[error("cannot use the data folder of this node")]
-    Data(#[source] DurableError),
+    #[error(transparent)]
+    Data(DurableError),
     /// The journal of an app cannot be read.
-    #[error("cannot start the apps of this node")]
-    Journal(#[source] JournalError),
+    #[error(transparent)]
+    Journal(JournalError),
     /// There is no way to fetch objects.
     #[error("cannot set up the store")]
     Store(#[source] StoreError),
+}
+
+impl RunError {
+    /// What a person should do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Identity(error) => error.advice(),
+            Self::Data(error) | Self::Journal(error) => error.advice(),
+            Self::Store(error) => error.advice(),
+        }
+    }
 }
 
 /// Runs a node until `shutdown`, which gives what is under way a few seconds.

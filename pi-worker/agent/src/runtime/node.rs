@@ -83,11 +83,7 @@ impl<I: Installer> Node<I> {
     /// # Errors
     /// When the apps cannot be listed.
     pub(super) fn start(&mut self) -> Result<(), JournalError> {
-        let apps = self.settings.apps().map_err(|source| JournalError::Io {
-            action: "list the apps in",
-            path: self.settings.data.clone(),
-            source,
-        })?;
+        let apps = self.settings.apps()?;
         self.judge();
         for app in apps {
             // The others are not to suffer from it. The next order for it tries again and reports what is wrong.
@@ -156,7 +152,7 @@ impl<I: Installer> Node<I> {
             bus::Event::Connected => self.on_reach(Reach::Connected, CONNECTED.to_owned()),
             bus::Event::Disconnected(lost) => {
                 let text = chain(&lost);
-                warn!(error = text, "Bus is away");
+                warn!(error = text, hint = lost.advice(), "Bus is away");
                 self.on_reach(reach(&lost), text);
             }
             bus::Event::Denied(filter) => warn!(%filter, "Broker does not permit a subscription"),
@@ -181,7 +177,8 @@ impl<I: Installer> Node<I> {
         if let Err(fault) = &outcome
             && !matches!(fault.reason, Reason::Superseded | Reason::Withdrawn)
         {
-            warn!(%app, reason = %fault.reason, text = fault.text, transient = fault.transient, "Step failed");
+            let (reason, hint) = (fault.reason, fault.reason.advice());
+            warn!(%app, %reason, text = fault.text, transient = fault.transient, hint, "Step failed");
         }
         self.feed(app, Input::Done(outcome), Urgency::Change);
     }

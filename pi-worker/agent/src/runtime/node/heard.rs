@@ -113,7 +113,7 @@ impl<I: Installer> Node<I> {
         };
         // The refusal's own text is of bounded length.
         let (text, times, attack) = (&refusal.text, refusal.times, refusal.attack);
-        warn!(%topic, %reason, text, times, attack, "Document was refused");
+        warn!(%topic, %reason, text, times, attack, hint = reason.advice(), "Document was refused");
         self.speaker.tell(&mirror::refusal(&self.identity.node, topic, *reason, now.into()));
         self.say(Urgency::Change);
     }
