@@ -1,11 +1,12 @@
 //! Settings of the service: defaults, then the file, then the command line.
 
+mod error;
 mod limits;
 mod log;
 mod webhook;
 
 use std::{
-    fs, io,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -17,13 +18,14 @@ use schemas::id::FleetId;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::{
+    error::SettingsError,
     limits::Limits,
     log::LogSettings,
     webhook::{WebhookSettings, WebhookUrl},
 };
 use crate::{
     controller::ControllerSettings,
-    relay::{Filter, InvalidTopic, Transport},
+    relay::{Filter, Transport},
     store::Scheme,
 };
 
@@ -34,8 +36,6 @@ const HTTP_PORT: u16 = 8080;
 
 /// Says that nobody listens there.
 const OFF: &str = "off";
-/// A packet with the longest topic fits.
-const LEAST_BYTES: usize = 2 * 1024;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Deserialize)]
@@ -116,75 +116,6 @@ pub(crate) struct Overrides {
     pub(crate) bus: Option<String>,
 }
 
-/// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The file cannot be read.
-    #[error("cannot read settings file {0}")]
-    Unreadable(PathBuf, #[source] io::Error),
-    /// The file is no TOML.
-    #[error("cannot use the settings{}", of(.0.as_deref()))]
-    NotToml(Option<PathBuf>, #[source] ConfigError),
-    /// A key is missing, unknown, or has a value that it cannot have.
-    #[error("the settings{} are wrong at `{key}`", of(file.as_deref()))]
-    Wrong {
-        /// The file, when there is one.
-        file: Option<PathBuf>,
-        /// The key, or `.` for the whole.
-        key: String,
-        /// What is wrong with it.
-        source: Box<ConfigError>,
-    },
-    /// Without users nobody could connect.
-    #[error("the settings name no users file, so nobody may connect")]
-    NoUsers,
-    /// The open mode is for one machine.
-    #[error("--open-loopback lets everybody do everything, so address {0} is refused")]
-    OpenToTheWorld(SocketAddr),
-    /// A listener with TLS, without TLS.
-    #[error("the settings have `{0}` and no certificate for it")]
-    NoCertificate(&'static str),
-    /// A name that no certificate can have.
-    #[error("`{0}` in [tls] names is neither a DNS name nor an address")]
-    Name(String),
-    /// Nodes could fetch nothing.
-    #[error("the store listens nowhere")]
-    NoStore,
-    /// No way in.
-    #[error("the relay listens nowhere")]
-    Nowhere,
-    /// A limit under which nothing could be published.
-    #[error("`limits.{0}` is {1}, it must be at least {LEAST_BYTES}")]
-    Limit(&'static str, usize),
-    /// A filter of `lazy`.
-    #[error("`{0}` in `lazy` is not a topic filter")]
-    Lazy(String, #[source] InvalidTopic),
-}
-
-impl SettingsError {
-    /// What a person should do about it.
-    pub(crate) fn advice(&self) -> &'static str {
-        match self {
-            Self::Unreadable(..) => {
-                "`publisher init` writes one, as `broker/broker.toml` in its folder; or try out with --open-loopback"
-            }
-            Self::NotToml(..) => "correct what is shown",
-            Self::Wrong { .. } | Self::Name(_) | Self::Limit(..) | Self::Lazy(..) => {
-                "correct what is named; docs/settings.md has every key"
-            }
-            Self::NoUsers => {
-                "name one (`users = \"users\"`; `publisher init` writes it), or try out with --open-loopback"
-            }
-            Self::OpenToTheWorld(_) => "use an address of 127.0.0.0/8 or ::1, or name a users file instead",
-            Self::NoCertificate(_) => {
-                "name one: [tls] cert = \"cert.pem\", key = \"key.pem\"; `publisher init --host NAME` makes them"
-            }
-            Self::NoStore => "set `http` or `https`",
-            Self::Nowhere => "set one of `mqtt`, `mqtts`, `ws` and `wss`, or name another broker with `bus`",
-        }
-    }
-}
-
 impl Settings {
     /// Settings for trying out and for tests: everybody on this machine may do everything, any free ports.
     pub fn open(fleet: FleetId, data: PathBuf) -> Self {
@@ -229,7 +160,11 @@ impl Settings {
                 *path = folder.join(&*path);
             }
         }
-        settings.check()?;
+        settings.data = std::path::absolute(&settings.data).unwrap_or(settings.data);
+        settings.check().map_err(|error| match file {
+            Some(file) => SettingsError::Together { file, source: Box::new(error) },
+            None => error,
+        })?;
         Ok(settings)
     }
 
@@ -265,7 +200,7 @@ impl Settings {
         }
         let Limits { packet_bytes, in_transit_bytes, .. } = self.limits;
         for (name, bytes) in [("packet_bytes", packet_bytes), ("in_transit_bytes", in_transit_bytes)] {
-            if bytes < LEAST_BYTES {
+            if bytes < error::LEAST_BYTES {
                 return Err(SettingsError::Limit(name, bytes));
             }
         }
@@ -323,11 +258,6 @@ fn address_or_off<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<S
         .map_err(|_| D::Error::custom(format!("`{text}` is neither an address nor `{OFF}`")))
 }
 
-/// For a message about settings: whose they are.
-fn of(file: Option<&Path>) -> String {
-    file.map(|file| format!(" of {}", file.display())).unwrap_or_default()
-}
-
 /// Without the key, which is named beside it.
 fn keyless(error: ConfigError) -> ConfigError {
     match error {
@@ -383,6 +313,14 @@ mod tests {
 
     use super::*;
 
+    /// What is wrong itself, without the file.
+    fn wrong(text: &str) -> SettingsError {
+        match with_file(&format!("users = 'u'\n{text}"), Overrides::default()).unwrap_err() {
+            SettingsError::Together { source, .. } => *source,
+            error => error,
+        }
+    }
+
     fn with_file(text: &str, mut overrides: Overrides) -> Result<Settings, SettingsError> {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("broker.toml");
@@ -420,10 +358,10 @@ mod tests {
     #[test]
     fn each_listener_has_what_it_needs() {
         let load = |text: &str| with_file(&format!("users = 'u'\n{text}"), Overrides::default());
-        assert!(matches!(load("mqtt = 'off'"), Err(SettingsError::Nowhere)));
+        assert!(matches!(wrong("mqtt = 'off'"), SettingsError::Nowhere));
         assert!(load("mqtt = 'off'\nbus = 'mqtts://a,b:8884'").is_ok());
         for (name, text) in [("mqtts", "mqtts = '0.0.0.0:8883'"), ("wss", "wss = '0.0.0.0:0'")] {
-            assert!(matches!(load(text), Err(SettingsError::NoCertificate(found)) if found == name));
+            assert!(matches!(wrong(text), SettingsError::NoCertificate(found) if found == name));
         }
         let settings =
             load("mqtt = 'off'\nmqtts = '0.0.0.0:8883'\n[tls]\ncert = 'c.pem'\nkey = '/k.pem'").unwrap();
@@ -451,10 +389,9 @@ mod tests {
             let said = crate::chain(&error);
             assert!(said.contains(says) && said.contains("broker.toml"), "{text}: {said}");
         }
-        let load = |text: &str| with_file(&format!("users = 'u'\n{text}"), Overrides::default());
-        assert!(matches!(load("lazy = ['a#']"), Err(SettingsError::Lazy(..))));
-        assert!(matches!(load("[limits]\npacket_bytes = 9"), Err(SettingsError::Limit("packet_bytes", 9))));
-        assert!(matches!(load("mqtt = "), Err(SettingsError::NotToml(..))));
+        assert!(matches!(wrong("lazy = ['a#']"), SettingsError::Lazy(..)));
+        assert!(matches!(wrong("[limits]\npacket_bytes = 9"), SettingsError::Limit("packet_bytes", 9)));
+        assert!(matches!(wrong("mqtt = "), SettingsError::NotToml(..)));
     }
 
     #[test]

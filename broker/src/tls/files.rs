@@ -5,10 +5,14 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 use rustls::{
     RootCertStore,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tracing::warn;
+use zeroize::Zeroizing;
 
 use super::TlsError;
 
@@ -37,7 +41,8 @@ pub(super) fn read_certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |source| TlsError::File { what, path: path.to_owned(), source };
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let pem = fs::read(path).map_err(|err| failed(err.into()))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates = read.map_err(|err| failed(err.into()))?;
     if certificates.is_empty() { Err(failed("it has no PEM certificate".into())) } else { Ok(certificates) }
 }
@@ -47,9 +52,10 @@ pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> 
     if fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS != 0) {
         warn!(path = %path.display(), "others can read the key of the certificate: chmod 600");
     }
-    PrivateKeyDer::from_pem_file(path).map_err(|err| TlsError::File {
-        what: "key",
-        path: path.to_owned(),
-        source: err.into(),
+    let failed = |source| TlsError::File { what: "key", path: path.to_owned(), source };
+    let pem = Zeroizing::new(fs::read(path).map_err(|err| failed(err.into()))?);
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|err| match err {
+        pem::Error::NoItemsFound => failed("it has no PEM key".into()),
+        err => failed(err.into()),
     })
 }

@@ -56,7 +56,15 @@ pub(crate) enum TlsError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Certificate and key are no pair, or of a kind that is not supported.
+    /// Certificate and key are no pair.
+    #[error("certificate {cert} was made with another key than {key}")]
+    OtherKey {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// Certificate and key are of a kind that is not supported.
     #[error("cannot use certificate {cert} with key {key}")]
     Pair {
         /// The certificate's file.
@@ -93,7 +101,9 @@ impl TlsError {
             Self::File { .. } => {
                 "`publisher init --host NAME` makes it: copy it here, or correct [tls] in the settings; this user must be able to read it"
             }
-            Self::Pair { .. } => "name the key that was made with this certificate in [tls] of the settings",
+            Self::OtherKey { .. } | Self::Pair { .. } => {
+                "name the key that was made with this certificate in [tls] of the settings"
+            }
             Self::Issue { .. } => {
                 "copy both files again from `broker` in the publisher's folder; with a certificate of others leave out `names`"
             }
@@ -225,19 +235,23 @@ fn unusable(files: &TlsSettings, source: IssueError) -> TlsError {
 fn config(
     files: &TlsSettings,
     certificates: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    secret: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let verifier = match &files.client_ca {
         Some(path) => client_verifier(path, &provider)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
-    let pair = |source| TlsError::Pair { cert: files.cert.clone(), key: files.key.clone(), source };
+    let (cert, key) = (&files.cert, &files.key);
+    let pair = |source| match source {
+        rustls::Error::InconsistentKeys(_) => TlsError::OtherKey { cert: cert.clone(), key: key.clone() },
+        source => TlsError::Pair { cert: cert.clone(), key: key.clone(), source },
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(pair)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates, key)
+        .with_single_cert(certificates, secret)
         .map_err(pair)?;
     // A fleet that reconnects resumes without a signature each; the state is in the clients' tickets. With certificates of
     // clients there are no tickets: each connection shows that the certificate is still good.

@@ -11,6 +11,7 @@ mod hostile;
 mod hostile5;
 mod log;
 mod machine;
+mod mistakes;
 mod mqtt5;
 mod noise;
 mod notify;
