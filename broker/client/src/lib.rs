@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod bus;
+mod cause;
 mod credentials;
 pub mod problem;
 pub mod store;

@@ -12,6 +12,7 @@ mod faults;
 mod holds;
 mod keys;
 mod mandates;
+mod mistakes;
 mod newcomer;
 mod nodes;
 mod rollouts;

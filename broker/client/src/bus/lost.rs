@@ -5,6 +5,10 @@ use std::{error::Error, io, mem, sync::Arc};
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
 
 use super::{address::Server, message::MAX_PACKET_BYTES, options::Options};
+use crate::cause::{self, Said};
+
+/// Where the other side closes, which is all that it says.
+const NO_REASON: &str = "it gave no reason";
 
 /// What went wrong beneath.
 type Cause = Arc<dyn Error + Send + Sync>;
@@ -16,6 +20,15 @@ pub enum Lost {
     #[error("no broker at {bus}")]
     BrokerDown {
         /// Where it was looked for.
+        bus: Server,
+        /// What went wrong beneath.
+        #[source]
+        cause: Cause,
+    },
+    /// It ended the connection, before or after it let us in.
+    #[error("{bus} ended the connection")]
+    Cut {
+        /// Where the broker is.
         bus: Server,
         /// What went wrong beneath.
         #[source]
@@ -86,15 +99,22 @@ impl Lost {
             ConnectionError::MqttState(StateError::Deserialization(
                 mqttbytes::Error::PayloadSizeLimitExceeded(_),
             )) => Self::TooLarge { bus },
-            ConnectionError::MqttState(error @ StateError::ConnectionAborted) => {
-                Self::BrokerDown { bus, cause: Arc::new(error) }
+            ConnectionError::MqttState(StateError::ConnectionAborted) => {
+                Self::Cut { bus, cause: said(NO_REASON) }
             }
-            error @ (ConnectionError::NetworkTimeout
-            | ConnectionError::FlushTimeout
-            | ConnectionError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout)) => {
-                Self::Unreachable { bus, cause: Arc::new(error) }
+            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
+                Self::Unreachable { bus, cause: said("it takes too long") }
             }
-            error => Self::Garbled { bus, cause: Arc::new(error) },
+            ConnectionError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout) => {
+                Self::Unreachable { bus, cause: said("it has gone silent") }
+            }
+            ConnectionError::NotConnAck(_) => {
+                Self::Garbled { bus, cause: said("it answers CONNECT with something else than CONNACK") }
+            }
+            ConnectionError::MqttState(StateError::Deserialization(_)) => {
+                Self::Garbled { bus, cause: said("what it sends is no packet") }
+            }
+            error => Self::Garbled { bus, cause: Arc::new(Said::innermost(&error)) },
         }
     }
 
@@ -102,6 +122,9 @@ impl Lost {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::BrokerDown { .. } => "see that the broker runs there, and that the address is right",
+            Self::Cut { .. } => {
+                "see the broker's log, that the port is its one for MQTT, with TLS for mqtts:// and without for mqtt://, and, if this comes again and again, that no other machine has the same name"
+            }
             Self::Unreachable { .. } => "see that its machine is up, and that the network reaches it",
             Self::Untrusted { .. } => {
                 "see that `ca` names the fleet's CA file, that the address is one of those in the certificate, and that the clock is right"
@@ -136,28 +159,36 @@ fn refused(code: ConnectReturnCode, options: &Options, bus: Server) -> Lost {
             Lost::ClientIdRefused { bus, client_id: options.client_id.to_string() }
         }
         ConnectReturnCode::ServiceUnavailable => {
-            Lost::BrokerDown { bus, cause: Arc::new(ConnectionError::ConnectionRefused(code)) }
+            Lost::BrokerDown { bus, cause: said("it answers that it cannot serve now") }
         }
         ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::Success => {
-            Lost::Garbled { bus, cause: Arc::new(ConnectionError::ConnectionRefused(code)) }
+            Lost::Garbled { bus, cause: said("it refuses this version of the protocol") }
         }
     }
 }
 
+fn said(text: &'static str) -> Cause {
+    Arc::new(Said::new(text))
+}
+
 fn from_io(error: io::Error, bus: Server) -> Lost {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => return Lost::Untrusted { bus, cause: Arc::new(error) },
+
+    match cause::tls(&error) {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            return Lost::Untrusted { bus, cause: Arc::new(Said::certificate(why)) };
+        }
         Some(_) => return Lost::Garbled { bus, cause: Arc::new(error) },
         None => {}
     }
-    let answered = matches!(
-        error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof
-    );
+    let kind = error.kind();
     let cause: Cause = Arc::new(error);
-    if answered { Lost::BrokerDown { bus, cause } } else { Lost::Unreachable { bus, cause } }
+    match kind {
+        ConnectionRefused => Lost::BrokerDown { bus, cause },
+        UnexpectedEof => Lost::Cut { bus, cause: said(NO_REASON) },
+        BrokenPipe | ConnectionAborted | ConnectionReset => Lost::Cut { bus, cause },
+        _ => Lost::Unreachable { bus, cause },
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +209,7 @@ mod tests {
     fn a_broker_that_is_down_is_told_from_one_that_cannot_be_reached() {
         let io = |kind: io::ErrorKind| lost(ConnectionError::Io(kind.into()));
         assert!(matches!(io(io::ErrorKind::ConnectionRefused), Lost::BrokerDown { .. }));
-        assert!(matches!(io(io::ErrorKind::ConnectionReset), Lost::BrokerDown { .. }));
+        assert!(matches!(io(io::ErrorKind::ConnectionReset), Lost::Cut { .. }));
         assert!(matches!(io(io::ErrorKind::HostUnreachable), Lost::Unreachable { .. }));
         assert!(matches!(io(io::ErrorKind::TimedOut), Lost::Unreachable { .. }));
         assert!(matches!(lost(ConnectionError::NetworkTimeout), Lost::Unreachable { .. }));

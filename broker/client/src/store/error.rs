@@ -5,6 +5,7 @@ use std::{error::Error, io, path::PathBuf, time::Duration};
 use reqwest::StatusCode;
 
 use super::{Key, StoreUrl};
+use crate::cause::{self, Said};
 
 /// What went wrong beneath.
 type Cause = Box<dyn Error + Send + Sync>;
@@ -28,6 +29,15 @@ pub enum StoreError {
         /// Where it was looked for.
         url: StoreUrl,
         /// What went wrong beneath.
+        #[source]
+        source: Cause,
+    },
+    /// Its certificate is not believed. Passing, for clocks are set and certificates renewed.
+    #[error("the certificate of the store at {url} is not believed")]
+    Untrusted {
+        /// Where the store is.
+        url: StoreUrl,
+        /// What is wrong with it.
         #[source]
         source: Cause,
     },
@@ -146,6 +156,9 @@ impl StoreError {
             Self::Unreachable { .. } => {
                 "see that the broker runs there, that address and port are right, and that both sides agree on TLS: https:// or http://"
             }
+            Self::Untrusted { .. } => {
+                "see that `ca` names the fleet's CA file, that the address is one of those in the certificate, and that the clock is right"
+            }
             Self::Cut { .. } | Self::Slow { .. } | Self::Crawling { .. } => {
                 "see that the network is fine, and try again: what has arrived is kept"
             }
@@ -171,6 +184,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. }
+            | Self::Untrusted { .. }
             | Self::Cut { .. }
             | Self::Slow { .. }
             | Self::Crawling { .. }
@@ -201,7 +215,11 @@ impl StoreError {
     /// A request that was not answered.
     pub(super) fn from_send(url: &StoreUrl, error: reqwest::Error) -> Self {
         let (url, is_connect) = (url.clone(), error.is_connect());
-        let source = error.without_url().into();
+        let error = error.without_url();
+        if let Some(source) = cause::distrust(&error) {
+            return Self::Untrusted { url, source: source.into() };
+        }
+        let source = Said::innermost(&error).into();
         if is_connect { Self::Unreachable { url, source } } else { Self::Cut { url, source } }
     }
 

@@ -177,8 +177,7 @@ impl<I: Installer> Node<I> {
         if let Err(fault) = &outcome
             && !matches!(fault.reason, Reason::Superseded | Reason::Withdrawn)
         {
-            let (reason, hint) = (fault.reason, fault.reason.advice());
-            warn!(%app, %reason, text = fault.text, transient = fault.transient, hint, "Step failed");
+            warn!(%app, reason = %fault.reason, text = fault.text, transient = fault.transient, "Step failed");
         }
         self.feed(app, Input::Done(outcome), Urgency::Change);
     }
@@ -321,6 +320,7 @@ fn reach(lost: &Lost) -> Reach {
     match lost {
         Lost::Unreachable { .. } => Reach::Unreachable,
         Lost::BrokerDown { .. }
+        | Lost::Cut { .. }
         | Lost::Untrusted { .. }
         | Lost::Refused { .. }
         | Lost::ClientIdRefused { .. }

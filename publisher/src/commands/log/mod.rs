@@ -58,6 +58,7 @@ impl<'a> Reader<'a> {
             StoreError::Denied { .. } => {
                 format!("copy {} to the broker's machine", self.home.path("broker/users").display())
             }
+            StoreError::Untrusted { .. } => error.advice().to_owned(),
             StoreError::Unusual { .. } => "update the broker or this program to the same version".to_owned(),
             _ => format!(
                 "see that the broker runs; the address of its store is `store` in {}",
