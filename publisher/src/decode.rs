@@ -18,7 +18,7 @@ use schemas::{
     report::Report,
     rollout::{Controller, Rollout},
     root::{Root, Trust},
-    seal::{Document, RoleDocument, Signed},
+    seal::{Document, RoleDocument, SPEC, SealError, Signed},
     time::UnixTime,
 };
 use serde::Serialize;
@@ -82,12 +82,26 @@ pub(crate) enum DecodeError {
     /// None of the kinds fits.
     #[error("it is none of the documents of the bus")]
     Unknown,
+    /// Written by a newer version.
+    #[error("it is a document of version {0}, this program reads up to {SPEC}")]
+    TooNew(u32),
     /// The kind that was asked for does not fit.
     #[error("it is not what --kind says")]
     NotThisKind(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Compressed, and broken or too long.
     #[error("it is compressed and cannot be unpacked")]
     Compressed(#[source] std::io::Error),
+}
+
+impl DecodeError {
+    /// What a person should do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Unknown | Self::NotThisKind(_) => "say what it is with --kind, or fetch it again",
+            Self::TooNew(_) => "update this program: a newer one has written it",
+            Self::Compressed(_) => "fetch it again",
+        }
+    }
 }
 
 type Attempt = Result<Decoded, Box<dyn std::error::Error + Send + Sync>>;
@@ -106,8 +120,18 @@ pub(crate) fn decode(
     if let Some(kind) = kind {
         return attempt(&unpacked, kind, judge).map_err(DecodeError::NotThisKind);
     }
-    let mut attempts = KINDS.iter().map(|kind| attempt(&unpacked, *kind, judge));
-    attempts.find_map(Result::ok).ok_or(DecodeError::Unknown)
+    let mut failure = DecodeError::Unknown;
+    for kind in KINDS {
+        match attempt(&unpacked, kind, judge) {
+            Ok(decoded) => return Ok(decoded),
+            Err(error) => {
+                if let Some(SealError::SpecTooNew { spec, .. }) = error.downcast_ref() {
+                    failure = DecodeError::TooNew(*spec);
+                }
+            }
+        }
+    }
+    Err(failure)
 }
 
 fn unpack(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {

@@ -32,17 +32,35 @@ pub(crate) fn problem(what: impl Into<String>, advice: impl Into<String>) -> any
 }
 
 /// Puts what was being done, and advice, on top of an error.
-pub(crate) trait Advise<T> {
+pub(crate) trait Advise<T, E> {
     /// As `with_context`, with advice.
     fn advise(self, what: impl Into<String>, advice: impl Into<String>) -> anyhow::Result<T>;
+
+    /// The same, with advice that depends on the error.
+    fn advise_by(self, what: impl Into<String>, advice: impl FnOnce(&E) -> &'static str)
+    -> anyhow::Result<T>;
 }
 
-impl<T, E> Advise<T> for Result<T, E>
+impl<T, E> Advise<T, E> for Result<T, E>
 where
     Self: Context<T, E>,
 {
     fn advise(self, what: impl Into<String>, advice: impl Into<String>) -> anyhow::Result<T> {
         self.with_context(|| Problem::new(what, advice))
+    }
+
+    fn advise_by(
+        self,
+        what: impl Into<String>,
+        advice: impl FnOnce(&E) -> &'static str,
+    ) -> anyhow::Result<T> {
+        match self {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                let advice = advice(&error);
+                Err(error).advise(what, advice)
+            }
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Session {
     async fn connected(&mut self, home: &Home) -> Result<()> {
         let file = self.settings_file.display().to_string();
         let what = "cannot reach the bus";
-        let (broker, users) = (home.path("broker/broker.toml"), home.path("broker/users"));
+        let broker = home.path("broker/broker.toml");
         let start = format!(
             "start it with `broker run --config {} --data DIR`, or correct `bus` in {file}",
             broker.display()
@@ -115,9 +115,7 @@ impl Session {
         let connected = timeout(CONNECT_LIMIT, first).await;
         match connected.or_else(|late| last.map(Err).ok_or(late)) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(lost @ Lost::Refused { .. })) => {
-                Err(lost).advise(what, format!("copy {} to the broker's machine", users.display()))
-            }
+            Ok(Err(lost @ Lost::Refused { .. })) => Err(lost).advise(what, home.let_in()),
             Ok(Err(lost @ (Lost::BrokerDown { .. } | Lost::Unreachable { .. }))) => {
                 Err(lost).advise(what, start)
             }

@@ -49,9 +49,7 @@ pub(crate) async fn upload(home: &Home, packed: &Packed, screen: &Screen) -> Res
 
 fn advice(home: &Home, error: Option<&StoreError>) -> String {
     match error {
-        Some(StoreError::Denied { .. }) => {
-            format!("copy {} to the broker's machine", home.path("broker/users").display())
-        }
+        Some(StoreError::Denied { .. }) => home.let_in(),
         Some(StoreError::Busy { status: INSUFFICIENT_STORAGE, .. }) => {
             "free space on the disk of the broker's machine".to_owned()
         }

@@ -6,12 +6,12 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use schemas::manifest;
 
 use crate::{
     cli::Decode,
-    decode::{Judge, Signatures, decode},
+    decode::{DecodeError, Judge, Signatures, decode},
     exit::Exit,
     home::Home,
     problem::{Advise as _, problem},
@@ -26,10 +26,8 @@ pub(super) fn run(dir: &Path, arguments: &Decode, screen: &Screen) -> Result<Exi
     let bytes = read(&arguments.file)?;
     let home = if Home::is_at(dir) { Some(Home::open(dir)?) } else { None };
     let judge = judge(home.as_ref());
-    let decoded = decode(&bytes, arguments.kind, judge.as_ref()).advise(
-        format!("cannot decode {}", name(&arguments.file)),
-        "say what it is with --kind, or fetch it again",
-    )?;
+    let decoded = decode(&bytes, arguments.kind, judge.as_ref())
+        .advise_by(format!("cannot decode {}", name(&arguments.file)), DecodeError::advice)?;
     if screen.is_json() {
         screen.json(&decoded)?;
     } else {
@@ -53,13 +51,14 @@ fn name(file: &Path) -> String {
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     let what = || format!("cannot read {}", name(file));
+    let advice = "name a file that is there and that you may read, or - for standard input";
     let mut bytes = Vec::new();
     let len = if file == Path::new("-") {
-        io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes).with_context(what)?
+        io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes).advise(what(), advice)?
     } else {
         File::open(file)
             .and_then(|open| open.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-            .with_context(what)?
+            .advise(what(), advice)?
     };
     if len as u64 > MAX_BYTES {
         return Err(problem(

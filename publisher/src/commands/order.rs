@@ -120,10 +120,14 @@ fn read(home: &Home, file: &Path) -> Result<Given> {
         Ok(announcement) => (announcement.release, Some(announcement.order)),
         Err(_) => (Signed::from_bytes(&bytes).advise(what(), advice)?, None),
     };
-    let document = signed.verify(&home.trust).advise(
-        format!("the release in {} is not believed", file.display()),
-        "see it with `publisher decode`, and let others sign it with `publisher sign`",
-    )?;
+    let what = format!("the release in {} is not believed", file.display());
+    let document = signed.verify(&home.trust).advise_by(what, |error| match error {
+        SealError::SpecTooNew { .. } | SealError::UnknownCritical { .. } => {
+            "update this program: a newer one has written it"
+        }
+        SealError::WrongFleet { .. } => "name the home of that fleet with --home",
+        _ => "see it with `publisher decode`, and let others sign it with `publisher sign`",
+    })?;
     Ok(Given { release: Kept { signed, document }, order })
 }
 

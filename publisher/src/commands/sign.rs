@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{decode::judge, keys::load_all};
 use crate::{
     cli::Sign,
-    decode::decode,
+    decode::{DecodeError, decode},
     exit::Exit,
     home::{
         Home, files,
@@ -41,9 +41,7 @@ pub(super) fn run(dir: &Path, arguments: &Sign, screen: &Screen) -> Result<Exit>
     let file = &arguments.file;
     let what = || format!("cannot sign {}", file.display());
     let bytes = fs::read(file).advise(what(), "name a file that another command of publisher has written")?;
-    let mut signable = Signable::read(&bytes).ok_or_else(|| {
-        problem(what(), "it is no root, release, order or record: see it with `publisher decode`")
-    })?;
+    let mut signable = Signable::read(&bytes).ok_or_else(|| unsignable(what(), &bytes))?;
     let home = if Home::is_at(dir) { Some(Home::open(dir)?) } else { None };
     let keys = choose_keys(home.as_ref(), &signable, arguments)?;
     let shown = decode(&bytes, None, judge(home.as_ref()).as_ref()).advise(what(), "fetch it again")?;
@@ -66,6 +64,16 @@ pub(super) fn run(dir: &Path, arguments: &Sign, screen: &Screen) -> Result<Exit>
     let counted = counted.map(|(signatures, threshold)| format!(": {signatures} of {threshold} signatures"));
     screen.say(&format!("signed {} by {}{}", file.display(), ids.join(", "), counted.unwrap_or_default()));
     Ok(Exit::Done)
+}
+
+fn unsignable(what: String, bytes: &[u8]) -> anyhow::Error {
+    match decode(bytes, None, None) {
+        Err(error @ DecodeError::TooNew(_)) => problem(format!("{what}: {error}"), error.advice()),
+        _ => problem(
+            format!("{what}: it is no root, release, order or record"),
+            "see what it is with `publisher decode`",
+        ),
+    }
 }
 
 impl Signable {

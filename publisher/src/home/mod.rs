@@ -112,6 +112,15 @@ impl Home {
         self.dir.join(name)
     }
 
+    /// What to do when the broker does not let this home in.
+    pub(crate) fn let_in(&self) -> String {
+        format!(
+            "copy {} to the broker's machine; user and password here are those in {}",
+            self.path("broker/users").display(),
+            self.path("fleet.toml").display()
+        )
+    }
+
     /// Whom TLS believes, where the settings name a CA.
     pub(crate) fn tls(&self) -> Result<Option<Tls>> {
         let Some(ca) = &self.settings.ca else { return Ok(None) };

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     app_file::{self, AppFile, Version},
-    problem::{Advise as _, Problem, problem},
+    problem::{Advise as _, problem},
     show::clean,
 };
 
@@ -87,7 +87,7 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         "rename it, or leave it out with `ignore = [\"…\"]` in deploybus.toml",
     )?;
     let provenance = provenance(request, git, now);
-    check_proof(&app.proof, &provenance)?;
+    check_proof(&app.proof, &provenance, &folder)?;
     let part = part(&app, &manifest);
     let name = request.app.clone().unwrap_or(app.name);
     Ok(Packed { folder, app: name, version, part, provenance, manifest, warnings })
@@ -150,13 +150,8 @@ fn digests(folder: &Path, found: &[Found], caches: Option<&Path>) -> Result<Vec<
     let wanted: Vec<_> =
         unknown.map(|((path, stamp), _)| Wanted { path: folder.join(path), stamp: *stamp }).collect();
     let started_ns = now_ns();
-    let mut read = hash::digests(&wanted)
-        .map_err(|error| {
-            let advice = error.advice();
-            anyhow::Error::new(error)
-                .context(Problem::new(format!("cannot pack {}", folder.display()), advice))
-        })?
-        .into_iter();
+    let what = format!("cannot pack {}", folder.display());
+    let mut read = hash::digests(&wanted).advise_by(what, hash::HashError::advice)?.into_iter();
     let digests: Vec<Digest> =
         known.into_iter().filter_map(|digest| digest.or_else(|| read.next())).collect();
     if let Some(path) = cache_path {
@@ -231,11 +226,11 @@ fn provenance(request: &Request, git: Git, now: UnixTime) -> Provenance {
     }
 }
 
-fn check_proof(proof: &Proof, provenance: &Provenance) -> Result<()> {
+fn check_proof(proof: &Proof, provenance: &Provenance, folder: &Path) -> Result<()> {
     let (Proof::Http { expect, .. } | Proof::Exec { expect, .. }) = proof else { return Ok(()) };
     if *expect == Expect::Commit && provenance.commit.is_empty() {
         return Err(problem(
-            "the proof expects a commit, and there is none",
+            format!("the proof expects a commit, and {} has none", folder.display()),
             "commit the folder to git, give --commit, or use `expect = \"version\"` or `\"tree-hash\"` under [proof]",
         ));
     }

@@ -86,7 +86,27 @@ impl World {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        let output = self.command(arguments).output().unwrap();
+        Self::end(self.command(arguments))
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn run_with(&self, (name, value): (&str, &str), arguments: &[&str]) -> Ran {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        Self::end(command)
+    }
+
+    /// At another time; none where faketime is not installed.
+    pub(crate) fn run_at(&self, time: &str, arguments: &[&str]) -> Option<Ran> {
+        Command::new("faketime").arg("--help").output().ok()?;
+        let mut faked = Command::new("faketime");
+        faked.args(["-f", time, env!("CARGO_BIN_EXE_publisher")]).args(arguments);
+        faked.current_dir(self.dir.path()).env("HOME", self.path("home")).stdin(Stdio::null());
+        Some(Self::end(faked))
+    }
+
+    fn end(mut command: Command) -> Ran {
+        let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

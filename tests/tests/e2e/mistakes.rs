@@ -198,16 +198,55 @@ fn a_node_that_does_not_come_to_its_bus_says_what_to_do() {
     insta::assert_snapshot!(text);
 }
 
+#[test]
+fn a_publisher_whom_the_broker_does_not_serve_is_told_what_to_do() {
+    let mut world = World::new().unwrap();
+    let app = world.app().unwrap();
+    let (home, folder) = (world.home(), app.folder().to_str().unwrap().to_owned());
+    let announce = ["announce", &folder, "--group", "canary"];
+    let mut text = String::new();
+    let mut tell = |mistake: &str, world: &World, args: &[&str]| {
+        let said = world.publisher(args).unwrap().expect(1).unwrap().stderr;
+        let (mqtt, http) = world.ports();
+        let said = said[said.find("error: ").unwrap()..]
+            .replace(world.folder().to_str().unwrap(), "~")
+            .replace(&mqtt.to_string(), "<bus>")
+            .replace(&http.to_string(), "<store>");
+        writeln!(text, "# {mistake}\n{}", without_digest(&said)).unwrap();
+    };
+    let settings = fs::read_to_string(home.join("fleet.toml")).unwrap();
+    let password = settings.lines().find(|line| line.starts_with("password")).unwrap();
+    let guessed = settings.replace(password, "password = \"guessed\"");
+    fs::write(home.join("fleet.toml"), &guessed).unwrap();
+    tell("wrong password, on the bus", &world, &["status"]);
+    tell("wrong password, at the store", &world, &["log"]);
+    fs::write(home.join("fleet.toml"), guessed.replace("user = \"publisher\"", "user = \"eve\"")).unwrap();
+    tell("no such user", &world, &["status"]);
+    fs::write(home.join("fleet.toml"), settings).unwrap();
+    world.stop_broker().unwrap();
+    let broker = home.join("broker/broker.toml");
+    let limits = fs::read_to_string(&broker).unwrap() + "\n[limits]\nobject_bytes = 100\n";
+    fs::write(&broker, limits).unwrap();
+    world.start_broker().unwrap();
+    tell("file too large for the store", &world, &announce);
+    world.stop_broker().unwrap();
+    tell("broker down", &world, &announce);
+    insta::assert_snapshot!(text);
+}
+
+/// With a name in the place of a digest, which differs from app to app.
+fn without_digest(said: &str) -> String {
+    let digest = said.split(['/', '-', ':', ' ']).find(|word| word.len() == 64);
+    digest.map_or(said.to_owned(), |digest| said.replace(digest, "<digest>"))
+}
+
 /// What `announce` says of a node that cannot do it.
 fn verdict(world: &World, app: &App) -> String {
     let folder = app.folder().to_str().unwrap();
     let said = world.publisher(&["announce", folder, "--group", "canary", "--timeout", "2m"]).unwrap();
     let said = said.expect(3).unwrap().stdout;
     let begin = said.find("pi-1: ").unwrap();
-    let said = said[begin..].replace(world.folder().to_str().unwrap(), "/var/lib");
-    // The name of a slot is a digest.
-    let digest = said.split(['/', '-', ':']).find(|word| word.len() == 64);
-    digest.map_or(said.clone(), |digest| said.replace(digest, "<tree>"))
+    without_digest(&said[begin..].replace(world.folder().to_str().unwrap(), "/var/lib"))
 }
 
 #[test]
@@ -235,6 +274,8 @@ fn a_release_that_a_node_cannot_install_is_answered_with_what_to_do() {
     // Noise does not compress: too large for the disk, small for the store.
     let noise: Vec<u8> = (0u32..6_000_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     fs::write(app.folder().join("large.bin"), noise).unwrap();
-    writeln!(text, "# disk full\n{}", verdict(&world, &app)).unwrap();
+    let said = verdict(&world, &app);
+    let (begin, end) = (said.find(", ").unwrap(), said.find(" are free").unwrap());
+    writeln!(text, "# disk full\n{}, <few>{}", &said[..begin], &said[end..]).unwrap();
     insta::assert_snapshot!(text);
 }

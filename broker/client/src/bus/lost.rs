@@ -7,9 +7,6 @@ use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbyte
 use super::{address::Server, message::MAX_PACKET_BYTES, options::Options};
 use crate::cause::{self, Said};
 
-/// Where the other side closes, which is all that it says.
-const NO_REASON: &str = "it gave no reason";
-
 /// What went wrong beneath.
 type Cause = Arc<dyn Error + Send + Sync>;
 
@@ -25,14 +22,11 @@ pub enum Lost {
         #[source]
         cause: Cause,
     },
-    /// It ended the connection, before or after it let us in.
+    /// It ended the connection, before or after it let us in; MQTT 3.1.1 has no words for why.
     #[error("{bus} ended the connection")]
     Cut {
         /// Where the broker is.
         bus: Server,
-        /// What went wrong beneath.
-        #[source]
-        cause: Cause,
     },
     /// Nothing answers.
     #[error("no answer from {bus}")]
@@ -99,9 +93,7 @@ impl Lost {
             ConnectionError::MqttState(StateError::Deserialization(
                 mqttbytes::Error::PayloadSizeLimitExceeded(_),
             )) => Self::TooLarge { bus },
-            ConnectionError::MqttState(StateError::ConnectionAborted) => {
-                Self::Cut { bus, cause: said(NO_REASON) }
-            }
+            ConnectionError::MqttState(StateError::ConnectionAborted) => Self::Cut { bus },
             ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => {
                 Self::Unreachable { bus, cause: said("it takes too long") }
             }
@@ -185,8 +177,7 @@ fn from_io(error: io::Error, bus: Server) -> Lost {
     let cause: Cause = Arc::new(error);
     match kind {
         ConnectionRefused => Lost::BrokerDown { bus, cause },
-        UnexpectedEof => Lost::Cut { bus, cause: said(NO_REASON) },
-        BrokenPipe | ConnectionAborted | ConnectionReset => Lost::Cut { bus, cause },
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Cut { bus },
         _ => Lost::Unreachable { bus, cause },
     }
 }

@@ -55,9 +55,7 @@ impl<'a> Reader<'a> {
 
     fn explain(&self, error: StoreError) -> anyhow::Error {
         let advice = match &error {
-            StoreError::Denied { .. } => {
-                format!("copy {} to the broker's machine", self.home.path("broker/users").display())
-            }
+            StoreError::Denied { .. } => self.home.let_in(),
             StoreError::Untrusted { .. } => error.advice().to_owned(),
             StoreError::Unusual { .. } => "update the broker or this program to the same version".to_owned(),
             _ => format!(

@@ -4,7 +4,7 @@ mod form;
 mod passphrase;
 
 use std::{
-    env, fs,
+    env, fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::passphrase::{Asker, Passphrase};
 use super::files;
-use crate::problem::Advise as _;
+use crate::problem::{Advise as _, Problem};
 
 /// Permission of anybody but the owner. It is said, not refused: a stick with FAT has no better ones.
 const OTHERS: u32 = 0o077;
@@ -131,12 +131,21 @@ pub(crate) fn load(path: &Path, asker: &Asker) -> Result<Unlocked> {
             path = path.display()
         );
     }
-    let text = Zeroizing::new(fs::read_to_string(path).advise(what(), advice)?);
+    let text = fs::read_to_string(path).advise_by(what(), |error| match error.kind() {
+        io::ErrorKind::PermissionDenied => "run this as the user whose file it is",
+        _ => advice,
+    });
+    let text = Zeroizing::new(text?);
     if form::is_encrypted(&text) {
-        let (key, passphrase) = asker.open(path, |passphrase| form::read(&text, Some(passphrase))).advise(
-            what(),
-            "type it again; when it is forgotten, bring the key back from its sheet of paper with `publisher keys import`",
-        )?;
+        let opened = asker.open(path, |passphrase| form::read(&text, Some(passphrase)));
+        let (key, passphrase) = opened.map_err(|error| match error.is::<Problem>() {
+            // It could not be asked for, which says what to do.
+            true => error,
+            false => error.context(Problem::new(
+                what(),
+                "type it again; when it is forgotten, bring the key back from its sheet of paper with `publisher keys import`",
+            )),
+        })?;
         return Ok(Unlocked { key, passphrase: Some(passphrase) });
     }
     let key = form::read(&text, None).advise(what(), advice)?;
