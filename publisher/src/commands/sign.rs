@@ -41,7 +41,7 @@ pub(super) fn run(dir: &Path, arguments: &Sign, screen: &Screen) -> Result<Exit>
     let file = &arguments.file;
     let what = || format!("cannot sign {}", file.display());
     let bytes = fs::read(file).advise(what(), "name a file that another command of publisher has written")?;
-    let mut signable = Signable::read(&bytes).ok_or_else(|| unsignable(what(), &bytes))?;
+    let mut signable = Signable::read(&bytes).ok_or_else(|| unsignable(&what(), &bytes))?;
     let home = if Home::is_at(dir) { Some(Home::open(dir)?) } else { None };
     let keys = choose_keys(home.as_ref(), &signable, arguments)?;
     let shown = decode(&bytes, None, judge(home.as_ref()).as_ref()).advise(what(), "fetch it again")?;
@@ -66,7 +66,7 @@ pub(super) fn run(dir: &Path, arguments: &Sign, screen: &Screen) -> Result<Exit>
     Ok(Exit::Done)
 }
 
-fn unsignable(what: String, bytes: &[u8]) -> anyhow::Error {
+fn unsignable(what: &str, bytes: &[u8]) -> anyhow::Error {
     match decode(bytes, None, None) {
         Err(error @ DecodeError::TooNew(_)) => problem(format!("{what}: {error}"), error.advice()),
         _ => problem(

@@ -83,6 +83,22 @@ fn what_the_walks_through_the_code_name_is_there() {
 }
 
 #[test]
+fn what_troubleshooting_quotes_is_what_programs_say() {
+    let text = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let files = tracked();
+    let snapshots = files.iter().filter(|file| Path::new(file).extension().is_some_and(|of| of == "snap"));
+    let said: String = snapshots.map(|file| std::fs::read_to_string(root().join(file)).unwrap()).collect();
+    let mut quoted = 0;
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let quote = row.split('`').nth(1).unwrap();
+        let has = |line: &str| quote.split('…').all(|part| line.contains(part.trim()));
+        assert!(said.lines().any(has), "no program says `{quote}`");
+        quoted += 1;
+    }
+    assert!(quoted > 60, "{quoted}");
+}
+
+#[test]
 fn the_top_level_holds_nothing_but_what_belongs_there() {
     let files = tracked();
     let folders: BTreeSet<_> = files.iter().filter_map(|file| Some(file.split_once('/')?.0)).collect();

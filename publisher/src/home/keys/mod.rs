@@ -138,13 +138,10 @@ pub(crate) fn load(path: &Path, asker: &Asker) -> Result<Unlocked> {
     let text = Zeroizing::new(text?);
     if form::is_encrypted(&text) {
         let opened = asker.open(path, |passphrase| form::read(&text, Some(passphrase)));
-        let (key, passphrase) = opened.map_err(|error| match error.is::<Problem>() {
-            // It could not be asked for, which says what to do.
-            true => error,
-            false => error.context(Problem::new(
-                what(),
-                "type it again; when it is forgotten, bring the key back from its sheet of paper with `publisher keys import`",
-            )),
+        let again = "type it again; when it is forgotten, bring the key back from its sheet of paper with `publisher keys import`";
+        // A passphrase that could not be asked for says itself what to do.
+        let (key, passphrase) = opened.map_err(|error| {
+            if error.is::<Problem>() { error } else { error.context(Problem::new(what(), again)) }
         })?;
         return Ok(Unlocked { key, passphrase: Some(passphrase) });
     }
