@@ -12,7 +12,7 @@ use std::{
 use bus_client::store::{Door, Store, StoreError};
 use schemas::{
     enroll::{self, Request, Welcome, words},
-    id::{Digest, KeyId, PublicKey},
+    id::{Digest, KeyId, PublicKey, Seq},
     record::{Record, RecordStatus},
     root::{Root, RootChain, RootError, Trust},
     seal::{Head, SealError, SecretKey, Signed, Verified},
@@ -183,42 +183,14 @@ fn has_login(settings: &Settings, token: &Path) -> Result<bool, EnrollError> {
 
 /// `token` is the file of the token that the node will log in with.
 async fn ask(settings: &Settings, token: &Path, mut say: impl FnMut(&News)) -> Result<(), EnrollError> {
-    let (key, login) = keys(settings, token)?;
-    let invitation = if settings.invitation.exists() {
-        Some(identity::read_text("invitation", &settings.invitation)?)
-    } else {
-        None
-    };
-    let mut known = if settings.root.exists() {
-        Some(identity::open_root(&settings.root, &settings.fleet)?)
-    } else {
-        None
-    };
+    let mut asker = Asker::open(settings, token)?;
     let tls = identity::open_tls(settings, BUILD_DATE)?;
     let store = Store::open(settings.store.clone(), None, tls.as_ref())?;
-    let mut renews = None;
     loop {
-        let head = Head::new(settings.fleet.clone(), clock::system().max(BUILD_DATE));
-        let proof = invitation.as_deref().map(str::trim);
-        let request = enroll::request(head, settings.node.clone(), &key, login, proof);
-        let request = Request { renews, ..request };
-        let request = Signed::seal(&request, std::slice::from_ref(&key)).to_bytes();
-        let wait = match store.ask_to_be_let_in(&request, Welcome::MAX_BYTES as u64).await {
-            Ok(Door::Open(welcome)) => {
-                // What people compared, or brought here, is the one root that counts.
-                let known = known.as_ref().ok_or(EnrollError::NoRoot)?;
-                return take(settings, &key, login, known, &welcome);
-            }
+        let wait = match store.ask_to_be_let_in(&asker.request(), Welcome::MAX_BYTES as u64).await {
+            Ok(Door::Open(welcome)) => return asker.enter(&welcome),
             Ok(Door::Waiting(welcome)) => {
-                let welcome = read(&welcome)?;
-                let trust = match &known {
-                    Some(known) => newest_root(&welcome, known)?.1,
-                    None => pin(settings, &welcome)?,
-                };
-                renews = record_of(&welcome, &trust, &key).map(|record| record.seq);
-                let key = key.public();
-                say(&News::Waiting { words: words(&trust.digest(), &key), key: key.id() });
-                known = Some(trust);
+                say(&asker.wait(&welcome)?);
                 PERIOD
             }
             Ok(Door::Full) => {
@@ -233,6 +205,57 @@ async fn ask(settings: &Settings, token: &Path, mut say: impl FnMut(&News)) -> R
             Err(error) => return Err(error.into()),
         };
         sleep(wait).await;
+    }
+}
+
+/// A node that asks, and what it has learned at the door.
+struct Asker<'a> {
+    settings: &'a Settings,
+    key: SecretKey,
+    login: Digest,
+    invitation: Option<String>,
+    /// What people compared, or brought here: the one root that counts.
+    known: Option<Trust>,
+    /// The number of the record that it has already.
+    renews: Option<Seq>,
+}
+
+impl<'a> Asker<'a> {
+    fn open(settings: &'a Settings, token: &Path) -> Result<Self, EnrollError> {
+        let (key, login) = keys(settings, token)?;
+        let is_invited = settings.invitation.exists();
+        let invitation =
+            is_invited.then(|| identity::read_text("invitation", &settings.invitation)).transpose()?;
+        let is_known = settings.root.exists();
+        let known = is_known.then(|| identity::open_root(&settings.root, &settings.fleet)).transpose()?;
+        Ok(Self { settings, key, login, invitation, known, renews: None })
+    }
+
+    fn request(&self) -> Vec<u8> {
+        let head = Head::new(self.settings.fleet.clone(), clock::system().max(BUILD_DATE));
+        let proof = self.invitation.as_deref().map(str::trim);
+        let request = enroll::request(head, self.settings.node.clone(), &self.key, self.login, proof);
+        let request = Request { renews: self.renews, ..request };
+        Signed::seal(&request, std::slice::from_ref(&self.key)).to_bytes()
+    }
+
+    fn enter(&self, welcome: &[u8]) -> Result<(), EnrollError> {
+        let known = self.known.as_ref().ok_or(EnrollError::NoRoot)?;
+        take(self.settings, &self.key, self.login, known, welcome)
+    }
+
+    /// The words that people compare, of the root that was known before or is pinned now.
+    fn wait(&mut self, welcome: &[u8]) -> Result<News, EnrollError> {
+        let welcome = read(welcome)?;
+        let trust = match &self.known {
+            Some(known) => newest_root(&welcome, known)?.1,
+            None => pin(self.settings, &welcome)?,
+        };
+        self.renews = record_of(&welcome, &trust, &self.key).map(|record| record.seq);
+        let key = self.key.public();
+        let news = News::Waiting { words: words(&trust.digest(), &key), key: key.id() };
+        self.known = Some(trust);
+        Ok(news)
     }
 }
 
