@@ -5,6 +5,7 @@
 //! in which wave; [`course`] carries a plan out.
 
 pub mod course;
+mod deed;
 mod fleet;
 mod follow;
 pub mod plan;
@@ -12,6 +13,7 @@ mod rollouts;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 
+pub use deed::{Deed, Milestone, MilestoneKind};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
 pub use rollouts::{Held, Rollouts, Wanted};

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rollout::{
-    Change, Fleet,
-    course::{Conductor, Milestone, MilestoneKind, Now},
-};
+use rollout::{Change, Fleet, Milestone, MilestoneKind, course::Now};
 use schemas::{
     deploy_log::{Entry, What},
     id::{Digest, NodeId},
@@ -43,24 +40,24 @@ impl Diary {
     }
 
     /// Something happened to a rollout.
-    pub(super) fn tell(&mut self, conductor: &Conductor, milestone: &Milestone, now: Now) {
+    pub(super) fn tell(&mut self, milestone: &Milestone, now: Now) {
         let Some(what) = what(milestone.kind) else { return };
-        let groups = conductor.plan().groups();
+        let Milestone { app, version, groups, first, seq, kind, text } = milestone;
         let entry = Entry {
             at: now.wall,
             what,
-            app: Some(conductor.app().clone()),
+            app: Some(app.clone()),
             // Of several groups, none is the one.
             group: groups.first().filter(|_| groups.len() == 1).cloned(),
-            version: conductor.version().to_owned(),
-            revision: conductor.first(),
+            version: version.clone(),
+            revision: *first,
             ended_at: Some(now.wall),
-            text: milestone.text.clone(),
+            text: text.clone(),
             ..Entry::default()
         };
         // A controller that died before it published this decides it once more.
-        let parts = [conductor.app().as_str(), &conductor.first().to_string(), &conductor.seq().to_string()];
-        let text = [&parts[..], &[milestone.kind.name(), &milestone.text]].concat().join("\0");
+        let parts = [app.as_str(), &first.to_string(), &seq.to_string(), kind.name(), text];
+        let text = parts.join("\0");
         self.drafts_behind.push(Draft { entry, once: Some(Digest::of(text.as_bytes())) });
         self.catch_up(None, now.wall);
     }

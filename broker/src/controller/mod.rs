@@ -17,8 +17,8 @@ use std::{
 };
 
 use rollout::{
-    Change, Fleet, Wanted,
-    course::{Changed, Conductor, Deed, Milestone, MilestoneKind, Now},
+    Change, Deed, Fleet, Milestone, MilestoneKind, Wanted,
+    course::{Changed, Conductor, Now},
 };
 use rustix::time::{ClockId, clock_gettime};
 use schemas::{
@@ -287,7 +287,7 @@ impl Controller {
         for deed in deeds {
             match deed {
                 Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
-                Deed::Tell(milestone) => self.tell(conductor, &milestone, now),
+                Deed::Tell(milestone) => self.tell(&milestone, now),
             }
         }
         for (topic, payload) in self.statuses.news(conductor, now) {
@@ -295,17 +295,16 @@ impl Controller {
         }
     }
 
-    fn tell(&mut self, conductor: &Conductor, milestone: &Milestone, now: Now) {
-        self.diary.tell(conductor, milestone, now);
-        let (app, version, text) = (conductor.app(), conductor.version(), &milestone.text);
+    fn tell(&mut self, milestone: &Milestone, now: Now) {
+        self.diary.tell(milestone, now);
+        let Milestone { app, version, text, .. } = milestone;
         let happened = milestone.kind.name().replace('_', " ");
         if milestone.kind == MilestoneKind::Stopped {
             warn!(%app, version, "{happened}: {text}");
         } else {
             info!(%app, version, "{happened}: {text}");
         }
-        let event = status::event(app, version, milestone, now);
-        self.publish(Kind::Bus(BusTopic::Event), event);
+        self.publish(Kind::Bus(BusTopic::Event), status::event(milestone, now));
     }
 
     fn publish(&self, kind: Kind, payload: Vec<u8>) {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rollout::course::{Conductor, Milestone, NodeState, Now, Skip, Weight};
+use rollout::{
+    Milestone,
+    course::{Conductor, NodeState, Now, Skip, Weight},
+};
 use schemas::{
     id::{AppId, GroupId},
     status::{BusEvent, Rollout},
@@ -51,11 +54,11 @@ impl Statuses {
 }
 
 /// A milestone as an event.
-pub(super) fn event(app: &AppId, version: &str, milestone: &Milestone, now: Now) -> Vec<u8> {
+pub(super) fn event(milestone: &Milestone, now: Now) -> Vec<u8> {
     json(&BusEvent {
         event_type: milestone.kind.name().to_owned(),
-        app: app.clone(),
-        version: version.to_owned(),
+        app: milestone.app.clone(),
+        version: milestone.version.clone(),
         text: milestone.text.clone(),
         at: now.wall.into(),
     })

@@ -59,7 +59,8 @@ pub(super) fn own<T: Own>(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
 #[cfg(test)]
 mod tests {
     use rollout::{
-        course::{Changed, Conductor, Deed, Now},
+        Deed,
+        course::{Changed, Conductor, Now},
         samples::controller_key,
     };
 

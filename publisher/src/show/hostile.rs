@@ -1,8 +1,8 @@
 //! What a node, a controller or a signer puts into its texts reaches a terminal as text, wherever it is shown.
 
 use rollout::{
-    Change, Fleet, Follow,
-    course::{Changed, Conductor, Deed, Now},
+    Change, Deed, Fleet, Follow,
+    course::{Changed, Conductor, Now},
     samples::{controller_key, installed},
 };
 use schemas::{

@@ -4,8 +4,8 @@ use std::{fs, time::Instant};
 
 use bus_client::bus::{Bus, ClientId, Event, Events, Message, Options};
 use rollout::{
-    Fleet,
-    course::{Changed, Conductor, Deed, Now},
+    Deed, Fleet,
+    course::{Changed, Conductor, Now},
 };
 use schemas::{
     id::{AppId, Digest},

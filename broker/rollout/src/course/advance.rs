@@ -8,10 +8,10 @@ use schemas::{
 };
 
 use super::{
-    Changed, Conductor, Dirt, MilestoneKind, Now, Seat, Weight,
+    Changed, Conductor, Dirt, Now, Seat, Weight,
     judge::{Judgement, judge, stops},
 };
-use crate::{Fleet, plan::OnFailure};
+use crate::{Fleet, MilestoneKind, plan::OnFailure};
 
 /// How much of a soak was watched is written down so often, and not more often than that.
 const SOAK_NOTES: u32 = 10;

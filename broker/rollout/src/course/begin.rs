@@ -10,9 +10,9 @@ use schemas::{
     time::UnixTime,
 };
 
-use super::{Changed, Conductor, Dirt, Given, MilestoneKind, NodeState, Now, Seat, Subject};
+use super::{Changed, Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
 use crate::{
-    Fleet, Node,
+    Fleet, MilestoneKind, Node,
     plan::{Plan, Wave, lay_out, members},
 };
 
@@ -243,7 +243,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        course::Deed,
+        Deed,
         samples::{NOW, Sample, controller_key, ended, idle, node, outcome},
     };
 

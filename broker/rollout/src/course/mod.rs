@@ -27,7 +27,7 @@ use schemas::{
     rollout::{Course, CourseState, CourseWave, Planned, Plans, Rollout, Standing, WaveState},
     seal::{SecretKey, Signed, Verified},
     time::UnixTime,
-    topic::{Kind, Topic},
+    topic::Kind,
 };
 
 use self::state::Subject;
@@ -36,7 +36,11 @@ pub use self::{
     judge::{Judgement, Tally, judge, stops},
     state::{Failure, NodeState, Skip, Weight},
 };
-use crate::{fleet::Fleet, plan::Plan};
+use crate::{
+    deed::{Deed, Milestone, MilestoneKind},
+    fleet::Fleet,
+    plan::Plan,
+};
 
 /// What is remembered of nodes is published that often at most while nothing else changes.
 const SOFT_MS: u64 = 5_000;
@@ -50,61 +54,6 @@ pub struct Now {
     pub mono_ms: u64,
     /// The wall clock.
     pub wall: UnixTime,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Deed {
-    /// This is to be retained.
-    Publish(Topic, Vec<u8>),
-    /// This is to be told: log, page, webhooks.
-    Tell(Milestone),
-}
-
-/// Something that people want to know of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Milestone {
-    /// What happened.
-    pub kind: MilestoneKind,
-    /// The same for people.
-    pub text: String,
-}
-
-/// What happened to a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MilestoneKind {
-    /// It has begun.
-    Started,
-    /// A wave has opened.
-    WaveOpened,
-    /// A wave has passed.
-    WavePassed,
-    /// It does not go on.
-    Stopped,
-    /// It goes on again.
-    Resumed,
-    /// Every wave has passed.
-    Completed,
-    /// It was ended.
-    Aborted,
-    /// Another order took its place.
-    Superseded,
-}
-
-impl MilestoneKind {
-    /// What happened, as topics and logs spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Started => "rollout_started",
-            Self::WaveOpened => "wave_opened",
-            Self::WavePassed => "wave_passed",
-            Self::Stopped => "rollout_stopped",
-            Self::Resumed => "rollout_resumed",
-            Self::Completed => "rollout_completed",
-            Self::Aborted => "rollout_aborted",
-            Self::Superseded => "rollout_superseded",
-        }
-    }
 }
 
 /// Which nodes have to be looked at.
@@ -308,7 +257,15 @@ impl Conductor {
     }
 
     fn tell(&mut self, kind: MilestoneKind, text: String) {
-        self.deeds.push(Deed::Tell(Milestone { kind, text }));
+        self.deeds.push(Deed::Tell(Milestone {
+            app: self.course.app.clone(),
+            version: self.version.clone(),
+            groups: self.plan.groups(),
+            first: self.course.first,
+            seq: self.course.seq.next(0),
+            kind,
+            text,
+        }));
     }
 
     fn count(&self, counts: impl Fn(&Seat) -> bool) -> Tally {

@@ -13,11 +13,11 @@ use schemas::{
 };
 
 use super::{
-    AGAIN_MS, Conductor, Deed, Dirt, Given, MilestoneKind, Now, Seat,
+    AGAIN_MS, Conductor, Dirt, Given, Now, Seat,
     state::{NodeState, Weight},
 };
 use crate::{
-    Fleet, Node, Ordered,
+    Deed, Fleet, MilestoneKind, Node, Ordered,
     plan::{MAX_NAMED, Percent, Share},
 };
 

@@ -8,11 +8,11 @@ use schemas::{
 };
 
 use super::{
-    Conductor, MilestoneKind, Now, Seat,
+    Conductor, Now, Seat,
     advance::MAX_NAMES,
     state::{INSTALL_LIMIT_MS, NodeState, Skip, Subject, Weight},
 };
-use crate::fleet::{Fleet, Node};
+use crate::{Fleet, MilestoneKind, Node};
 
 impl Conductor {
     /// Lets the waves go back. A wave has so long as an installation may take.

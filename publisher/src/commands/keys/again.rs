@@ -83,7 +83,8 @@ impl Again<'_> {
 #[cfg(test)]
 mod tests {
     use rollout::{
-        course::{Changed, Conductor, Deed, Now},
+        Deed,
+        course::{Changed, Conductor, Now},
         samples::controller_key,
     };
 

@@ -1,10 +1,6 @@
 //! Rollouts as people read them, told by the real conductor.
 
-use rollout::{
-    Change,
-    course::{Changed, Deed},
-    samples::controller_key,
-};
+use rollout::{Change, Deed, course::Changed, samples::controller_key};
 use schemas::{
     announcement::Announcement,
     report::{AppReport, Outcome, Verdict},

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Result, bail};
 use rollout::{
-    Fleet,
-    course::{Changed, Conductor, Deed, Now},
+    Deed, Fleet,
+    course::{Changed, Conductor, Now},
     samples::{NOW, Sample, controller_key, ended, idle, outcome},
 };
 use schemas::{

@@ -6,8 +6,8 @@ use std::{
 };
 
 use rollout::{
-    Change, Fleet,
-    course::{Changed, Conductor, Deed, Now},
+    Change, Deed, Fleet,
+    course::{Changed, Conductor, Now},
 };
 use schemas::{
     id::{AppId, NodeId},
@@ -15,8 +15,6 @@ use schemas::{
     seal::SecretKey,
     topic::Topic,
 };
-
-use crate::timeline::Voice;
 
 /// Changes that come together are looked at together.
 const GATHER_MS: u64 = 250;
@@ -87,25 +85,16 @@ impl Controller {
         self.next_ms = self.next_ms.min(now_ms + GATHER_MS);
     }
 
-    /// Who speaks of the rollout of an app.
-    pub(crate) fn voice(&self, app: &AppId) -> Voice {
-        let version = self.conductors.get(app).map(Conductor::version).unwrap_or_default();
-        Voice::Rollout(app.clone(), version.to_owned())
-    }
-
     /// Leaves the rollouts whose place another one of the same app has taken.
-    pub(crate) fn leave_rollouts(&mut self) -> Vec<(Voice, Vec<Deed>)> {
+    pub(crate) fn leave_rollouts(&mut self) -> Vec<Deed> {
         let plans = self.fleet.rollouts().plans();
         let wanted = |app: &AppId| Some(plans.get(app)?.believed()?.plans.rollout.first);
         let is_left = |(app, of): (&AppId, &Conductor)| {
             wanted(app).filter(|first| *first != of.first()).map(|_| app.clone())
         };
         let left: Vec<AppId> = self.conductors.iter().filter_map(is_left).collect();
-        let leave = |app| {
-            let voice = self.voice(&app);
-            Some((voice, self.conductors.remove(&app)?.supersede()))
-        };
-        left.into_iter().filter_map(leave).collect()
+        let left = left.iter().filter_map(|app| self.conductors.remove(app));
+        left.flat_map(|mut conductor| conductor.supersede()).collect()
     }
 
     /// Takes up the rollouts that people want, and says which apps have one.

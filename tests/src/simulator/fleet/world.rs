@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use rollout::course::{Deed, Now};
+use rollout::{Deed, course::Now};
 use schemas::{
     announcement::{Announced, Announcement},
     id::{AppId, Digest, NodeId},
@@ -314,17 +314,14 @@ impl World {
         let Some(controller) = &mut self.controller else { return Ok(()) };
         let left = controller.leave_rollouts();
         let apps = controller.follow_plans(now);
-        for (voice, deeds) in left {
-            self.carry_out(&voice, deeds)?;
-        }
+        self.carry_out(left)?;
         for app in apps {
             let Some(controller) = &mut self.controller else { return Ok(()) };
-            let voice = controller.voice(&app);
             let deeds = controller.step(&app, now, self.office.controller());
             if let Some(conductor) = controller.conductors.get(&app) {
                 self.rules.check(conductor, &controller.fleet, self.now_ms)?;
             }
-            if !self.carry_out(&voice, deeds)? {
+            if !self.carry_out(deeds)? {
                 self.tell_done("the controller dies");
                 self.controller = None;
                 return Ok(());
@@ -348,7 +345,7 @@ impl World {
     }
 
     /// Whether the controller lived to do all of it.
-    fn carry_out(&mut self, voice: &Voice, deeds: Vec<Deed>) -> Result<bool, String> {
+    fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<bool, String> {
         for deed in deeds {
             match deed {
                 Deed::Publish(topic, payload) => {
@@ -364,7 +361,7 @@ impl World {
                 Deed::Tell(milestone) => {
                     *self.rules.told.entry(format!("{:?}", milestone.kind)).or_default() += 1;
                     let text = timeline::of_rollout(milestone.kind.name(), &milestone.text);
-                    self.tell(voice.clone(), text);
+                    self.tell(Voice::Rollout(milestone.app, milestone.version), text);
                 }
             }
         }
