@@ -7,7 +7,7 @@
     reason = "for tests alone, which stop at the first surprise"
 )]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemas::{
     announcement::Announcement,
@@ -25,10 +25,15 @@ use schemas::{
     topic::{Kind, NodeTopic, Topic},
 };
 
-use crate::{Fleet, plan::Plan};
+use crate::{Fleet, course::Now, plan::Plan};
 
 /// When everything in a sample happens.
 pub const NOW: UnixTime = UnixTime(1_795_240_000);
+
+/// The time so many seconds after [`NOW`], in a process that was started then.
+pub fn at(secs: u64) -> Now {
+    Now::new(Duration::from_secs(secs), NOW.plus_secs(secs))
+}
 
 /// The keys of a fleet and what they signed.
 #[derive(Debug, Clone)]

@@ -51,8 +51,6 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(5);
 /// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// The clock of rollouts does not begin at 0, for waves may be older than this process.
-const BEFORE_START_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
 /// So much of a course is for the order of each group, which names up to 2,000 nodes.
 const ROOM_FOR_ORDERS: usize = 40 * 1024;
 
@@ -313,10 +311,7 @@ impl Controller {
 
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let running = since_boot().saturating_sub(self.started);
-        let since_start_ms = u64::try_from(running.as_millis()).unwrap_or(u64::MAX);
-        let mono_ms = since_start_ms.saturating_add(BEFORE_START_MS);
-        Now { mono_ms, wall: UnixTime(wall.as_secs()) }
+        Now::new(since_boot().saturating_sub(self.started), UnixTime(wall.as_secs()))
     }
 }
 

@@ -60,14 +60,14 @@ pub(super) fn own<T: Own>(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
 mod tests {
     use rollout::{
         Deed,
-        course::{Changed, Conductor, Now},
-        samples::controller_key,
+        course::{Changed, Conductor},
+        samples::{at, controller_key},
     };
 
     use super::*;
     use crate::{
         decode::decode,
-        samples::{NOW, Sample, idle},
+        samples::{Sample, idle},
     };
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         let fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
         let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
         let plans = planned.verify(&sample.trust, &"web".parse().unwrap()).unwrap();
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = at(0);
         let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
         let deeds = conductor.step(&fleet, Changed::All, now, &controller_key());
         let judge = Judge { trust: sample.home.trust.clone(), keys: [].into(), controllers: [].into() };

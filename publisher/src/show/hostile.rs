@@ -2,8 +2,8 @@
 
 use rollout::{
     Change, Deed, Fleet, Follow,
-    course::{Changed, Conductor, Now},
-    samples::{controller_key, installed},
+    course::{Changed, Conductor},
+    samples::{at, controller_key, installed},
 };
 use schemas::{
     deploy_log::{Entry, Head as LogHead, What},
@@ -43,7 +43,7 @@ fn shown(text: &str) -> Vec<(&'static str, String)> {
     controller(&sample, &mut fleet, text);
     fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
     let plans = planned.verify(&sample.trust, &app).unwrap();
-    let now = Now { mono_ms: 1, wall: NOW };
+    let now = at(0);
     let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
     let mut lines = Vec::new();
     let mut watcher = Watcher::default();

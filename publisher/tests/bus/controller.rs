@@ -93,8 +93,7 @@ impl Work {
     async fn step(&mut self) {
         let app: AppId = "web".parse().unwrap();
         let Some(wanted) = self.fleet.rollouts().plan(&app).cloned() else { return };
-        let mono_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap() + 1;
-        let at = Now { mono_ms, wall: now() };
+        let at = Now::new(self.started.elapsed(), now());
         let is_this = |conductor: &Conductor| conductor.first() == wanted.plans.mandate.first;
         let mut conductor = if let Some(conductor) = self.conductor.take().filter(is_this) {
             conductor

@@ -244,7 +244,7 @@ mod tests {
     use super::*;
     use crate::{
         Deed,
-        samples::{NOW, Sample, controller_key, ended, idle, node, outcome},
+        samples::{NOW, Sample, at, controller_key, ended, idle, node, outcome},
     };
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
         let app = "web".parse().unwrap();
         let plans = || planned.verify(&sample.trust, &app).unwrap();
         fleet.take(&Kind::Plan(app.clone()).of(sample.trust.fleet()), &planned.to_bytes());
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = at(0);
         let mut conductor = Conductor::begin(&planned, plans(), &fleet, 1, now);
         for deed in conductor.step(&fleet, Changed::All, now, &controller_key()) {
             if let Deed::Publish(topic, payload) = deed {
@@ -264,7 +264,7 @@ mod tests {
         }
         let view = |fleet: &Fleet| {
             let course = fleet.rollouts().course(&app).unwrap().clone();
-            let later = Now { mono_ms: 1, wall: NOW.plus_secs(86_400) };
+            let later = Now { wall: NOW.plus_secs(86_400), ..now };
             let view = Conductor::view(&planned, plans(), &course, fleet, later);
             (view.seat(&node("pi-1")).unwrap().1.name(), view.course())
         };

@@ -47,6 +47,9 @@ const SOFT_MS: u64 = 5_000;
 /// An order that is not on the bus is published again after so long.
 const AGAIN_MS: u64 = 10_000;
 
+/// The clock of rollouts does not begin at 0, for waves may be older than the process that goes on with them.
+const BEFORE_START: Duration = Duration::from_hours(365 * 24);
+
 /// The time as a rollout sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -54,6 +57,19 @@ pub struct Now {
     pub mono_ms: u64,
     /// The wall clock.
     pub wall: UnixTime,
+}
+
+impl Now {
+    /// The time in a process that has run for `running`, by a clock that never jumps.
+    pub fn new(running: Duration, wall: UnixTime) -> Self {
+        let mono = running.saturating_add(BEFORE_START);
+        Self { mono_ms: u64::try_from(mono.as_millis()).unwrap_or(u64::MAX), wall }
+    }
+
+    /// How long it is until `mono_ms`.
+    pub fn until(self, mono_ms: u64) -> Duration {
+        Duration::from_millis(mono_ms.saturating_sub(self.mono_ms))
+    }
 }
 
 /// Which nodes have to be looked at.

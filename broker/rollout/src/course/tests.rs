@@ -17,7 +17,7 @@ use schemas::{
 };
 
 use super::*;
-use crate::samples::{NOW, Sample, controller_key, ended, idle, outcome, working};
+use crate::samples::{NOW, Sample, at, controller_key, ended, idle, outcome, working};
 
 const CANARY_THEN_ALL: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"100%\"]";
 
@@ -40,7 +40,7 @@ impl Play {
         let members: Vec<_> = names.iter().map(|name| (name.as_str(), Some(idle(1)))).collect();
         let mut fleet = sample.fleet(&members);
         let planned = sample.planned(plan, 1, |_| {});
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = at(0);
         let plans = planned.verify(&sample.trust, &app()).unwrap();
         fleet.take(&Kind::Plan(app()).of(sample.trust.fleet()), &planned.to_bytes());
         let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);

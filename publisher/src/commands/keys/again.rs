@@ -84,8 +84,8 @@ impl Again<'_> {
 mod tests {
     use rollout::{
         Deed,
-        course::{Changed, Conductor, Now},
-        samples::controller_key,
+        course::{Changed, Conductor},
+        samples::{at, controller_key},
     };
 
     use super::*;
@@ -101,7 +101,7 @@ mod tests {
         let app = "web".parse().unwrap();
         fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
         let plans = planned.verify(&sample.trust, &app).unwrap();
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = at(0);
         let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
         for deed in conductor.step(&fleet, Changed::All, now, &controller_key()) {
             if let Deed::Publish(topic, payload) = deed {

@@ -8,6 +8,8 @@ mod controllers;
 mod json;
 mod text;
 
+use std::time::Duration;
+
 use rollout::{
     Belief, Fleet, Wanted,
     course::{Conductor, NodeState, Now, Skip, Weight},
@@ -122,7 +124,7 @@ fn as_text<S: Serializer>(time: &Option<UnixTime>, serializer: S) -> Result<S::O
 /// The rollout as its course says, with its nodes as they are; nothing when no controller took note of it.
 pub(crate) fn conductor(fleet: &Fleet, wanted: &Wanted, now: UnixTime) -> Option<Conductor> {
     let course = fleet.rollouts().course(&wanted.plans.mandate.app)?;
-    let now = Now { mono_ms: 1, wall: now };
+    let now = Now::new(Duration::ZERO, now);
     Some(Conductor::view(&wanted.planned, wanted.plans.clone(), course, fleet, now))
 }
 

@@ -1,6 +1,10 @@
 //! Rollouts as people read them, told by the real conductor.
 
-use rollout::{Change, Deed, course::Changed, samples::controller_key};
+use rollout::{
+    Change, Deed,
+    course::Changed,
+    samples::{at, controller_key},
+};
 use schemas::{
     announcement::Announcement,
     report::{AppReport, Outcome, Verdict},
@@ -39,7 +43,7 @@ impl Story {
         let planned = sample.planned(plan, 1, |_| {});
         let plans = planned.verify(&sample.trust, &web()).unwrap();
         fleet.take(&Kind::Plan(web()).of(sample.trust.fleet()), &planned.to_bytes());
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = at(0);
         let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
         let mut story = Self { sample, fleet, planned, conductor, now, seq: 1 };
         story.lease(30);

@@ -4,7 +4,10 @@
 //! they say is signed and verified before the clock starts to count, for that is the work of the bus; the engine is what is
 //! measured, with the changes of each quarter of a second together, as its driver hands them over.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use rollout::{
@@ -47,6 +50,7 @@ struct Race {
     conductor: Conductor,
     release: Digest,
     now: Now,
+    ran_ms: u64,
     /// Nodes that have the order and have not ended.
     due: Vec<NodeId>,
     /// Nodes that no order has named so far, and the number of the last report of the others.
@@ -61,18 +65,18 @@ fn play() -> Result<(f64, f64)> {
     let mut race = Race::prepare()?;
     let mut changed = BTreeSet::new();
     while *race.conductor.state() != CourseState::Completed {
-        if race.now.mono_ms > MOST_MS || race.conductor.state().cause().is_some() {
+        if race.ran_ms > MOST_MS || race.conductor.state().cause().is_some() {
             bail!("the rollout is {:?}", race.conductor.state());
         }
         race.step(&changed);
         changed = race.report();
         let pause_ms = if changed.is_empty() { 20 * STEP_MS } else { STEP_MS };
-        race.now.mono_ms += pause_ms;
-        race.now.wall = NOW.plus_secs(race.now.mono_ms / 1_000);
+        race.ran_ms += pause_ms;
+        race.now = Now::new(Duration::from_millis(race.ran_ms), NOW.plus_secs(race.ran_ms / 1_000));
     }
     println!(
         "simulate: {NODES} nodes took {} min of their time; their reports were verified in {:.1} s",
-        race.now.mono_ms / 60_000,
+        race.ran_ms / 60_000,
         race.messages_secs
     );
     let mib = (resident_kib(std::process::id())? - before_kib) / 1_024.0;
@@ -88,7 +92,7 @@ impl Race {
         let fleet = sample.fleet(&members);
         let planned = sample.planned(PLAN, 1, |_| {});
         let plans = planned.verify(&sample.trust, &"web".parse()?)?;
-        let now = Now { mono_ms: 1, wall: NOW };
+        let now = Now::new(Duration::ZERO, NOW);
         let began = Instant::now();
         let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
         let engine_secs = began.elapsed().as_secs_f64();
@@ -100,6 +104,7 @@ impl Race {
             conductor,
             release,
             now,
+            ran_ms: 0,
             due: Vec::new(),
             waiting,
             engine_secs,

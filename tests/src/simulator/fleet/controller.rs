@@ -22,8 +22,6 @@ const GATHER_MS: u64 = 250;
 const TICK_MS: (u64, u64) = (10_000, 60_000);
 /// Everything is looked at again so often.
 const ALL_MS: u64 = 300_000;
-/// Its clock that never jumps is that of the machine, which has run for a while.
-pub(crate) const MONO_MS: u64 = 1_000_000_000;
 
 /// A controller that runs.
 pub(crate) struct Controller {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    time::Duration,
 };
 
 use rollout::{Deed, course::Now};
@@ -15,7 +16,7 @@ use schemas::{
 };
 
 use super::{
-    controller::{Controller, MONO_MS},
+    controller::Controller,
     device::{Breaks, Device},
     hub::{Hub, Parcel, Peer},
     office::Office,
@@ -136,7 +137,7 @@ impl World {
     /// The time of the controller.
     pub(crate) fn now(&self) -> Now {
         let wall = UnixTime(self.wall().0.saturating_add_signed(self.ahead_secs));
-        Now { mono_ms: MONO_MS + self.now_ms, wall }
+        Now::new(Duration::from_millis(self.now_ms), wall)
     }
 
     pub(crate) fn topic(&self, kind: Kind) -> Topic {
