@@ -22,11 +22,9 @@ use rollout::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use schemas::{
-    codec,
     id::{AppId, FleetId, NodeId},
-    rollout::{Course, Planned, Plans},
     root::{RootChain, Trust},
-    seal::{Document as _, SecretKey, Signed},
+    seal::{SecretKey, Signed},
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
@@ -50,9 +48,6 @@ const TICK: Duration = Duration::from_secs(1);
 const LOOK_AT_ALL: Duration = Duration::from_secs(5);
 /// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
 const TOGETHER: Duration = Duration::from_millis(50);
-
-/// So much of a course is for the order of each group, which names up to 2,000 nodes.
-const ROOM_FOR_ORDERS: usize = 40 * 1024;
 
 /// What is known, and what is decided on it.
 #[derive(Debug)]
@@ -271,7 +266,7 @@ impl Controller {
             }
             let conductor = match rollouts.course(app) {
                 Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, epoch, now),
-                None => begin(planned, plans, &self.fleet, epoch, now),
+                None => Conductor::begin(planned, plans.clone(), &self.fleet, epoch, now),
             };
             if !conductor.state().is_over() {
                 info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
@@ -323,20 +318,4 @@ fn since_boot() -> Duration {
 /// Program and version, as they are said of themselves.
 fn program() -> String {
     format!("broker {}", env!("CARGO_PKG_VERSION"))
-}
-
-/// A rollout that nobody has begun, unless what would have to be remembered of it is more than one message holds.
-fn begin(planned: &Planned, plans: &Plans, fleet: &Fleet, epoch: u64, now: Now) -> Conductor {
-    let mut conductor = Conductor::begin(planned, plans.clone(), fleet, epoch, now);
-    let room = ROOM_FOR_ORDERS * plans.mandate.groups.len();
-    let mut orders = fleet.believed_orders().filter_map(|ordered| ordered.announced.mandate.as_ref());
-    if orders.any(|mandate| mandate.first == plans.mandate.first) {
-        conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
-    }
-    if codec::encode(&conductor.course()).len() + room > Course::MAX_BYTES {
-        let nodes = conductor.seats().count();
-        conductor
-            .decline(format!("{nodes} nodes are too many for one rollout: plan it for smaller groups"), now);
-    }
-    conductor
 }

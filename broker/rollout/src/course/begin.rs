@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use schemas::{
+    codec,
     id::{Digest, NodeId, Revision, Seq},
     order::Order,
     rollout::{Course, CourseState, CourseWave, Pause, PauseReason, Planned, Plans, Standing, WaveState},
-    seal::{Head, Signed},
+    seal::{Document as _, Head, Signed},
     time::UnixTime,
 };
 
@@ -18,10 +19,28 @@ use crate::{
 
 /// So many numbers are left out when another controller takes over. Whoever is cut off may give as many orders until it notices.
 const TERM_GAP: u64 = 100;
+/// So much of a course is for the order of each group, which names up to 2,000 nodes.
+const ROOM_FOR_ORDERS: usize = 40 * 1024;
 
 impl Conductor {
-    /// A rollout that nobody has begun: its waves are laid out over the fleet as it is.
+    /// A rollout that nobody has begun, unless the bus says that it was, or what would have to be remembered of it is more than one
+    /// message holds.
     pub fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, epoch: u64, now: Now) -> Self {
+        let mut conductor = Self::lay_out(planned, plans, fleet, epoch, now);
+        if fleet.believed_orders().any(|there| conductor.is_of_mandate(there)) {
+            conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
+        }
+        let room = ROOM_FOR_ORDERS * conductor.mandate.groups.len();
+        if codec::encode(&conductor.course()).len() + room > Course::MAX_BYTES {
+            let nodes = conductor.seats.len();
+            let text = format!("{nodes} nodes are too many for one rollout: plan it for smaller groups");
+            conductor.decline(text, now);
+        }
+        conductor
+    }
+
+    /// Its waves are laid out over the fleet as it is, however large it is.
+    pub fn lay_out(planned: &Planned, plans: Plans, fleet: &Fleet, epoch: u64, now: Now) -> Self {
         let (plan, waves, state) = match lay(&plans, fleet) {
             Ok((plan, waves)) => (plan, waves, CourseState::Scheduled),
             Err(text) => {
@@ -54,7 +73,7 @@ impl Conductor {
     }
 
     /// Ends a rollout that cannot be carried out here.
-    pub fn decline(&mut self, text: String, now: Now) {
+    fn decline(&mut self, text: String, now: Now) {
         self.course.waves.clear();
         self.seats.clear();
         self.index.clear();
@@ -66,7 +85,7 @@ impl Conductor {
     }
 
     /// Nobody knows any more what had become of it: people decide.
-    pub fn doubt(&mut self, text: &str, now: Now) {
+    fn doubt(&mut self, text: &str, now: Now) {
         if self.course.state.is_over() {
             return;
         }

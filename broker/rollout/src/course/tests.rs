@@ -422,7 +422,7 @@ fn it_begins_when_its_time_has_come() {
     let later = NOW.plus_secs(3_600);
     play.planned = play.sample.planned(CANARY_THEN_ALL, 1, |rollout| rollout.not_before = later);
     let plans = play.planned.verify(&play.sample.trust, &app()).unwrap();
-    play.conductor = Conductor::begin(&play.planned, plans, &play.fleet, 1, play.now);
+    play.conductor = Conductor::lay_out(&play.planned, plans, &play.fleet, 1, play.now);
     play.wait(MINUTE);
     assert_eq!(*play.conductor.state(), CourseState::Scheduled);
     let at_its_time = |rollout: &mut Rollout| rollout.not_before = later;

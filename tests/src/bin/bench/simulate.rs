@@ -94,7 +94,7 @@ impl Race {
         let plans = planned.verify(&sample.trust, &"web".parse()?)?;
         let now = Now::new(Duration::ZERO, NOW);
         let began = Instant::now();
-        let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
+        let conductor = Conductor::lay_out(&planned, plans, &fleet, 1, now);
         let engine_secs = began.elapsed().as_secs_f64();
         let release = planned.release.digest();
         let waiting = fleet.nodes().keys().cloned().collect();
