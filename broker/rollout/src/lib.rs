@@ -8,6 +8,7 @@ pub mod course;
 mod deed;
 mod fleet;
 mod follow;
+mod lease;
 pub mod plan;
 mod rollouts;
 #[cfg(any(test, feature = "samples"))]
@@ -16,4 +17,5 @@ pub mod samples;
 pub use deed::{Deed, Milestone, MilestoneKind};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
+pub use lease::Terms;
 pub use rollouts::{Held, Rollouts, Wanted};

@@ -5,7 +5,6 @@
 
 mod diary;
 mod key;
-mod lease;
 mod settings;
 mod status;
 mod wire;
@@ -17,7 +16,7 @@ use std::{
 };
 
 use rollout::{
-    Change, Deed, Fleet, Milestone, MilestoneKind, Wanted,
+    Change, Deed, Fleet, Milestone, MilestoneKind, Terms, Wanted,
     course::{Changed, Conductor, Now},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -32,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 pub use self::settings::ControllerSettings;
-use self::{diary::Diary, lease::Terms, status::Statuses, wire::Heard};
+use self::{diary::Diary, status::Statuses, wire::Heard};
 pub(crate) use self::{
     key::KeyError,
     wire::{Wire, WireError},

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rollout::{Rollouts, course::Now};
 use schemas::{
     id::{AppId, FleetId, PublicKey, Revision},
     mandate::{MAX_CONTROLLERS, Mandate},
@@ -15,6 +14,8 @@ use schemas::{
     seal::Head,
     time::UnixTime,
 };
+
+use crate::{Rollouts, course::Now};
 
 /// A controller works for so long after it said what the bus shows of it.
 const TERM_SECS: u64 = 20;
@@ -37,7 +38,7 @@ const FORSAKEN_MS: u64 = 60_000;
 /// What a controller knows of the leases. It works while the bus shows a lease of its own, and no longer: whoever is cut off
 /// cannot renew it, hears nothing of the nodes, and must not take their silence for theirs.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub struct Terms {
     fleet: FleetId,
     own: PublicKey,
     program: String,
@@ -96,19 +97,20 @@ struct Said {
 }
 
 impl Terms {
-    pub(super) fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
+    /// A controller with this key that has heard nothing; `program` is what it says of itself.
+    pub fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
         let (leases, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (heard, twin) = (BTreeMap::new(), Twin::default());
         Self { fleet, own, program, heard, leases, works, free, said: None, shown_ms: None, twin }
     }
 
     /// The term in which this controller carries out the rollout `first` of `app`; nothing while another one does, or none.
-    pub(super) fn epoch(&self, app: &AppId, first: Revision) -> Option<u64> {
+    pub fn epoch(&self, app: &AppId, first: Revision) -> Option<u64> {
         self.works.get(app).filter(|(of, _)| *of == first).map(|(_, epoch)| *epoch)
     }
 
     /// What this controller is to say of itself now.
-    pub(super) fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
+    pub fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
         self.hear(rollouts, now);
         self.works.clear();
         if self.twin.is_there(now) {
@@ -139,12 +141,12 @@ impl Terms {
     }
 
     /// Whether another process was found that has this controller's key; told once.
-    pub(super) fn has_twin(&mut self, now: Now) -> bool {
+    pub fn has_twin(&mut self, now: Now) -> bool {
         self.twin.is_there(now) && !std::mem::replace(&mut self.twin.told, true)
     }
 
     /// Rollouts that were given to other controllers, none of which is there. Each is told once.
-    pub(super) fn forsaken(&mut self, rollouts: &Rollouts, now: Now) -> Vec<AppId> {
+    pub fn forsaken(&mut self, rollouts: &Rollouts, now: Now) -> Vec<AppId> {
         let mut forsaken = Vec::new();
         for (app, wanted) in rollouts.plans() {
             let Some(mandate) = wanted.believed().map(|wanted| &wanted.plans.mandate) else { continue };

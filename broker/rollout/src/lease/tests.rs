@@ -1,7 +1,6 @@
 //! Controllers on a bus that delays what they say: who carries what out, and that nobody else does.
 
 use proptest::{collection::vec, prelude::*};
-use rollout::{Fleet, samples::Sample};
 use schemas::{
     id::Digest,
     seal::{SecretKey, Signed},
@@ -10,6 +9,7 @@ use schemas::{
 };
 
 use super::*;
+use crate::{Fleet, samples::Sample};
 
 const PLAN: &str = "[[stage]]\ngroup = \"all\"";
 
