@@ -147,7 +147,7 @@ pub struct Course {
     /// Rises with each change.
     pub seq: Seq,
     /// The term of the controller that wrote it.
-    pub epoch: u64,
+    pub term: u64,
     /// The number of the last wish that was taken note of.
     pub heeded: Seq,
     /// The digest of that wish's document: two people may have used one number.
@@ -325,7 +325,7 @@ pub struct Lease {
     pub first: Revision,
     /// The term, above all that were before. No two controllers use the same: divided by the most that a mandate names, it leaves
     /// the controller's place among them.
-    pub epoch: u64,
+    pub term: u64,
 }
 
 impl Document for Controller {

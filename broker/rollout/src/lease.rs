@@ -38,21 +38,21 @@ const FORSAKEN_MS: u64 = 60_000;
 /// What a controller knows of the leases. It works while the bus shows a lease of its own, and no longer: whoever is cut off
 /// cannot renew it, hears nothing of the nodes, and must not take their silence for theirs.
 #[derive(Debug)]
-pub struct Terms {
+pub struct Leases {
     fleet: FleetId,
     own: PublicKey,
     program: String,
     /// Until when controllers say that they are there, and when they said so.
     heard: BTreeMap<PublicKey, (UnixTime, u64)>,
     /// The leases of this controller.
-    leases: BTreeMap<AppId, Own>,
+    held: BTreeMap<AppId, Own>,
     /// The rollouts that are carried out here, with their terms.
     works: BTreeMap<AppId, (Revision, u64)>,
     /// Rollouts that nobody carries out.
     free: BTreeMap<AppId, Free>,
     said: Option<Said>,
     /// When that was said what the bus shows of this controller.
-    shown_ms: Option<u64>,
+    shown_said_ms: Option<u64>,
     twin: Twin,
 }
 
@@ -72,11 +72,11 @@ struct Twin {
 #[derive(Debug, Clone, Copy)]
 struct Own {
     first: Revision,
-    epoch: u64,
+    term: u64,
     /// It counts when the bus has shown it for so long.
     settle_ms: u64,
     /// Since when it does.
-    shown_ms: Option<u64>,
+    shown_since_ms: Option<u64>,
 }
 
 /// A rollout that nobody carries out.
@@ -96,17 +96,17 @@ struct Said {
     at_ms: u64,
 }
 
-impl Terms {
+impl Leases {
     /// A controller with this key that has heard nothing; `program` is what it says of itself.
     pub fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
-        let (leases, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (held, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (heard, twin) = (BTreeMap::new(), Twin::default());
-        Self { fleet, own, program, heard, leases, works, free, said: None, shown_ms: None, twin }
+        Self { fleet, own, program, heard, held, works, free, said: None, shown_said_ms: None, twin }
     }
 
     /// The term in which this controller carries out the rollout `first` of `app`; nothing while another one does, or none.
-    pub fn epoch(&self, app: &AppId, first: Revision) -> Option<u64> {
-        self.works.get(app).filter(|(of, _)| *of == first).map(|(_, epoch)| *epoch)
+    pub fn term(&self, app: &AppId, first: Revision) -> Option<u64> {
+        self.works.get(app).filter(|(of, _)| *of == first).map(|(_, term)| *term)
     }
 
     /// What this controller is to say of itself now.
@@ -114,19 +114,19 @@ impl Terms {
         self.hear(rollouts, now);
         self.works.clear();
         if self.twin.is_there(now) {
-            self.leases.clear();
+            self.held.clear();
             return None;
         }
         let place = |mandate: &Mandate| mandate.place(&self.own);
         let mandates = rollouts.plans().values().filter_map(|of| Some(&*of.believed()?.plans.mandate));
         let named: Vec<_> = mandates.filter_map(|mandate| Some((mandate, place(mandate)?))).collect();
-        self.leases.retain(|app, own| {
+        self.held.retain(|app, own| {
             named.iter().any(|(mandate, _)| mandate.app == *app && mandate.first == own.first)
         });
         let mut leases = Vec::new();
         for (mandate, place) in named {
-            if let Some(epoch) = self.wants(rollouts, mandate, place, now) {
-                leases.push(Lease { app: mandate.app.clone(), first: mandate.first, epoch });
+            if let Some(term) = self.wants(rollouts, mandate, place, now) {
+                leases.push(Lease { app: mandate.app.clone(), first: mandate.first, term });
             }
         }
         let is_said = |said: &Said| said.leases == leases && since(said.at_ms, now) < RENEW_MS;
@@ -178,7 +178,7 @@ impl Terms {
         let shown = rollouts.controllers().get(&self.own.id()).map(|shown| shown.until);
         self.twin.hear(shown, self.said.is_none(), now);
         if let Some(said) = self.said.as_ref().filter(|said| Some(said.until) == shown) {
-            self.shown_ms = Some(said.at_ms);
+            self.shown_said_ms = Some(said.at_ms);
         }
     }
 
@@ -188,42 +188,42 @@ impl Terms {
 
     /// The term in which the rollout is, or is to be, carried out here, this controller being named at `place`.
     fn wants(&mut self, rollouts: &Rollouts, mandate: &Mandate, place: usize, now: Now) -> Option<u64> {
-        let (app, highest) = (&mandate.app, rollouts.epoch(&mandate.app));
-        let own = self.leases.get(app).copied();
+        let (app, highest) = (&mandate.app, rollouts.term(&mandate.app));
+        let own = self.held.get(app).copied();
         let others = rollouts.leases(app).filter(|held| self.is_there(&held.key, now));
-        if let Some(other) = others.filter(|held| held.key != self.own).map(|held| held.epoch).max()
-            && own.is_none_or(|own| own.epoch < other || !own.is_settled(now))
+        if let Some(other) = others.filter(|held| held.key != self.own).map(|held| held.term).max()
+            && own.is_none_or(|own| own.term < other || !own.is_settled(now))
         {
-            self.leases.remove(app);
+            self.held.remove(app);
             self.free.remove(app);
             return None;
         }
-        let shown = rollouts.leases(app).find(|held| held.key == self.own).map(|held| held.epoch);
+        let shown = rollouts.leases(app).find(|held| held.key == self.own).map(|held| held.term);
         // From before it was started again.
-        let left = shown.filter(|_| self.said.is_none()).map(|epoch| Own::new(mandate, epoch, 0));
-        if let Some(mut own) = own.or(left).filter(|own| own.epoch >= highest) {
-            let is_shown = shown == Some(own.epoch) && self.is_fresh(now);
-            own.shown_ms = own.shown_ms.or(Some(now.mono_ms)).filter(|_| is_shown);
+        let left = shown.filter(|_| self.said.is_none()).map(|term| Own::new(mandate, term, 0));
+        if let Some(mut own) = own.or(left).filter(|own| own.term >= highest) {
+            let is_shown = shown == Some(own.term) && self.is_fresh(now);
+            own.shown_since_ms = own.shown_since_ms.or(Some(now.mono_ms)).filter(|_| is_shown);
             if is_shown && own.is_settled(now) {
-                self.works.insert(app.clone(), (own.first, own.epoch));
+                self.works.insert(app.clone(), (own.first, own.term));
             }
-            self.leases.insert(app.clone(), own);
+            self.held.insert(app.clone(), own);
             self.free.remove(app);
-            return Some(own.epoch);
+            return Some(own.term);
         }
         if since(self.freed(mandate, now).since_ms, now) < PLACE_MS * place as u64 {
-            self.leases.remove(app);
+            self.held.remove(app);
             return None;
         }
-        let epoch = next(own.map_or(highest, |own| own.epoch.max(highest)), place);
+        let term = next(own.map_or(highest, |own| own.term.max(highest)), place);
         let is_sole = mandate.keys.len() == 1 || highest == 0 && place == 0;
-        self.leases.insert(app.clone(), Own::new(mandate, epoch, if is_sole { 0 } else { SETTLE_MS }));
-        Some(epoch)
+        self.held.insert(app.clone(), Own::new(mandate, term, if is_sole { 0 } else { SETTLE_MS }));
+        Some(term)
     }
 
     /// Whether what the bus shows of this controller was said not long ago, also when the machine was asleep meanwhile.
     fn is_fresh(&self, now: Now) -> bool {
-        let is_fresh = self.shown_ms.is_some_and(|ms| since(ms, now) <= TERM_SECS * 1_000);
+        let is_fresh = self.shown_said_ms.is_some_and(|ms| since(ms, now) <= TERM_SECS * 1_000);
         is_fresh && self.heard.get(&self.own).is_some_and(|(until, _)| now.wall <= *until)
     }
 
@@ -270,12 +270,12 @@ impl Twin {
 }
 
 impl Own {
-    fn new(mandate: &Mandate, epoch: u64, settle_ms: u64) -> Self {
-        Self { first: mandate.first, epoch, settle_ms, shown_ms: None }
+    fn new(mandate: &Mandate, term: u64, settle_ms: u64) -> Self {
+        Self { first: mandate.first, term, settle_ms, shown_since_ms: None }
     }
 
     fn is_settled(&self, now: Now) -> bool {
-        self.settle_ms == 0 || self.shown_ms.is_some_and(|ms| since(ms, now) >= self.settle_ms)
+        self.settle_ms == 0 || self.shown_since_ms.is_some_and(|ms| since(ms, now) >= self.settle_ms)
     }
 }
 

@@ -17,5 +17,5 @@ pub mod samples;
 pub use deed::{Deed, Milestone, MilestoneKind};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
-pub use lease::Terms;
+pub use lease::Leases;
 pub use rollouts::{Held, Rollouts, Wanted};

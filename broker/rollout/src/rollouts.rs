@@ -14,7 +14,7 @@ use schemas::{
 use crate::fleet::Belief;
 
 /// Terms rise by a few in years: a higher one is somebody's who wants to be the last.
-const MAX_EPOCH: u64 = 1 << 48;
+const MAX_TERM: u64 = 1 << 48;
 
 /// What was said of rollouts, and what of it is believed.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +47,7 @@ pub struct Held {
     /// The controller that has it.
     pub key: PublicKey,
     /// The term.
-    pub epoch: u64,
+    pub term: u64,
     /// Until when.
     pub until: UnixTime,
 }
@@ -103,20 +103,20 @@ impl Rollouts {
             let place = mandate.place(&of.key)?;
             let mut leases = of.leases.iter();
             let lease = leases.find(|lease| lease.app == mandate.app && lease.first == mandate.first)?;
-            let is_its_own = lease.epoch < MAX_EPOCH && lease.epoch % MAX_CONTROLLERS as u64 == place as u64;
-            is_its_own.then_some(Held { key: of.key, epoch: lease.epoch, until: of.until })
+            let is_its_own = lease.term < MAX_TERM && lease.term % MAX_CONTROLLERS as u64 == place as u64;
+            is_its_own.then_some(Held { key: of.key, term: lease.term, until: of.until })
         })
     }
 
     /// The one that counts: it has the highest term.
     pub fn lease(&self, app: &AppId) -> Option<Held> {
-        self.leases(app).max_by_key(|held| held.epoch)
+        self.leases(app).max_by_key(|held| held.term)
     }
 
     /// The highest term that was ever used for the rollout of `app` that people want now, as far as the bus says.
-    pub fn epoch(&self, app: &AppId) -> u64 {
-        let of_course = self.course(app).map(|course| course.epoch);
-        self.lease(app).map(|held| held.epoch).max(of_course).unwrap_or_default()
+    pub fn term(&self, app: &AppId) -> u64 {
+        let of_course = self.course(app).map(|course| course.term);
+        self.lease(app).map(|held| held.term).max(of_course).unwrap_or_default()
     }
 
     /// The highest revision that is set aside for a controller.
@@ -188,7 +188,7 @@ impl Rollouts {
         };
         if let (Some(known), Belief::Believed(new)) = (self.course(app), &judged)
             && known.first == new.first
-            && (known.epoch, known.seq) > (new.epoch, new.seq)
+            && (known.term, known.seq) > (new.term, new.seq)
         {
             self.stale.insert(app.clone());
             return;
@@ -220,8 +220,8 @@ fn judge_course(bytes: &[u8], mandate: &Mandate, fleet: &FleetId) -> Belief<Veri
         Ok(course) if course.first != mandate.first || course.app != mandate.app => {
             Belief::NotBelieved("it is about an earlier rollout".to_owned())
         }
-        Ok(course) if course.epoch >= MAX_EPOCH => {
-            Belief::NotBelieved(format!("its term {} cannot have come to pass", course.epoch))
+        Ok(course) if course.term >= MAX_TERM => {
+            Belief::NotBelieved(format!("its term {} cannot have come to pass", course.term))
         }
         Ok(course) => Belief::Believed(course),
         Err(error) => Belief::NotBelieved(error.to_string()),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use rollout::{
-    Change, Deed, Fleet, Milestone, MilestoneKind, Terms, Wanted,
+    Change, Deed, Fleet, Leases, Milestone, MilestoneKind, Wanted,
     course::{Changed, Conductor, Now},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -57,7 +57,7 @@ pub(crate) struct Controller {
     conducts: bool,
     key: SecretKey,
     fleet: Fleet,
-    terms: Terms,
+    leases: Leases,
     conductors: BTreeMap<AppId, Conductor>,
     /// The bus is away.
     is_cut_off: bool,
@@ -100,7 +100,7 @@ impl Controller {
     ) -> Result<Self, NodesError> {
         let trust = read_root(root, Trust::first)?;
         Ok(Self {
-            terms: Terms::new(trust.fleet().clone(), key.public(), program()),
+            leases: Leases::new(trust.fleet().clone(), key.public(), program()),
             wire,
             diary: Diary::new(log),
             conducts,
@@ -205,14 +205,14 @@ impl Controller {
             return;
         }
         let rollouts = self.fleet.rollouts();
-        if let Some(controller) = self.terms.look(rollouts, now) {
+        if let Some(controller) = self.leases.look(rollouts, now) {
             let signed = Signed::seal(&controller, std::slice::from_ref(&self.key));
             self.publish(Kind::Controller(controller.key.id()), signed.to_bytes());
         }
-        if self.terms.has_twin(now) {
+        if self.leases.has_twin(now) {
             warn!(key = %self.key.public().id(), "another process has this controller's key: stop one of them, and give it a data folder of its own");
         }
-        for app in self.terms.forsaken(rollouts, now) {
+        for app in self.leases.forsaken(rollouts, now) {
             warn!(%app, "none of the controllers is there that the rollout was given to: `publisher rollout status {app}` says what to do");
         }
         self.follow_plans(now);
@@ -244,9 +244,9 @@ impl Controller {
                 left.extend(self.conductors.remove(app));
             }
         }
-        let terms = &self.terms;
+        let leases = &self.leases;
         self.conductors.retain(|app, of| {
-            rollouts.plans().contains_key(app) && terms.epoch(app, of.first()) == Some(of.epoch())
+            rollouts.plans().contains_key(app) && leases.term(app, of.first()) == Some(of.term())
         });
         for mut old in left {
             let deeds = old.supersede();
@@ -259,13 +259,13 @@ impl Controller {
         let rollouts = self.fleet.rollouts();
         for (app, wanted) in rollouts.plans() {
             let Some(Wanted { planned, plans }) = wanted.believed() else { continue };
-            let Some(epoch) = self.terms.epoch(app, plans.rollout.first) else { continue };
+            let Some(term) = self.leases.term(app, plans.rollout.first) else { continue };
             if self.conductors.contains_key(app) {
                 continue;
             }
             let conductor = match rollouts.course(app) {
-                Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, epoch, now),
-                None => Conductor::begin(planned, plans.clone(), &self.fleet, epoch, now),
+                Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, term, now),
+                None => Conductor::begin(planned, plans.clone(), &self.fleet, term, now),
             };
             if !conductor.state().is_over() {
                 info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");

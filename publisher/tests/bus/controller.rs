@@ -98,7 +98,7 @@ impl Work {
         let mut conductor = if let Some(conductor) = self.conductor.take().filter(is_this) {
             conductor
         } else {
-            self.is_there(vec![Lease { app, first: wanted.plans.mandate.first, epoch: 4 }]).await;
+            self.is_there(vec![Lease { app, first: wanted.plans.mandate.first, term: 4 }]).await;
             Conductor::begin(&wanted.planned, wanted.plans.clone(), &self.fleet, 4, at)
         };
         conductor.renew(&wanted.planned, &wanted.plans);

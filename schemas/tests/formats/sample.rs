@@ -181,7 +181,7 @@ pub(crate) fn course() -> Course {
         app: "web".parse().unwrap(),
         first: Revision(40),
         seq: Seq(5),
-        epoch: 2,
+        term: 2,
         heeded: Seq(2),
         heeded_rollout: Digest::of(b"rollout"),
         state: CourseState::Reverting { cause, wave: 0 },
@@ -205,7 +205,7 @@ pub(crate) fn controller() -> Controller {
         key: key(8).public(),
         program: "broker 0.1.0".into(),
         until: AT.plus_secs(60),
-        leases: vec![Lease { app: "web".parse().unwrap(), first: Revision(40), epoch: 4 }],
+        leases: vec![Lease { app: "web".parse().unwrap(), first: Revision(40), term: 4 }],
     }
 }
 

@@ -195,8 +195,8 @@ fn wait_controllers(bus: &mut Mqtt, count: usize) -> Vec<Controller> {
 fn carrier(bus: &mut Mqtt) -> Option<(KeyId, u64)> {
     let there = controllers(bus).into_iter();
     let leases = there.flat_map(|of| of.leases.into_iter().map(move |lease| (of.key.id(), lease)));
-    let newest = leases.max_by_key(|(_, lease)| (lease.first, lease.epoch));
-    newest.map(|(key, lease)| (key, lease.epoch))
+    let newest = leases.max_by_key(|(_, lease)| (lease.first, lease.term));
+    newest.map(|(key, lease)| (key, lease.term))
 }
 
 #[test]

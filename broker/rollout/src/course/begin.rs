@@ -25,8 +25,8 @@ const ROOM_FOR_ORDERS: usize = 40 * 1024;
 impl Conductor {
     /// A rollout that nobody has begun, unless the bus says that it was, or what would have to be remembered of it is more than one
     /// message holds.
-    pub fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, epoch: u64, now: Now) -> Self {
-        let mut conductor = Self::lay_out(planned, plans, fleet, epoch, now);
+    pub fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, term: u64, now: Now) -> Self {
+        let mut conductor = Self::lay_out(planned, plans, fleet, term, now);
         if fleet.believed_orders().any(|there| conductor.is_of_mandate(there)) {
             conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
         }
@@ -40,7 +40,7 @@ impl Conductor {
     }
 
     /// Its waves are laid out over the fleet as it is, however large it is.
-    pub fn lay_out(planned: &Planned, plans: Plans, fleet: &Fleet, epoch: u64, now: Now) -> Self {
+    pub fn lay_out(planned: &Planned, plans: Plans, fleet: &Fleet, term: u64, now: Now) -> Self {
         let (plan, waves, state) = match lay(&plans, fleet) {
             Ok((plan, waves)) => (plan, waves, CourseState::Scheduled),
             Err(text) => {
@@ -54,7 +54,7 @@ impl Conductor {
             app: plans.mandate.app.clone(),
             first: plans.mandate.first,
             seq: Seq(0),
-            epoch,
+            term,
             heeded: Seq(0),
             heeded_rollout: Digest([0; 32]),
             state,
@@ -103,22 +103,22 @@ impl Conductor {
         plans: Plans,
         course: &Course,
         fleet: &Fleet,
-        epoch: u64,
+        term: u64,
         now: Now,
     ) -> Self {
         let mut conductor = Self::restore(planned, plans, course, fleet, now);
         if conductor.is_behind(fleet) {
             conductor.doubt("orders of it are on the bus that its course knows nothing of", now);
         }
-        if conductor.course.epoch != epoch {
-            conductor.begin_term(epoch);
+        if conductor.course.term != term {
+            conductor.begin_term(term);
         }
         conductor
     }
 
     /// What a controller of an earlier term has on its way is to come too late: its numbers are lower than all that follow.
-    fn begin_term(&mut self, epoch: u64) {
-        self.course.epoch = epoch;
+    fn begin_term(&mut self, term: u64) {
+        self.course.term = term;
         self.changed = Dirt::Hard;
         if !self.course.state.is_over() {
             let revision = self.course.revision.0.saturating_add(TERM_GAP);

@@ -200,8 +200,8 @@ impl Conductor {
     }
 
     /// The term in which it is carried out.
-    pub fn epoch(&self) -> u64 {
-        self.course.epoch
+    pub fn term(&self) -> u64 {
+        self.course.term
     }
 
     /// The number of the course that was published last.

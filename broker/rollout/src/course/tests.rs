@@ -102,14 +102,14 @@ impl Play {
 
     /// The controller dies, and another one reads the bus.
     fn restart(&mut self) {
-        self.restart_in_term(self.conductor.epoch());
+        self.restart_in_term(self.conductor.term());
     }
 
     /// Another one takes over.
-    fn restart_in_term(&mut self, epoch: u64) {
+    fn restart_in_term(&mut self, term: u64) {
         let course = self.fleet.rollouts().course(&app()).unwrap().clone();
         let plans = self.planned.verify(&self.sample.trust, &app()).unwrap();
-        self.conductor = Conductor::resume(&self.planned, plans, &course, &self.fleet, epoch, self.now);
+        self.conductor = Conductor::resume(&self.planned, plans, &course, &self.fleet, term, self.now);
         self.step();
     }
 

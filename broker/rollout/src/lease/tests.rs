@@ -29,13 +29,13 @@ fn at(secs: u64) -> Now {
 struct Peer {
     key: SecretKey,
     fleet: Fleet,
-    terms: Terms,
+    leases: Leases,
 }
 
 impl Peer {
     fn new(sample: &Sample, n: u8) -> Self {
-        let terms = Terms::new("deploybus".parse().unwrap(), key(n).public(), "test".to_owned());
-        Self { key: key(n), fleet: sample.empty_fleet(), terms }
+        let leases = Leases::new("deploybus".parse().unwrap(), key(n).public(), "test".to_owned());
+        Self { key: key(n), fleet: sample.empty_fleet(), leases }
     }
 
     fn hears(&mut self, (topic, payload): &(Topic, Vec<u8>)) {
@@ -44,7 +44,7 @@ impl Peer {
 
     /// What it says at `now`.
     fn look(&mut self, now: Now) -> Option<Controller> {
-        self.terms.look(self.fleet.rollouts(), now)
+        self.leases.look(self.fleet.rollouts(), now)
     }
 
     /// The same as it travels.
@@ -55,7 +55,7 @@ impl Peer {
     fn works(&self, name: &str) -> Option<u64> {
         let app = app(name);
         let first = self.fleet.rollouts().plan(&app)?.plans.mandate.first;
-        self.terms.epoch(&app, first)
+        self.leases.term(&app, first)
     }
 }
 
@@ -170,7 +170,7 @@ fn a_rollout_that_none_can_carry_out_that_is_there_is_spoken_of_once() {
     let mut told = Vec::new();
     for secs in 0..=200 {
         let peer = &mut house.peers[1];
-        told.extend(peer.terms.forsaken(peer.fleet.rollouts(), at(secs)).into_iter().map(|app| (secs, app)));
+        told.extend(peer.leases.forsaken(peer.fleet.rollouts(), at(secs)).into_iter().map(|app| (secs, app)));
     }
     assert_eq!(told, [(60, app("web"))]);
 }
@@ -249,7 +249,7 @@ fn of_two_processes_with_one_key_the_one_that_hears_the_other_is_silent() {
     // A copy of its data folder was started elsewhere.
     let says = |until| Controller {
         until: UnixTime(until),
-        leases: vec![Lease { app: app("web"), first: Revision(100), epoch: 4 }],
+        leases: vec![Lease { app: app("web"), first: Revision(100), term: 4 }],
         ..Peer::new(&Sample::new(), 0).look(at(0)).unwrap()
     };
     house.says(&sealed(&says(1_000_100), &key(0)));
@@ -257,8 +257,8 @@ fn of_two_processes_with_one_key_the_one_that_hears_the_other_is_silent() {
     assert_eq!(house.works("web"), Some((0, 4)), "it may have been on its way since before the start");
     house.says(&sealed(&says(1_000_101), &key(0)));
     house.live(4..=4);
-    assert_eq!((house.works("web"), house.peers[0].terms.has_twin(at(4))), (None, true));
-    assert!(house.peers[0].look(at(9)).is_none() && !house.peers[0].terms.has_twin(at(9)));
+    assert_eq!((house.works("web"), house.peers[0].leases.has_twin(at(4))), (None, true));
+    assert!(house.peers[0].look(at(9)).is_none() && !house.peers[0].leases.has_twin(at(9)));
     house.live(64..=70);
     assert!(house.works("web").is_some(), "the other one is gone");
 }
@@ -279,14 +279,14 @@ fn rubbish_in_the_place_of_a_controller_lets_nobody_take_over() {
 
 #[test]
 fn a_term_that_is_anothers_or_beyond_all_counts_for_nothing() {
-    for epoch in [u64::MAX, 7, 1 << 50] {
+    for term in [u64::MAX, 7, 1 << 50] {
         let mut house = House::of(2).given("web", 100, &[0, 1]);
-        let lease = Lease { app: app("web"), first: Revision(100), epoch };
+        let lease = Lease { app: app("web"), first: Revision(100), term };
         let thief = Controller { leases: vec![lease], ..house.peers[1].look(at(0)).unwrap() };
         house.says(&sealed(&thief, &key(1)));
         house.up[1] = false;
         house.live(1..=3);
-        assert_eq!(house.works("web"), Some((0, 4)), "{epoch}");
+        assert_eq!(house.works("web"), Some((0, 4)), "{term}");
     }
 }
 
@@ -294,7 +294,7 @@ fn a_term_that_is_anothers_or_beyond_all_counts_for_nothing() {
 fn a_stranger_takes_no_rollout_away_whatever_it_says() {
     let mut house = House::of(2).given("web", 100, &[0]);
     house.live(0..=1);
-    let lease = Lease { app: app("web"), first: Revision(100), epoch: u64::MAX };
+    let lease = Lease { app: app("web"), first: Revision(100), term: u64::MAX };
     let stranger = house.peers[1].look(at(9)).unwrap();
     let stranger = Controller { leases: vec![lease], ..stranger };
     house.says(&sealed(&stranger, &key(1)));
@@ -420,7 +420,7 @@ impl Delayed {
                 let is_cut_off = self.cut_until_ms[of] > now_ms;
                 let Some(peer) = &mut self.peers[of] else { continue };
                 let Some(said) = peer.look(Now { mono_ms: now_ms, wall }) else { continue };
-                let terms: Vec<u64> = said.leases.iter().map(|lease| lease.epoch).collect();
+                let terms: Vec<u64> = said.leases.iter().map(|lease| lease.term).collect();
                 self.story.push(format!("{now_ms}: {of} says {terms:?}"));
                 if !is_cut_off {
                     let message = sealed(&said, &peer.key);

@@ -52,7 +52,7 @@ impl Story {
     }
 
     fn lease(&mut self, secs: u64) {
-        let lease = Lease { app: web(), first: Revision(100), epoch: 4 };
+        let lease = Lease { app: web(), first: Revision(100), term: 4 };
         self.is_there(&controller_key(), secs, vec![lease]);
     }
 
@@ -212,7 +212,7 @@ fn a_rollout_whose_controllers_are_away_says_who_is_there_and_what_to_do() {
     insta::assert_snapshot!(story.text());
     assert!(story.why(&story.canary()).contains("> controller  cd78"), "{}", story.why(&story.canary()));
     // A stranger's lease is none.
-    let lease = Lease { app: web(), first: Revision(100), epoch: u64::MAX };
+    let lease = Lease { app: web(), first: Revision(100), term: u64::MAX };
     story.is_there(&node_key("other"), 700, vec![lease]);
     assert!(!story.view().controller.works);
     story.is_there(&controller_key(), 700, Vec::new());
