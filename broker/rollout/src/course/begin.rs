@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use schemas::{
     codec,
-    id::{Digest, NodeId, Revision, Seq},
+    id::{Digest, GroupId, NodeId, Revision, Seq},
     order::Order,
     rollout::{Course, CourseState, CourseWave, Pause, PauseReason, Planned, Plans, Standing, WaveState},
     seal::{Document as _, Head, Signed},
@@ -14,13 +14,13 @@ use schemas::{
 use super::{Changed, Conductor, Dirt, Given, NodeState, Now, Seat, Subject};
 use crate::{
     Fleet, MilestoneKind, Node,
-    plan::{Plan, Wave, lay_out, members},
+    plan::{MAX_NAMED, Plan, Wave, lay_out, members},
 };
 
 /// So many numbers are left out when another controller takes over. Whoever is cut off may give as many orders until it notices.
 const TERM_GAP: u64 = 100;
-/// So much of a course is for the order of each group, which names up to 2,000 nodes.
-const ROOM_FOR_ORDERS: usize = 40 * 1024;
+/// So much of a course an order takes beside the nodes that it names.
+const ORDER_BYTES: usize = 1024;
 
 impl Conductor {
     /// A rollout that nobody has begun, unless the bus says that it was, or what would have to be remembered of it is more than one
@@ -30,13 +30,24 @@ impl Conductor {
         if fleet.believed_orders().any(|there| conductor.is_of_mandate(there)) {
             conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
         }
-        let room = ROOM_FOR_ORDERS * conductor.mandate.groups.len();
-        if codec::encode(&conductor.course()).len() + room > Course::MAX_BYTES {
+        if codec::encode(&conductor.course()).len() + conductor.room_for_orders() > Course::MAX_BYTES {
             let nodes = conductor.seats.len();
             let text = format!("{nodes} nodes are too many for one rollout: plan it for smaller groups");
             conductor.decline(text, now);
         }
         conductor
+    }
+
+    /// So much of its course may be orders, one for each group, by and by.
+    fn room_for_orders(&self) -> usize {
+        let of_group = |group: &GroupId| {
+            let named = self.seats.iter().filter(|seat| self.group_of(seat.wave) == Some(group));
+            // With up to two bytes for its length.
+            let mut names: Vec<usize> = named.map(|seat| seat.node.as_str().len() + 2).collect();
+            names.sort_unstable_by_key(|bytes| std::cmp::Reverse(*bytes));
+            ORDER_BYTES + names.iter().take(MAX_NAMED).sum::<usize>()
+        };
+        self.mandate.groups.iter().map(of_group).sum()
     }
 
     /// Its waves are laid out over the fleet as it is, however large it is.
@@ -265,6 +276,18 @@ mod tests {
         Deed,
         samples::{NOW, Sample, at, controller_key, ended, idle, node, outcome},
     };
+
+    #[test]
+    fn a_plan_of_many_groups_is_not_too_large_by_itself() {
+        let sample = Sample::new();
+        let fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
+        let groups = ["all", "g1", "g2", "g3", "g4", "g5", "g6", "g7"];
+        let plan = groups.map(|group| format!("[[stage]]\ngroup = \"{group}\"\n")).concat();
+        let planned = sample.planned(&plan, 1, |_| {});
+        let plans = planned.verify(&sample.trust, &"web".parse().unwrap()).unwrap();
+        let conductor = Conductor::begin(&planned, plans, &fleet, 1, at(0));
+        assert_eq!(*conductor.state(), CourseState::Scheduled);
+    }
 
     #[test]
     fn a_view_shows_nodes_as_they_are_and_not_as_the_course_remembers_them() {
