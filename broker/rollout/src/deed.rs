@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use schemas::{
-    id::{AppId, GroupId, Revision, Seq},
+    id::{AppId, GroupId, KeyId, Revision, Seq},
+    rollout::CourseState,
     topic::Topic,
 };
 
@@ -14,6 +15,8 @@ pub enum Deed {
     Publish(Topic, Vec<u8>),
     /// This is to be told: log, page, webhooks.
     Tell(Milestone),
+    /// This is for the log of the machine alone.
+    Note(Note),
 }
 
 /// Something of a rollout that people want to know.
@@ -70,4 +73,26 @@ impl MilestoneKind {
             Self::Superseded => "rollout_superseded",
         }
     }
+}
+
+/// What whoever runs a controller may want to find in its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The fleet has other keys: the version of its root document.
+    Keys(u64),
+    /// What people want of the rollout of an app is not believed, and why.
+    NotBelieved(AppId, String),
+    /// None of the controllers is there that the rollout of an app was given to.
+    Forsaken(AppId),
+    /// Another process has this controller's key.
+    Twin(KeyId),
+    /// A rollout is carried out here from now on, or shown as it ended.
+    TakenUp {
+        /// The app.
+        app: AppId,
+        /// The version of the release.
+        version: String,
+        /// How it stands.
+        state: CourseState,
+    },
 }

@@ -6,6 +6,7 @@
 
 pub mod course;
 mod deed;
+mod desk;
 mod fleet;
 mod follow;
 mod lease;
@@ -14,7 +15,8 @@ mod rollouts;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
 
-pub use deed::{Deed, Milestone, MilestoneKind};
+pub use deed::{Deed, Milestone, MilestoneKind, Note};
+pub use desk::{Desk, Event, Pace};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
 pub use lease::Leases;

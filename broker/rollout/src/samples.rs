@@ -18,14 +18,14 @@ use schemas::{
     release::{Part, PartKind, Proof, Provenance, Release, Run, Trial},
     report::{AppReport, Installed, Outcome, Report, Target, Verdict},
     rollout::{Planned, Rollout, Wish},
-    root::{Role, RoleKeys, Root, Trust},
+    root::{Role, RoleKeys, Root, RootChain, Trust},
     seal::{Head, SecretKey, Signed},
     status::Phase,
     time::UnixTime,
     topic::{Kind, NodeTopic, Topic},
 };
 
-use crate::{Fleet, course::Now, plan::Plan};
+use crate::{Deed, Desk, Event, Fleet, course::Now, plan::Plan};
 
 /// When everything in a sample happens.
 pub const NOW: UnixTime = UnixTime(1_795_240_000);
@@ -52,19 +52,8 @@ impl Sample {
 
     /// A fleet called `deploybus` with keys of its own, which follow from `owner`.
     pub fn of(owner: &str) -> Self {
-        let keys = Role::ALL.map(|role| (role, node_key(&format!("{owner}/{}", role.name()))));
-        let keys: BTreeMap<Role, SecretKey> = keys.into_iter().collect();
-        let only = |key: &SecretKey| RoleKeys { keys: vec![key.public().id()], threshold: 1 };
-        let root = Root {
-            head: Head::new("deploybus".parse().expect("the name is valid"), NOW),
-            version: 1,
-            keys: keys.values().map(SecretKey::public).collect(),
-            roles: keys.iter().map(|(role, key)| (*role, only(key))).collect(),
-            reset: Vec::new(),
-            expires: NOW.plus_secs(365 * 86_400),
-        };
-        let signed = Signed::seal(&root, &[keys[&Role::Root].clone()]);
-        let trust = Trust::first(&signed).expect("the root was made here");
+        let keys = keys_of(owner);
+        let trust = Trust::first(&root(1, &keys)).expect("the root was made here");
         Self::signed_by(trust, keys[&Role::Release].clone(), keys[&Role::Ops].clone())
     }
 
@@ -245,6 +234,44 @@ impl Sample {
             notes: String::new(),
         }
     }
+}
+
+fn keys_of(owner: &str) -> BTreeMap<Role, SecretKey> {
+    let key = |role: Role| (role, node_key(&format!("{owner}/{}", role.name())));
+    Role::ALL.into_iter().map(key).collect()
+}
+
+fn root(version: u64, keys: &BTreeMap<Role, SecretKey>) -> Signed<Root> {
+    let only = |key: &SecretKey| RoleKeys { keys: vec![key.public().id()], threshold: 1 };
+    let root = Root {
+        head: Head::new("deploybus".parse().expect("the name is valid"), NOW),
+        version,
+        keys: keys.values().map(SecretKey::public).collect(),
+        roles: keys.iter().map(|(role, key)| (*role, only(key))).collect(),
+        reset: Vec::new(),
+        expires: NOW.plus_secs(365 * 86_400),
+    };
+    Signed::seal(&root, &[keys[&Role::Root].clone()])
+}
+
+/// The root documents of [`Sample::new`]: ops have another key by the second one.
+pub fn chain_with_other_ops() -> RootChain {
+    let mut keys = keys_of("deploybus");
+    let first = root(1, &keys);
+    keys.insert(Role::Ops, node_key("other ops"));
+    RootChain::new(1, vec![first, root(2, &keys)])
+}
+
+/// Lets `desk` look, and hear what it publishes as a bus would tell it. Gives all that is to be done.
+pub fn look(desk: &mut Desk, now: Now) -> Vec<Deed> {
+    desk.handle_timeout(now);
+    let deeds: Vec<Deed> = std::iter::from_fn(|| desk.poll_deed()).collect();
+    for deed in &deeds {
+        if let Deed::Publish(topic, payload) = deed {
+            desk.handle(Event::Message(topic, payload), now);
+        }
+    }
+    deeds
 }
 
 /// The secret key that belongs to a name.

@@ -192,7 +192,7 @@ impl Controller {
         }
         if let Some(trust) = trust {
             info!(version = trust.version(), "controller follows a change of the fleet's keys");
-            self.fleet.trusts(trust);
+            self.fleet.believe_by(trust);
             self.looked_at_all = None;
         }
     }
@@ -280,6 +280,7 @@ impl Controller {
             match deed {
                 Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
                 Deed::Tell(milestone) => self.tell(&milestone, now),
+                Deed::Note(_) => {}
             }
         }
         for (topic, payload) in self.statuses.news(conductor, now) {

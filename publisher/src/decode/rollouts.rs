@@ -84,7 +84,7 @@ mod tests {
             .iter()
             .filter_map(|deed| match deed {
                 Deed::Publish(_, payload) => Some(decode(payload, None, Some(&judge)).unwrap()),
-                Deed::Tell(_) => None,
+                Deed::Tell(_) | Deed::Note(_) => None,
             })
             .collect();
         let [course, order] = &decoded[..] else { panic!() };

@@ -364,6 +364,7 @@ impl World {
                     let text = timeline::of_rollout(milestone.kind.name(), &milestone.text);
                     self.tell(Voice::Rollout(milestone.app, milestone.version), text);
                 }
+                Deed::Note(_) => {}
             }
         }
         Ok(true)
