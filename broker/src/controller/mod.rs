@@ -1,4 +1,5 @@
-//! Who carries rollouts out, and writes into the deploy log what happens: it follows the bus, lets the pure [`rollout::course`] decide, and publishes what that wants.
+//! Who carries rollouts out, and writes into the deploy log what happens: it follows the bus, lets the pure [`rollout::Desk`] decide,
+//! and does what that wants.
 //!
 //! It has no key of the fleet. Its own key counts within the mandate of each rollout. It keeps nothing on the disk but that key:
 //! what has become of a rollout is on the bus, signed, before the orders that rely on it; so it may die at any moment.
@@ -10,24 +11,20 @@ mod status;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rollout::{
-    Change, Deed, Fleet, Leases, Milestone, MilestoneKind, Wanted,
-    course::{Changed, Conductor, Now},
-};
+use rollout::{Deed, Desk, Event, Milestone, MilestoneKind, Note, Pace, course::Now};
 use rustix::time::{ClockId, clock_gettime};
 use schemas::{
-    id::{AppId, FleetId, NodeId},
-    root::{RootChain, Trust},
-    seal::{SecretKey, Signed},
+    id::{FleetId, KeyId},
+    root::Trust,
+    seal::SecretKey,
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 pub use self::settings::ControllerSettings;
@@ -41,32 +38,18 @@ use crate::{
     nodes::{NodesError, read_root},
 };
 
-/// Time goes on also when nothing is heard.
-const TICK: Duration = Duration::from_secs(1);
-/// All nodes are looked at that often; else those of which something was heard.
-const LOOK_AT_ALL: Duration = Duration::from_secs(5);
-/// What is heard in so long is looked at together: with 10,000 nodes, that spares most of the work.
-const TOGETHER: Duration = Duration::from_millis(50);
-
-/// What is known, and what is decided on it.
+/// A desk, and what lies around it: bus, clock, log and pages.
 #[derive(Debug)]
 pub(crate) struct Controller {
     wire: Wire,
+    desk: Desk,
     diary: Diary,
+    statuses: Statuses,
     /// Rollouts are carried out, not only looked at.
     conducts: bool,
-    key: SecretKey,
-    fleet: Fleet,
-    leases: Leases,
-    conductors: BTreeMap<AppId, Conductor>,
-    /// The bus is away.
-    is_cut_off: bool,
-    /// Nodes of which something was heard since the last step.
-    heard: BTreeSet<NodeId>,
-    statuses: Statuses,
+    key: KeyId,
     /// By a clock that goes on while the machine is asleep.
     started: Duration,
-    looked_at_all: Option<Instant>,
 }
 
 /// What has to be read on the bus of `fleet`, in the order in which what is retained is to be read.
@@ -99,192 +82,84 @@ impl Controller {
         log: Log,
     ) -> Result<Self, NodesError> {
         let trust = read_root(root, Trust::first)?;
+        let id = key.public().id();
         Ok(Self {
-            leases: Leases::new(trust.fleet().clone(), key.public(), program()),
             wire,
+            desk: Desk::new(trust, key, program(), Pace::LIVE),
             diary: Diary::new(log),
-            conducts,
-            key,
-            fleet: Fleet::new(trust),
-            conductors: BTreeMap::new(),
-            is_cut_off: false,
-            heard: BTreeSet::new(),
             statuses: Statuses::default(),
+            conducts,
+            key: id,
             started: since_boot(),
-            looked_at_all: None,
         })
     }
 
     /// Carries rollouts out until the bus is gone.
     pub(crate) async fn run(mut self) {
-        for (topic, payload) in self.wire.retained().await {
-            self.take(&topic, &payload);
-        }
-        info!(key = %self.key.public().id(), conducts = self.conducts, "controller reads the bus");
-        let mut wake = Instant::now();
+        self.read().await;
+        info!(key = %self.key, conducts = self.conducts, "controller reads the bus");
         loop {
+            let wait = self.now().until(self.desk.poll_timeout());
             tokio::select! {
                 heard = self.wire.next() => match heard {
-                    Heard::Message { topic, payload, retained } => {
-                        if !retained && let Kind::Node(node, NodeTopic::Availability) = &topic.kind {
-                            // Whether it comes or goes, it was there until now.
-                            self.diary.saw(node, self.now().wall);
-                        }
-                        if self.take(&topic, &payload) {
-                            wake = wake.min(Instant::now() + TOGETHER);
-                        }
-                    }
+                    Heard::Message { topic, payload, retained } => self.take(&topic, &payload, !retained),
                     Heard::News => {}
-                    Heard::Lost => {
-                        // What is not heard of nodes is no silence of theirs; and nothing may be decided on what is old.
-                        self.conductors.clear();
-                        self.is_cut_off = true;
-                    }
-                    Heard::Back => {
-                        for (topic, payload) in self.wire.retained().await {
-                            self.take(&topic, &payload);
-                        }
-                        self.is_cut_off = false;
-                        wake = Instant::now();
-                    }
+                    Heard::Lost => drop(self.desk.handle(Event::Lost, self.now())),
+                    Heard::Back => self.read().await,
                     Heard::Ended => return,
                 },
-                () = sleep_until(wake) => {
-                    self.step();
-                    wake = Instant::now() + TICK;
-                }
+                () = pause(wait) => self.look(),
             }
         }
     }
 
-    /// Takes a message, and says whether something may follow from it.
-    fn take(&mut self, topic: &Topic, payload: &[u8]) -> bool {
-        if topic.kind == Kind::Trust {
-            self.follow(payload);
-            return true;
+    /// Reads everything that the bus keeps, before anything is decided on it.
+    async fn read(&mut self) {
+        for (topic, payload) in self.wire.retained().await {
+            self.take(&topic, &payload, false);
         }
-        let change = self.fleet.take(topic, payload);
-        if let Some(change) = &change {
-            self.diary.observe(change);
-        }
-        match change {
-            Some(Change::Record(node) | Change::Report(node) | Change::Availability(node)) => {
-                self.heard.insert(node);
-                true
-            }
-            Some(Change::Plan(app)) => {
-                if let Some(text) = self.fleet.rollouts().plan_disbelief(&app) {
-                    warn!(%app, error = text, "rollout is not believed");
-                }
-                true
-            }
-            Some(_) => true,
-            None => false,
+        if self.conducts {
+            self.desk.handle(Event::Back, self.now());
         }
     }
 
-    /// The keys of the fleet have changed.
-    fn follow(&mut self, payload: &[u8]) {
-        let Ok(chain) = RootChain::from_bytes(payload) else { return };
-        let mut trust = None;
-        while let Ok(Some((next, _))) = trust.as_ref().unwrap_or(self.fleet.trust()).follow(&chain) {
-            trust = Some(next);
-        }
-        if let Some(trust) = trust {
-            info!(version = trust.version(), "controller follows a change of the fleet's keys");
-            self.fleet.believe_by(trust);
-            self.looked_at_all = None;
-        }
-    }
-
-    fn step(&mut self) {
+    fn take(&mut self, topic: &Topic, payload: &[u8], is_new: bool) {
         let now = self.now();
-        self.diary.catch_up(Some(&self.fleet), now.wall);
-        if !self.conducts || self.is_cut_off {
-            self.heard.clear();
-            return;
+        if is_new && let Kind::Node(node, NodeTopic::Availability) = &topic.kind {
+            // Whether it comes or goes, it was there until now.
+            self.diary.saw(node, now.wall);
         }
-        let rollouts = self.fleet.rollouts();
-        if let Some(controller) = self.leases.look(rollouts, now) {
-            let signed = Signed::seal(&controller, std::slice::from_ref(&self.key));
-            self.publish(Kind::Controller(controller.key.id()), signed.to_bytes());
-        }
-        if self.leases.has_twin(now) {
-            warn!(key = %self.key.public().id(), "another process has this controller's key: stop one of them, and give it a data folder of its own");
-        }
-        for app in self.leases.forsaken(rollouts, now) {
-            warn!(%app, "none of the controllers is there that the rollout was given to: `publisher rollout status {app}` says what to do");
-        }
-        self.follow_plans(now);
-        self.take_up(now);
-        let heard = std::mem::take(&mut self.heard);
-        let is_due = self.looked_at_all.is_none_or(|at| at.elapsed() >= LOOK_AT_ALL);
-        if is_due {
-            self.looked_at_all = Some(Instant::now());
-        }
-        let changed = if is_due { Changed::All } else { Changed::Nodes(&heard) };
-        for (app, mut conductor) in std::mem::take(&mut self.conductors) {
-            let deeds = conductor.step(&self.fleet, changed, now, &self.key);
-            self.carry_out(&conductor, deeds, now);
-            self.conductors.insert(app, conductor);
+        if let Some(change) = self.desk.handle(Event::Message(topic, payload), now) {
+            self.diary.observe(&change);
         }
     }
 
-    /// Notes what people want of rollouts that are carried out here; one whose place another takes, or that another controller
-    /// carries out by now, is let go.
-    fn follow_plans(&mut self, now: Now) {
-        let mut left = Vec::new();
-        let rollouts = self.fleet.rollouts();
-        for (app, wanted) in rollouts.plans() {
-            let Some(Wanted { planned, plans }) = wanted.believed() else { continue };
-            let Some(conductor) = self.conductors.get_mut(app) else { continue };
-            if conductor.first() == plans.rollout.first {
-                conductor.renew(planned, plans);
-            } else {
-                left.extend(self.conductors.remove(app));
-            }
+    fn look(&mut self) {
+        let now = self.now();
+        self.diary.catch_up(Some(self.desk.fleet()), now.wall);
+        self.desk.handle_timeout(now);
+        while let Some(deed) = self.desk.poll_deed() {
+            self.carry_out(deed, now);
         }
-        let leases = &self.leases;
-        self.conductors.retain(|app, of| {
-            rollouts.plans().contains_key(app) && leases.term(app, of.first()) == Some(of.term())
-        });
-        for mut old in left {
-            let deeds = old.supersede();
-            self.carry_out(&old, deeds, now);
+        let mut news = Vec::new();
+        for conductor in self.desk.replaced().iter().chain(self.desk.conductors()) {
+            news.extend(self.statuses.news(conductor, now));
+        }
+        for (kind, payload) in news {
+            self.publish(kind, payload);
         }
     }
 
-    /// Takes up what people want and this controller is to carry out.
-    fn take_up(&mut self, now: Now) {
-        let rollouts = self.fleet.rollouts();
-        for (app, wanted) in rollouts.plans() {
-            let Some(Wanted { planned, plans }) = wanted.believed() else { continue };
-            let Some(term) = self.leases.term(app, plans.rollout.first) else { continue };
-            if self.conductors.contains_key(app) {
-                continue;
+    fn carry_out(&mut self, deed: Deed, now: Now) {
+        match deed {
+            Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
+            Deed::Tell(milestone) => self.tell(&milestone, now),
+            Deed::Note(note) => {
+                if let Note::TakenUp { app, .. } = &note {
+                    self.statuses.forget(app);
+                }
+                write_down(&note);
             }
-            let conductor = match rollouts.course(app) {
-                Some(course) => Conductor::resume(planned, plans.clone(), course, &self.fleet, term, now),
-                None => Conductor::begin(planned, plans.clone(), &self.fleet, term, now),
-            };
-            if !conductor.state().is_over() {
-                info!(%app, version = conductor.version(), state = conductor.state().name(), "rollout taken up");
-            }
-            self.statuses.forget(app);
-            self.conductors.insert(app.clone(), conductor);
-        }
-    }
-
-    fn carry_out(&mut self, conductor: &Conductor, deeds: Vec<Deed>, now: Now) {
-        for deed in deeds {
-            match deed {
-                Deed::Publish(topic, payload) => self.wire.publish(topic, payload),
-                Deed::Tell(milestone) => self.tell(&milestone, now),
-                Deed::Note(_) => {}
-            }
-        }
-        for (topic, payload) in self.statuses.news(conductor, now) {
-            self.publish(topic, payload);
         }
     }
 
@@ -301,12 +176,36 @@ impl Controller {
     }
 
     fn publish(&self, kind: Kind, payload: Vec<u8>) {
-        self.wire.publish(kind.of(self.fleet.trust().fleet()), payload);
+        self.wire.publish(kind.of(self.desk.fleet().trust().fleet()), payload);
     }
 
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now::new(since_boot().saturating_sub(self.started), UnixTime(wall.as_secs()))
+    }
+}
+
+fn write_down(note: &Note) {
+    match note {
+        Note::Keys(version) => info!(version, "controller follows a change of the fleet's keys"),
+        Note::NotBelieved(app, text) => warn!(%app, error = text, "rollout is not believed"),
+        Note::Forsaken(app) => {
+            warn!(%app, "none of the controllers is there that the rollout was given to: `publisher rollout status {app}` says what to do");
+        }
+        Note::Twin(key) => {
+            warn!(%key, "another process has this controller's key: stop one of them, and give it a data folder of its own");
+        }
+        Note::TakenUp { state, .. } if state.is_over() => {}
+        Note::TakenUp { app, version, state } => {
+            info!(%app, version, state = state.name(), "rollout taken up");
+        }
+    }
+}
+
+/// Over at once when there is nothing to wait for, however much is heard meanwhile.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        sleep(wait).await;
     }
 }
 
