@@ -87,12 +87,13 @@ impl Play {
     }
 
     fn rollouts(&self) -> Vec<AppId> {
-        self.world.controller.iter().flat_map(|of| of.conductors.keys().cloned()).collect()
+        let conductors = self.world.controller.iter().flat_map(|of| of.desk.conductors());
+        conductors.map(|conductor| conductor.app().clone()).collect()
     }
 
     fn conductor_of(&self, app: &AppId) -> Result<&Conductor, String> {
         let controller = self.world.controller.as_ref().ok_or("there is no controller")?;
-        controller.conductors.get(app).ok_or_else(|| format!("there is no rollout of {app}"))
+        controller.desk.conductor(app).ok_or_else(|| format!("there is no rollout of {app}"))
     }
 
     /// Whoever is away, broken or slow: no rollout hangs. It only waits for nodes that hold themselves back.

@@ -280,7 +280,7 @@ impl Play {
 
     /// Nodes of which the controller says that they failed.
     fn failed(&self) -> Vec<NodeId> {
-        let Some(conductor) = self.world.controller.as_ref().and_then(|of| of.conductors.get(&self.app))
+        let Some(conductor) = self.world.controller.as_ref().and_then(|of| of.desk.conductor(&self.app))
         else {
             return Vec::new();
         };
@@ -291,7 +291,7 @@ impl Play {
     /// How the rollout of the app stands, as the controller says it.
     pub(crate) fn state(&self) -> Option<&CourseState> {
         let controller = self.world.controller.as_ref()?;
-        controller.conductors.get(&self.app).map(rollout::course::Conductor::state)
+        controller.desk.conductor(&self.app).map(rollout::course::Conductor::state)
     }
 }
 

@@ -64,7 +64,7 @@ impl Play {
                 standing.insert(format!("{} runs {app} {version}", device.name));
             }
         }
-        for conductor in self.world.controller.iter().flat_map(|of| of.conductors.values()) {
+        for conductor in self.world.controller.iter().flat_map(|of| of.desk.conductors()) {
             let (app, version) = (conductor.app(), conductor.version());
             standing.insert(format!("{app} {version} is {}", conductor.state().name()));
             // Nobody looks any more at the nodes of one whose place another order has taken.

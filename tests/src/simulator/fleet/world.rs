@@ -1,4 +1,4 @@
-//! A fleet in virtual time: devices with real machines, a bus, a controller with the real engine, and people.
+//! A fleet in virtual time: devices with real machines, a bus, a controller at a real desk, and people.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,14 +73,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let office = Office::open();
-        let trust = office.trust.clone();
         Self {
             rng: Rng::new(seed),
             now_ms: 0,
             hub: Hub::default(),
             devices: Vec::new(),
             places: BTreeMap::new(),
-            controller: Some(Controller::start(trust, &BTreeMap::new(), 0)),
+            controller: Some(Controller::start(&office, &BTreeMap::new(), Now::new(Duration::ZERO, WALL))),
             dies_after: None,
             ahead_secs: 0,
             odds: Odds::default(),
@@ -114,7 +113,11 @@ impl World {
 
     fn next(&self) -> Option<(u64, Option<Peer>)> {
         let device = |(at, device): (usize, &Device)| Some((device.wake.as_ref()?.0, Some(Peer::Device(at))));
-        let controller = self.controller.as_ref().map(|of| (of.next_ms, Some(Peer::Controller)));
+        let wakes_ms = |of: &Controller| {
+            let wait = self.now().until(of.desk.poll_timeout());
+            self.now_ms + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+        };
+        let controller = self.controller.as_ref().map(|of| (wakes_ms(of), Some(Peer::Controller)));
         let wires = self.hub.arrives_ms().map(|at_ms| (at_ms, None));
         self.devices.iter().enumerate().filter_map(device).chain(controller).chain(wires).min()
     }
@@ -147,11 +150,12 @@ impl World {
     /// The broker takes a message, for good.
     pub(crate) fn publish(&mut self, topic: &Topic, payload: &Rc<[u8]>) -> Step {
         self.hub.retained.insert(topic.clone(), payload.clone());
+        let now = self.now();
         let is_report = matches!(topic.kind, Kind::Node(_, NodeTopic::Report));
         if is_report && self.odds != Odds::default() {
             self.forward(Peer::Controller, topic, payload);
         } else if let Some(controller) = &mut self.controller {
-            controller.take(topic, payload, self.now_ms);
+            controller.take(topic, payload, now);
         }
         match &topic.kind {
             Kind::Release(group, _) => {
@@ -193,11 +197,12 @@ impl World {
     }
 
     fn deliver(&mut self) -> Step {
+        let now = self.now();
         match self.hub.take() {
             None => Ok(()),
             Some(Parcel::Message(Peer::Controller, topic, payload)) => {
                 if let Some(controller) = &mut self.controller {
-                    controller.take(&topic, &payload, self.now_ms);
+                    controller.take(&topic, &payload, now);
                 }
                 Ok(())
             }
@@ -207,7 +212,7 @@ impl World {
             Some(Parcel::Again(Peer::Controller)) => {
                 if let Some(controller) = &mut self.controller {
                     for (topic, payload) in &self.hub.retained {
-                        controller.take_again(topic, payload, self.now_ms);
+                        controller.take_again(topic, payload, now);
                     }
                 }
                 Ok(())
@@ -247,7 +252,7 @@ impl World {
         let Kind::Release(group, app) = &topic.kind else { return None };
         // The controller has verified it already, when it is there.
         let place = (group.clone(), app.clone());
-        let known = self.controller.as_ref().and_then(|of| of.fleet.orders().get(&place)?.believed());
+        let known = self.controller.as_ref().and_then(|of| of.desk.fleet().orders().get(&place)?.believed());
         if let Some(known) = known.filter(|known| known.announcement.to_bytes() == **payload) {
             let announced = Some(Rc::new(known.announced.clone()));
             self.verified.insert(payload.clone(), announced.clone());
@@ -309,63 +314,58 @@ impl World {
         }
     }
 
-    /// The engine looks at everything, and what it decides is done; or not, when the controller dies meanwhile.
+    /// The desk looks at everything, and what it asks for is done; or not, when the controller dies meanwhile.
     fn decide(&mut self) -> Step {
         let now = self.now();
         let Some(controller) = &mut self.controller else { return Ok(()) };
-        let left = controller.leave_rollouts();
-        let apps = controller.follow_plans(now);
-        self.carry_out(left)?;
-        for app in apps {
-            let Some(controller) = &mut self.controller else { return Ok(()) };
-            let deeds = controller.step(&app, now, self.office.controller());
-            if let Some(conductor) = controller.conductors.get(&app) {
-                self.rules.check(conductor, &controller.fleet, self.now_ms)?;
-            }
-            if !self.carry_out(deeds)? {
+        controller.desk.handle_timeout(now);
+        for conductor in controller.desk.conductors() {
+            self.rules.check(conductor, controller.desk.fleet(), self.now_ms)?;
+        }
+        while let Some(deed) = self.controller.as_mut().and_then(|of| of.desk.poll_deed()) {
+            let app = app_of(&deed);
+            if !self.carry_out(deed)? {
+                // Deeds come app by app: those of the apps before it are done.
+                self.settle_rules(app.as_ref());
                 self.tell_done("the controller dies");
                 self.controller = None;
-                return Ok(());
             }
-            self.settle_rules(&app);
         }
-        let now_ms = self.now_ms;
-        if let Some(controller) = &mut self.controller {
-            controller.rest(now_ms);
-        }
+        self.settle_rules(None);
         Ok(())
     }
 
-    fn settle_rules(&mut self, app: &AppId) {
-        let Some(conductor) = self.controller.as_ref().and_then(|of| of.conductors.get(app)) else { return };
-        let begun = |node: &NodeId| {
-            let at = self.places.get(node)?;
-            self.devices[*at].apps.get(app)?.machine.under_way()
-        };
-        self.rules.settle(conductor, begun);
+    /// What the desk has asked for is on the bus; when `before` is given, for the apps before that one.
+    fn settle_rules(&mut self, before: Option<&AppId>) {
+        let conductors = self.controller.iter().flat_map(|of| of.desk.conductors());
+        for conductor in conductors.filter(|of| before.is_none_or(|before| of.app() < before)) {
+            let begun = |node: &NodeId| {
+                let at = self.places.get(node)?;
+                self.devices[*at].apps.get(conductor.app())?.machine.under_way()
+            };
+            self.rules.settle(conductor, begun);
+        }
     }
 
-    /// Whether the controller lived to do all of it.
-    fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<bool, String> {
-        for deed in deeds {
-            match deed {
-                Deed::Publish(topic, payload) => {
-                    if let Some(left) = &mut self.dies_after {
-                        if *left == 0 {
-                            self.dies_after = None;
-                            return Ok(false);
-                        }
-                        *left -= 1;
+    /// Whether the controller lived to do it.
+    fn carry_out(&mut self, deed: Deed) -> Result<bool, String> {
+        match deed {
+            Deed::Publish(topic, payload) => {
+                if let Some(left) = &mut self.dies_after {
+                    if *left == 0 {
+                        self.dies_after = None;
+                        return Ok(false);
                     }
-                    self.publish(&topic, &Rc::from(payload))?;
+                    *left -= 1;
                 }
-                Deed::Tell(milestone) => {
-                    *self.rules.told.entry(format!("{:?}", milestone.kind)).or_default() += 1;
-                    let text = timeline::of_rollout(milestone.kind.name(), &milestone.text);
-                    self.tell(Voice::Rollout(milestone.app, milestone.version), text);
-                }
-                Deed::Note(_) => {}
+                self.publish(&topic, &Rc::from(payload))?;
             }
+            Deed::Tell(milestone) => {
+                *self.rules.told.entry(format!("{:?}", milestone.kind)).or_default() += 1;
+                let text = timeline::of_rollout(milestone.kind.name(), &milestone.text);
+                self.tell(Voice::Rollout(milestone.app, milestone.version), text);
+            }
+            Deed::Note(_) => {}
         }
         Ok(true)
     }
@@ -373,8 +373,18 @@ impl World {
     /// The controller is started, and reads the bus.
     pub(crate) fn start_controller(&mut self) {
         if self.controller.is_none() {
-            self.controller =
-                Some(Controller::start(self.office.trust.clone(), &self.hub.retained, self.now_ms));
+            self.controller = Some(Controller::start(&self.office, &self.hub.retained, self.now()));
         }
+    }
+}
+
+fn app_of(deed: &Deed) -> Option<AppId> {
+    match deed {
+        Deed::Publish(topic, _) => match &topic.kind {
+            Kind::Course(app) | Kind::Release(_, app) => Some(app.clone()),
+            _ => None,
+        },
+        Deed::Tell(milestone) => Some(milestone.app.clone()),
+        Deed::Note(_) => None,
     }
 }
