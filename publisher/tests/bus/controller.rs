@@ -1,24 +1,17 @@
-//! A controller that drives the conductor of `rollout` over the real bus, in the place of the broker's.
+//! A controller at a real desk, over the real bus, in the place of the broker's.
 
 use std::{fs, time::Instant};
 
-use bus_client::bus::{Bus, ClientId, Event, Events, Message, Options};
-use rollout::{
-    Deed, Fleet,
-    course::{Changed, Conductor, Now},
-};
+use bus_client::bus::{self, Bus, ClientId, Events, Message, Options};
+use rollout::{Deed, Desk, Event, Pace, course::Now};
 use schemas::{
-    id::{AppId, Digest},
-    rollout::{Controller, Lease},
+    id::Digest,
     root::{Root, Trust},
-    seal::{Head, SecretKey, Signed},
+    seal::{SecretKey, Signed},
     time::UnixTime,
-    topic::{Filter, Kind},
+    topic::Filter,
 };
-use tokio::{
-    runtime::Runtime,
-    time::{Duration, interval},
-};
+use tokio::{runtime::Runtime, time::sleep};
 
 use crate::world::World;
 
@@ -28,11 +21,9 @@ pub(crate) struct FakeController {
 }
 
 struct Work {
-    key: SecretKey,
-    fleet: Fleet,
+    desk: Desk,
     bus: Bus,
     started: Instant,
-    conductor: Option<Conductor>,
 }
 
 impl FakeController {
@@ -47,72 +38,44 @@ impl FakeController {
         let (bus, events) = runtime.block_on(async { Bus::connect(options) });
         bus.subscribe([Filter::everything(trust.fleet())]);
         let key = SecretKey::from_seed(&Digest::of(name.as_bytes()).0);
-        let fleet = Fleet::new(trust);
-        let work = Work { key, fleet, bus, started: Instant::now(), conductor: None };
-        runtime.block_on(work.is_there(Vec::new()));
+        let desk = Desk::new(trust, key, "fake".to_owned(), Pace::LIVE);
+        let mut work = Work { desk, bus, started: Instant::now() };
+        // It is there when this returns; what the bus keeps comes meanwhile.
+        work.desk.handle(Event::Back, work.now());
+        runtime.block_on(work.look());
         runtime.spawn(work.work(events));
         Self { _runtime: runtime }
     }
 }
 
 impl Work {
-    fn head(&self) -> Head {
-        Head::new(self.fleet.trust().fleet().clone(), now())
-    }
-
-    async fn retain(&self, kind: Kind, payload: Vec<u8>) {
-        let topic = kind.of(self.fleet.trust().fleet());
-        self.bus.publish(Message::new(topic, payload)).await.unwrap();
-    }
-
-    /// Says who it is, and what it carries out.
-    async fn is_there(&self, leases: Vec<Lease>) {
-        let (key, until) = (self.key.public(), now().plus_secs(600));
-        let said = Controller { head: self.head(), key, program: "fake".to_owned(), until, leases };
-        let signed = Signed::seal(&said, std::slice::from_ref(&self.key));
-        self.retain(Kind::Controller(key.id()), signed.to_bytes()).await;
-    }
-
     async fn work(mut self, mut events: Events) {
-        let mut tick = interval(Duration::from_millis(50));
         loop {
+            let now = self.now();
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Event::Message(message)) => {
-                        self.fleet.take(&message.topic, &message.payload);
+                    Some(bus::Event::Message(message)) => {
+                        self.desk.handle(Event::Message(&message.topic, &message.payload), now);
                     }
-                    Some(_) => continue,
+                    Some(_) => {}
                     None => return,
                 },
-                _ = tick.tick() => {}
+                () = sleep(now.until(self.desk.poll_timeout())) => self.look().await,
             }
-            self.step().await;
         }
     }
 
-    async fn step(&mut self) {
-        let app: AppId = "web".parse().unwrap();
-        let Some(wanted) = self.fleet.rollouts().plan(&app).cloned() else { return };
-        let at = Now::new(self.started.elapsed(), now());
-        let is_this = |conductor: &Conductor| conductor.first() == wanted.plans.mandate.first;
-        let mut conductor = if let Some(conductor) = self.conductor.take().filter(is_this) {
-            conductor
-        } else {
-            self.is_there(vec![Lease { app, first: wanted.plans.mandate.first, term: 4 }]).await;
-            Conductor::begin(&wanted.planned, wanted.plans.clone(), &self.fleet, 4, at)
-        };
-        conductor.renew(&wanted.planned, &wanted.plans);
-        for deed in conductor.step(&self.fleet, Changed::All, at, &self.key) {
+    async fn look(&mut self) {
+        self.desk.handle_timeout(self.now());
+        while let Some(deed) = self.desk.poll_deed() {
             if let Deed::Publish(topic, payload) = deed {
-                self.fleet.take(&topic, &payload);
                 self.bus.publish(Message::new(topic, payload)).await.unwrap();
             }
         }
-        self.conductor = Some(conductor);
     }
-}
 
-fn now() -> UnixTime {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    UnixTime(since.unwrap().as_secs())
+    fn now(&self) -> Now {
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Now::new(self.started.elapsed(), UnixTime(wall.as_secs()))
+    }
 }
