@@ -78,15 +78,15 @@ impl Desk {
     /// A controller with this key that has heard nothing; `program` is what it says of itself.
     pub fn new(trust: Trust, key: SecretKey, program: String, pace: Pace) -> Self {
         let leases = Leases::new(trust.fleet().clone(), key.public(), program);
-        Self { leases: Some(leases), ..Self::alone(trust, key, pace) }
+        Self { leases: Some(leases), ..Self::alone(Fleet::new(trust), key, pace) }
     }
 
-    /// The only controller that there can be, which needs no lease: for simulators, where a lease every 7 s costs more than all else.
-    pub fn alone(trust: Trust, key: SecretKey, pace: Pace) -> Self {
+    /// The only controller that `fleet` can have, which needs no lease: for simulators, where one every 7 s costs more than all else.
+    pub fn alone(fleet: Fleet, key: SecretKey, pace: Pace) -> Self {
         Self {
             key,
             pace,
-            fleet: Fleet::new(trust),
+            fleet,
             leases: None,
             conductors: BTreeMap::new(),
             replaced: Vec::new(),

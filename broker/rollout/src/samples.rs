@@ -25,7 +25,7 @@ use schemas::{
     topic::{Kind, NodeTopic, Topic},
 };
 
-use crate::{Deed, Desk, Event, Fleet, course::Now, plan::Plan};
+use crate::{Deed, Desk, Event, Fleet, Pace, course::Now, plan::Plan};
 
 /// When everything in a sample happens.
 pub const NOW: UnixTime = UnixTime(1_795_240_000);
@@ -260,6 +260,13 @@ pub fn chain_with_other_ops() -> RootChain {
     let first = root(1, &keys);
     keys.insert(Role::Ops, node_key("other ops"));
     RootChain::new(1, vec![first, root(2, &keys)])
+}
+
+/// The controller of `fleet`, which has no others beside it and has read the bus.
+pub fn desk(fleet: Fleet) -> Desk {
+    let mut desk = Desk::alone(fleet, controller_key(), Pace::LIVE);
+    desk.handle(Event::Back, at(0));
+    desk
 }
 
 /// Lets `desk` look, and hear what it publishes as a bus would tell it. Gives all that is to be done.

@@ -60,9 +60,9 @@ pub(super) fn own<T: Own>(bytes: &[u8], judge: Option<&Judge>) -> Attempt {
 mod tests {
     use rollout::{
         Deed,
-        course::{Changed, Conductor},
-        samples::{at, controller_key},
+        samples::{at, desk, look},
     };
+    use schemas::topic::Kind;
 
     use super::*;
     use crate::{
@@ -73,12 +73,10 @@ mod tests {
     #[test]
     fn a_course_shows_the_orders_in_it_and_its_orders_bring_their_mandate() {
         let sample = Sample::new();
-        let fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
+        let mut fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
         let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
-        let plans = planned.verify(&sample.trust, &"web".parse().unwrap()).unwrap();
-        let now = at(0);
-        let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
-        let deeds = conductor.step(&fleet, Changed::All, now, &controller_key());
+        fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
+        let deeds = look(&mut desk(fleet), at(0));
         let judge = Judge { trust: sample.home.trust.clone(), keys: [].into(), controllers: [].into() };
         let decoded: Vec<_> = deeds
             .iter()

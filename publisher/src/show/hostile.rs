@@ -1,13 +1,12 @@
 //! What a node, a controller or a signer puts into its texts reaches a terminal as text, wherever it is shown.
 
 use rollout::{
-    Change, Deed, Fleet, Follow,
-    course::{Changed, Conductor},
-    samples::{at, controller_key, installed},
+    Change, Desk, Event, Fleet, Follow,
+    samples::{at, controller_key, desk, installed, look},
 };
 use schemas::{
     deploy_log::{Entry, Head as LogHead, What},
-    id::Digest,
+    id::{AppId, Digest},
     reason::Reason,
     report::{AppReport, Outcome, Refusal, Report, Target, Verdict},
     rollout::Controller,
@@ -36,41 +35,36 @@ fn shown(text: &str) -> Vec<(&'static str, String)> {
     let mut fleet = sample.fleet(&[("pi-1", None), ("pi-2", None), ("pi-3", None)]);
     let planned = sample.planned(PLAN, 1, |_| {});
     let release = planned.release.digest();
-    let (app, group) = ("web".parse().unwrap(), "canary".parse().unwrap());
+    let (app, group): (AppId, _) = ("web".parse().unwrap(), "canary".parse().unwrap());
     let announcement = sample.announcement(50, 9, text);
     let topic = Kind::Release(group, "web".parse().unwrap()).of(sample.trust.fleet());
     fleet.take(&topic, &announcement.to_bytes());
     controller(&sample, &mut fleet, text);
     fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
-    let plans = planned.verify(&sample.trust, &app).unwrap();
-    let now = at(0);
-    let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
+    let mut desk = desk(fleet);
     let mut lines = Vec::new();
     let mut watcher = Watcher::default();
     for round in 0..3 {
-        for deed in conductor.step(&fleet, Changed::All, now, &controller_key()) {
-            if let Deed::Publish(topic, payload) = deed {
-                fleet.take(&topic, &payload);
-            }
-        }
+        look(&mut desk, at(0));
         for (at, name) in ["pi-1", "pi-2", "pi-3"].into_iter().enumerate() {
             let apps = match (at + round) % 3 {
                 0 => waits(text),
                 1 => failed(text, release),
                 _ => runs(text),
             };
-            report(&sample, &mut fleet, (name, 2 + round as u64), apps, text);
-            lines.extend(watcher.lines(&fleet, &Change::Report(node(name))).iter().map(Line::plain));
+            report(&sample, &mut desk, (name, 2 + round as u64), apps, text);
+            lines.extend(watcher.lines(desk.fleet(), &Change::Report(node(name))).iter().map(Line::plain));
         }
-        lines.extend(watcher.lines(&fleet, &Change::Course(app.clone())).iter().map(Line::plain));
+        lines.extend(watcher.lines(desk.fleet(), &Change::Course(app.clone())).iter().map(Line::plain));
     }
-    let view = rollouts::views(&fleet, NOW).remove(0);
-    let follow = Follow::new(&sample.order(101, release), Digest::of(b"order"), &fleet);
+    let fleet = desk.fleet();
+    let view = rollouts::views(fleet, NOW).remove(0);
+    let follow = Follow::new(&sample.order(101, release), Digest::of(b"order"), fleet);
     let followed = follow.nodes().iter().map(|(name, progress)| follow::line(name, 4, progress));
-    let whys = ["pi-1", "pi-2", "pi-3"].map(|name| why::why(&fleet, &node(name), None, NOW).unwrap());
+    let whys = ["pi-1", "pi-2", "pi-3"].map(|name| why::why(fleet, &node(name), None, NOW).unwrap());
     vec![
         ("watch", lines.join("\n")),
-        ("status", status::text(&fleet, NOW)),
+        ("status", status::text(fleet, NOW)),
         ("why", whys.iter().map(why::text).collect::<Vec<_>>().join("\n")),
         ("rollout status", rollouts::text(&view, NOW, false)),
         ("follow", followed.collect::<Vec<_>>().join("\n")),
@@ -87,7 +81,7 @@ fn controller(sample: &Sample, fleet: &mut Fleet, program: &str) {
     fleet.take(&topic, &Signed::seal(&controller, &[key]).to_bytes());
 }
 
-fn report(sample: &Sample, fleet: &mut Fleet, (name, seq): (&str, u64), app: AppReport, text: &str) {
+fn report(sample: &Sample, desk: &mut Desk, (name, seq): (&str, u64), app: AppReport, text: &str) {
     let refusal = Refusal {
         topic: text.into(),
         reason: Reason::BadSignature,
@@ -107,7 +101,8 @@ fn report(sample: &Sample, fleet: &mut Fleet, (name, seq): (&str, u64), app: App
         apps: vec![app],
         refusals: vec![refusal],
     };
-    fleet.take(&sample.topic(name, NodeTopic::Report), &Signed::seal(&report, &[node_key(name)]).to_bytes());
+    let payload = Signed::seal(&report, &[node_key(name)]).to_bytes();
+    desk.handle(Event::Message(&sample.topic(name, NodeTopic::Report), &payload), at(0));
 }
 
 fn waits(text: &str) -> AppReport {

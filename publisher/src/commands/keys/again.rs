@@ -82,11 +82,7 @@ impl Again<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rollout::{
-        Deed,
-        course::{Changed, Conductor},
-        samples::{at, controller_key},
-    };
+    use rollout::samples::{at, desk, look};
 
     use super::*;
     use crate::{
@@ -98,17 +94,10 @@ mod tests {
     fn rolling(sample: &Sample) -> Fleet {
         let mut fleet = sample.fleet(&[("pi-1", Some(idle(1)))]);
         let planned = sample.planned("[[stage]]\ngroup = \"all\"", 1, |_| {});
-        let app = "web".parse().unwrap();
         fleet.take(&Kind::Plan("web".parse().unwrap()).of(sample.trust.fleet()), &planned.to_bytes());
-        let plans = planned.verify(&sample.trust, &app).unwrap();
-        let now = at(0);
-        let mut conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
-        for deed in conductor.step(&fleet, Changed::All, now, &controller_key()) {
-            if let Deed::Publish(topic, payload) = deed {
-                fleet.take(&topic, &payload);
-            }
-        }
-        fleet
+        let mut desk = desk(fleet);
+        look(&mut desk, at(0));
+        desk.fleet().clone()
     }
 
     fn change(sample: &Sample, role: Role, lost: bool) -> Change {

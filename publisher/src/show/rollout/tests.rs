@@ -1,9 +1,8 @@
-//! Rollouts as people read them, told by the real conductor.
+//! Rollouts as people read them, told by a real controller.
 
 use rollout::{
-    Change, Deed,
-    course::Changed,
-    samples::{at, controller_key},
+    Change, Desk, Event,
+    samples::{at, controller_key, desk, look},
 };
 use schemas::{
     announcement::Announcement,
@@ -11,7 +10,7 @@ use schemas::{
     rollout::{Controller, Lease, Planned, Rollout, Wish},
     seal::{Head, SecretKey, Signed},
     status::Phase,
-    topic::{Kind, NodeTopic},
+    topic::{Kind, NodeTopic, Topic},
 };
 
 use super::*;
@@ -28,9 +27,8 @@ const PLAN: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"1\", \"100%\"]\nsoak 
 /// A fleet, a rollout over it, and the controller.
 struct Story {
     sample: Sample,
-    fleet: Fleet,
+    desk: Desk,
     planned: Planned,
-    conductor: Conductor,
     now: Now,
     seq: u64,
 }
@@ -41,11 +39,8 @@ impl Story {
         let members: Vec<_> = nodes.iter().map(|name| (*name, Some(idle(1)))).collect();
         let mut fleet = sample.fleet(&members);
         let planned = sample.planned(plan, 1, |_| {});
-        let plans = planned.verify(&sample.trust, &web()).unwrap();
         fleet.take(&Kind::Plan(web()).of(sample.trust.fleet()), &planned.to_bytes());
-        let now = at(0);
-        let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
-        let mut story = Self { sample, fleet, planned, conductor, now, seq: 1 };
+        let mut story = Self { sample, desk: desk(fleet), planned, now: at(0), seq: 1 };
         story.lease(30);
         story.step();
         story
@@ -61,15 +56,15 @@ impl Story {
         let (head, until) = (Head::new(self.sample.trust.fleet().clone(), NOW), NOW.plus_secs(secs));
         let said = Controller { head, key: key.public(), program: "broker 1.0.0".into(), until, leases };
         let topic = Kind::Controller(key.public().id()).of(self.sample.trust.fleet());
-        self.fleet.take(&topic, &Signed::seal(&said, std::slice::from_ref(key)).to_bytes());
+        self.hears(&topic, &Signed::seal(&said, std::slice::from_ref(key)).to_bytes());
+    }
+
+    fn hears(&mut self, topic: &Topic, payload: &[u8]) {
+        self.desk.handle(Event::Message(topic, payload), self.now);
     }
 
     fn step(&mut self) {
-        for deed in self.conductor.step(&self.fleet, Changed::All, self.now, &controller_key()) {
-            if let Deed::Publish(topic, payload) = deed {
-                self.fleet.take(&topic, &payload);
-            }
-        }
+        look(&mut self.desk, self.now);
     }
 
     fn wait(&mut self, secs: u64) {
@@ -80,7 +75,9 @@ impl Story {
 
     fn says(&mut self, name: &str, app: AppReport) {
         self.seq += 1;
-        self.sample.says(&mut self.fleet, name, self.seq, Some(app));
+        let report = self.sample.report(name, self.seq, vec![app]);
+        let topic = self.sample.topic(name, NodeTopic::Report);
+        self.hears(&topic, &report);
         self.step();
     }
 
@@ -94,22 +91,23 @@ impl Story {
 
     fn wish(&mut self, plan: &str, change: impl FnOnce(&mut Rollout)) {
         self.planned = self.sample.planned(plan, 2, change);
-        let plans = self.planned.verify(&self.sample.trust, &web()).unwrap();
-        self.fleet.take(&Kind::Plan(web()).of(self.sample.trust.fleet()), &self.planned.to_bytes());
-        self.conductor.renew(&self.planned, &plans);
+        let topic = Kind::Plan(web()).of(self.sample.trust.fleet());
+        let planned = self.planned.to_bytes();
+        self.hears(&topic, &planned);
         self.step();
     }
 
     fn canary(&self) -> String {
-        self.conductor.seats().find(|(_, wave, _)| *wave == 0).unwrap().0.to_string()
+        let conductor = self.desk.conductor(&web()).unwrap();
+        conductor.seats().find(|(_, wave, _)| *wave == 0).unwrap().0.to_string()
     }
 
     fn wanted(&self) -> &Wanted {
-        self.fleet.rollouts().plan(&web()).unwrap()
+        self.desk.fleet().rollouts().plan(&web()).unwrap()
     }
 
     fn view(&self) -> RolloutView {
-        view(&self.fleet, self.wanted(), self.now.wall)
+        view(self.desk.fleet(), self.wanted(), self.now.wall)
     }
 
     fn text(&self) -> String {
@@ -117,7 +115,7 @@ impl Story {
     }
 
     fn why(&self, name: &str) -> String {
-        why::text(&why::why(&self.fleet, &node(name), None, self.now.wall).unwrap())
+        why::text(&why::why(self.desk.fleet(), &node(name), None, self.now.wall).unwrap())
     }
 }
 
@@ -141,7 +139,7 @@ fn failed() -> Story {
 fn a_rollout_that_stopped_says_why_and_what_to_do() {
     let story = failed();
     insta::assert_snapshot!(story.text());
-    let views = views(&story.fleet, story.now.wall);
+    let views = views(story.desk.fleet(), story.now.wall);
     insta::assert_json_snapshot!(json(&views, story.now.wall));
     insta::assert_json_snapshot!(list_json(&views, story.now.wall));
     insta::assert_snapshot!(list(&views, story.now.wall));
@@ -152,7 +150,7 @@ fn failures_that_are_known_are_not_asked_about_again() {
     let mut story = failed();
     let canary = story.canary();
     let failures = |story: &Story| {
-        let conductor = conductor(&story.fleet, story.wanted(), story.now.wall).unwrap();
+        let conductor = conductor(story.desk.fleet(), story.wanted(), story.now.wall).unwrap();
         super::failed(&conductor, story.wanted())
     };
     assert_eq!(failures(&story), [node(&canary)]);
@@ -178,7 +176,8 @@ fn a_rollout_on_its_way_shows_who_is_how_far() {
     let mut waits = working(101, Phase::Deferred, 0);
     waits.target.as_mut().unwrap().waits_for = "its window, from 22:00 on".to_owned();
     story.says(others[0], waits);
-    story.fleet.take(&story.sample.topic(others[1], NodeTopic::Availability), b"offline");
+    let topic = story.sample.topic(others[1], NodeTopic::Availability);
+    story.hears(&topic, b"offline");
     story.step();
     insta::assert_snapshot!(story.text());
 }
@@ -243,7 +242,7 @@ fn watch_tells_each_step_of_a_rollout_once() {
     let canary = story.canary();
     let mut look = |story: &Story| {
         for change in [Change::Plan(web()), Change::Course(web())] {
-            told.extend(watcher.lines(&story.fleet, &change).iter().map(watch::Line::plain));
+            told.extend(watcher.lines(story.desk.fleet(), &change).iter().map(watch::Line::plain));
         }
     };
     look(&story);
@@ -269,7 +268,7 @@ fn why_a_node_has_nothing_new_is_told_rule_by_rule() {
     let canary = story.canary();
     let other = NODES.into_iter().find(|name| *name != canary).unwrap();
     insta::assert_snapshot!(format!("{}\n\n════\n\n{}", story.why(&canary), story.why(other)));
-    insta::assert_json_snapshot!(why::why(&story.fleet, &node(&canary), None, story.now.wall).unwrap());
+    insta::assert_json_snapshot!(why::why(story.desk.fleet(), &node(&canary), None, story.now.wall).unwrap());
 }
 
 #[test]

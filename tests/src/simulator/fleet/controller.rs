@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc};
 
-use rollout::{Desk, Event, Pace, course::Now};
+use rollout::{Desk, Event, Fleet, Pace, course::Now};
 use schemas::topic::Topic;
 
 use super::office::Office;
@@ -20,7 +20,7 @@ pub(crate) struct Controller {
 impl Controller {
     /// One that has just read everything that is retained.
     pub(crate) fn start(office: &Office, retained: &BTreeMap<Topic, Rc<[u8]>>, now: Now) -> Self {
-        let desk = Desk::alone(office.trust.clone(), office.controller().clone(), PACE);
+        let desk = Desk::alone(Fleet::new(office.trust.clone()), office.controller().clone(), PACE);
         let mut controller = Self { desk, taken: BTreeMap::new() };
         for (topic, payload) in retained {
             controller.take(topic, payload, now);
