@@ -192,6 +192,8 @@ impl Conductor {
             looks_at_all: true,
             has_told_used_up: false,
             deeds: Vec::new(),
+            #[cfg(test)]
+            arrows: Vec::new(),
         };
         conductor.restore_offers();
         conductor

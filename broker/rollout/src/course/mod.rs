@@ -105,6 +105,9 @@ pub struct Conductor {
     has_told_used_up: bool,
     /// What is to be done, and was not given to anybody yet.
     deeds: Vec<Deed>,
+    /// The arrows that it took.
+    #[cfg(test)]
+    arrows: Vec<(&'static str, &'static str)>,
 }
 
 /// A node with its place.

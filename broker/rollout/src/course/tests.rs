@@ -1,5 +1,6 @@
 //! Rollouts as people live through them. Nodes are puppets here: they say what a test lets them say.
 
+mod arrows;
 mod restart;
 mod revert;
 
@@ -31,21 +32,29 @@ struct Play {
     now: Now,
     seq: u64,
     told: Vec<Milestone>,
+    not_before: UnixTime,
+    arrows: Vec<(&'static str, &'static str)>,
 }
 
 impl Play {
     fn new(nodes: usize, plan: &str) -> Self {
+        Self::with(nodes, plan, |_| {})
+    }
+
+    fn with(nodes: usize, plan: &str, change: impl FnOnce(&mut Rollout)) -> Self {
         let sample = Sample::new();
         let names: Vec<String> = (0..nodes).map(|n| format!("pi-{n}")).collect();
         let members: Vec<_> = names.iter().map(|name| (name.as_str(), Some(idle(1)))).collect();
         let mut fleet = sample.fleet(&members);
-        let planned = sample.planned(plan, 1, |_| {});
+        let planned = sample.planned(plan, 1, change);
         let now = at(0);
         let plans = planned.verify(&sample.trust, &app()).unwrap();
         fleet.take(&Kind::Plan(app()).of(sample.trust.fleet()), &planned.to_bytes());
+        let not_before = plans.rollout.not_before;
         let conductor = Conductor::begin(&planned, plans, &fleet, 1, now);
-        let plan = plan.to_owned();
-        let mut play = Self { sample, fleet, plan, planned, conductor, now, seq: 1, told: Vec::new() };
+        let (plan, told, arrows) = (plan.to_owned(), Vec::new(), Vec::new());
+        let mut play =
+            Self { sample, fleet, plan, planned, conductor, now, seq: 1, told, not_before, arrows };
         play.step();
         play
     }
@@ -59,6 +68,7 @@ impl Play {
                 Deed::Note(_) => {}
             }
         }
+        self.arrows.append(&mut self.conductor.arrows);
         check::check(&self.conductor).unwrap();
     }
 
@@ -95,7 +105,11 @@ impl Play {
 
     fn wish(&mut self, change: impl FnOnce(&mut Rollout)) {
         let seq = self.conductor.rollout.seq.0 + 1;
-        self.planned = self.sample.planned(&self.plan, seq, change);
+        let not_before = self.not_before;
+        self.planned = self.sample.planned(&self.plan, seq, |rollout| {
+            rollout.not_before = not_before;
+            change(rollout);
+        });
         let plans = self.planned.verify(&self.sample.trust, &app()).unwrap();
         self.conductor.renew(&self.planned, &plans);
         self.step();
@@ -419,16 +433,11 @@ fn what_an_earlier_rollout_left_half_done_goes_no_further() {
 
 #[test]
 fn it_begins_when_its_time_has_come() {
-    let mut play = Play::new(2, CANARY_THEN_ALL);
-    let later = NOW.plus_secs(3_600);
-    play.planned = play.sample.planned(CANARY_THEN_ALL, 1, |rollout| rollout.not_before = later);
-    let plans = play.planned.verify(&play.sample.trust, &app()).unwrap();
-    play.conductor = Conductor::lay_out(&play.planned, plans, &play.fleet, 1, play.now);
+    let mut play = Play::with(2, CANARY_THEN_ALL, |rollout| rollout.not_before = NOW.plus_secs(3_600));
     play.wait(MINUTE);
     assert_eq!(*play.conductor.state(), CourseState::Scheduled);
-    let at_its_time = |rollout: &mut Rollout| rollout.not_before = later;
-    play.wish(|rollout| (at_its_time(rollout), rollout.wish = Wish::Pause).1);
-    play.wish(at_its_time);
+    play.wish(|rollout| rollout.wish = Wish::Pause);
+    play.wish(|_| {});
     assert_eq!(*play.conductor.state(), CourseState::Scheduled, "a pause does not bring it forward");
     play.wait(60 * MINUTE);
     assert_eq!(*play.conductor.state(), CourseState::Running);

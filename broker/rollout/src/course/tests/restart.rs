@@ -124,7 +124,7 @@ fn a_wave_whose_nodes_are_away_is_waited_for_anew_by_who_goes_on() {
 }
 
 /// What the bus has as the course, changed by hand and taken up by a controller with the same key.
-fn resumes_from(play: &mut Play, change: impl FnOnce(&mut Course)) {
+pub(super) fn resumes_from(play: &mut Play, change: impl FnOnce(&mut Course)) {
     let mut course = play.fleet.rollouts().course(&app()).unwrap().clone().into_inner();
     course.seq = course.seq.next(0);
     change(&mut course);
