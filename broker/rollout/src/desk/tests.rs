@@ -1,5 +1,7 @@
 //! A desk on a bus that keeps what is published. Nodes are puppets.
 
+mod beside;
+
 use schemas::{
     id::Revision,
     order::{Audience, OrderState},
