@@ -248,6 +248,12 @@ impl Conductor {
         Some((seat.wave, &seat.state))
     }
 
+    /// Whether the order of a node is on the bus, or is about to be.
+    #[cfg(any(test, feature = "samples"))]
+    pub fn is_offered(&self, node: &NodeId) -> bool {
+        self.index.get(node).is_some_and(|at| self.seats[*at].offered)
+    }
+
     /// So much of the soak of `wave` is left, as far as was written down.
     pub fn soak_left(&self, wave: usize) -> Option<Duration> {
         let of = self.course.waves.get(wave).filter(|wave| wave.state == WaveState::Soaking)?;

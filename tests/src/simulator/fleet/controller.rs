@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, rc::Rc};
 
 use rollout::{Desk, Event, Fleet, Pace, course::Now};
-use schemas::topic::Topic;
+use schemas::{rollout::Course, topic::Topic};
 
 use super::office::Office;
 
@@ -15,16 +15,21 @@ pub(crate) struct Controller {
     pub(crate) desk: Desk,
     /// The last message of each topic.
     taken: BTreeMap<Topic, Rc<[u8]>>,
+    /// What it goes on from, until it has looked.
+    pub(crate) found: Vec<Course>,
 }
 
 impl Controller {
     /// One that has just read everything that is retained.
     pub(crate) fn start(office: &Office, retained: &BTreeMap<Topic, Rc<[u8]>>, now: Now) -> Self {
         let desk = Desk::alone(Fleet::new(office.trust.clone()), office.controller().clone(), PACE);
-        let mut controller = Self { desk, taken: BTreeMap::new() };
+        let mut controller = Self { desk, taken: BTreeMap::new(), found: Vec::new() };
         for (topic, payload) in retained {
             controller.take(topic, payload, now);
         }
+        let rollouts = controller.desk.fleet().rollouts();
+        let found = rollouts.plans().keys().filter_map(|app| rollouts.course(app));
+        controller.found = found.map(|course| (**course).clone()).collect();
         controller.desk.handle(Event::Back, now);
         controller
     }

@@ -8,6 +8,7 @@ mod controller;
 pub(crate) mod device;
 pub(crate) mod hub;
 mod life;
+mod memory;
 pub(crate) mod office;
 mod rules;
 pub(crate) mod world;

@@ -19,6 +19,7 @@ use super::{
     controller::Controller,
     device::{Breaks, Device},
     hub::{Hub, Parcel, Peer},
+    memory,
     office::Office,
     rules::Rules,
 };
@@ -321,6 +322,11 @@ impl World {
         controller.desk.handle_timeout(now);
         for conductor in controller.desk.conductors() {
             self.rules.check(conductor, controller.desk.fleet(), self.now_ms)?;
+        }
+        for course in std::mem::take(&mut controller.found) {
+            if let Some(conductor) = controller.desk.conductor(&course.app) {
+                memory::check(&course, conductor, controller.desk.fleet())?;
+            }
         }
         while let Some(deed) = self.controller.as_mut().and_then(|of| of.desk.poll_deed()) {
             let app = app_of(&deed);
