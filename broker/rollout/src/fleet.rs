@@ -199,7 +199,7 @@ impl Fleet {
     }
 
     /// Believes by other keys from now on, and judges everything again that was heard.
-    pub fn believe_by(&mut self, trust: Trust) {
+    pub(crate) fn believe_by(&mut self, trust: Trust) {
         self.trust = trust;
         for (name, node) in &mut self.nodes {
             let bytes = &node.record_bytes;

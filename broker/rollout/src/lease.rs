@@ -38,7 +38,7 @@ const FORSAKEN_MS: u64 = 60_000;
 /// What a controller knows of the leases. It works while the bus shows a lease of its own, and no longer: whoever is cut off
 /// cannot renew it, hears nothing of the nodes, and must not take their silence for theirs.
 #[derive(Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     fleet: FleetId,
     own: PublicKey,
     program: String,
@@ -98,19 +98,19 @@ struct Said {
 
 impl Leases {
     /// A controller with this key that has heard nothing; `program` is what it says of itself.
-    pub fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
+    pub(crate) fn new(fleet: FleetId, own: PublicKey, program: String) -> Self {
         let (held, works, free) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (heard, twin) = (BTreeMap::new(), Twin::default());
         Self { fleet, own, program, heard, held, works, free, said: None, shown_said_ms: None, twin }
     }
 
     /// The term in which this controller carries out the rollout `first` of `app`; nothing while another one does, or none.
-    pub fn term(&self, app: &AppId, first: Revision) -> Option<u64> {
+    pub(crate) fn term(&self, app: &AppId, first: Revision) -> Option<u64> {
         self.works.get(app).filter(|(of, _)| *of == first).map(|(_, term)| *term)
     }
 
     /// What this controller is to say of itself now.
-    pub fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
+    pub(crate) fn look(&mut self, rollouts: &Rollouts, now: Now) -> Option<Controller> {
         self.hear(rollouts, now);
         self.works.clear();
         if self.twin.is_there(now) {
@@ -141,12 +141,12 @@ impl Leases {
     }
 
     /// Whether another process was found that has this controller's key; told once.
-    pub fn has_twin(&mut self, now: Now) -> bool {
+    pub(crate) fn has_twin(&mut self, now: Now) -> bool {
         self.twin.is_there(now) && !std::mem::replace(&mut self.twin.told, true)
     }
 
     /// Rollouts that were given to other controllers, none of which is there. Each is told once.
-    pub fn forsaken(&mut self, rollouts: &Rollouts, now: Now) -> Vec<AppId> {
+    pub(crate) fn forsaken(&mut self, rollouts: &Rollouts, now: Now) -> Vec<AppId> {
         let mut forsaken = Vec::new();
         for (app, wanted) in rollouts.plans() {
             let Some(mandate) = wanted.believed().map(|wanted| &wanted.plans.mandate) else { continue };

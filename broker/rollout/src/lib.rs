@@ -2,7 +2,7 @@
 //!
 //! [`Fleet`] is what of the bus is believed; [`Follow`] says how far each node of a group is with an order, and what that
 //! comes to. Publisher and controller judge by the same formula, because it is here. [`plan`] says which nodes get a release
-//! in which wave; [`course`] carries a plan out.
+//! in which wave; [`course`] carries a plan out; a [`Desk`] is all that a controller does with them.
 
 pub mod course;
 mod deed;
@@ -19,5 +19,4 @@ pub use deed::{Deed, Milestone, MilestoneKind, Note};
 pub use desk::{Desk, Event, Pace};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
-pub use lease::Leases;
 pub use rollouts::{Held, Rollouts, Wanted};

@@ -33,7 +33,7 @@ pub struct Summary {
     pub told: BTreeMap<String, u64>,
     /// Nodes that began after a stop, for the message that stops them was on its way.
     pub late_begins: u64,
-    /// How often the engine was checked.
+    /// How often the rules were asked.
     pub checks: u64,
     /// Those that broke a rule: which one, and how to see it again.
     pub broken: Vec<String>,

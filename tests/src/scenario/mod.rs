@@ -56,7 +56,7 @@ pub struct Played {
     pub told: std::collections::BTreeMap<String, u64>,
     /// Nodes that began after a stop, for the message that stops them was on its way.
     pub late_begins: u64,
-    /// How often the engine was checked.
+    /// How often the rules were asked.
     pub checks: u64,
 }
 

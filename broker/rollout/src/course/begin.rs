@@ -25,7 +25,7 @@ const ORDER_BYTES: usize = 1024;
 impl Conductor {
     /// A rollout that nobody has begun, unless the bus says that it was, or what would have to be remembered of it is more than one
     /// message holds.
-    pub fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, term: u64, now: Now) -> Self {
+    pub(crate) fn begin(planned: &Planned, plans: Plans, fleet: &Fleet, term: u64, now: Now) -> Self {
         let mut conductor = Self::lay_out(planned, plans, fleet, term, now);
         if fleet.believed_orders().any(|there| conductor.is_of_mandate(there)) {
             conductor.doubt("its course is not on the bus any more: waves were laid out anew", now);
@@ -109,7 +109,7 @@ impl Conductor {
     }
 
     /// A rollout that goes on where `course` says that it was.
-    pub fn resume(
+    pub(crate) fn resume(
         planned: &Planned,
         plans: Plans,
         course: &Course,

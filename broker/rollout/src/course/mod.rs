@@ -21,7 +21,7 @@ use std::{
 };
 
 use schemas::{
-    id::{AppId, Digest, GroupId, NodeId, Revision, Seq},
+    id::{AppId, Digest, GroupId, NodeId, Revision},
     mandate::Mandate,
     order::Order,
     rollout::{Course, CourseState, CourseWave, Planned, Plans, Rollout, Standing, WaveState},
@@ -160,7 +160,7 @@ impl Seat {
 
 impl Conductor {
     /// People want something else of the same rollout.
-    pub fn renew(&mut self, planned: &Planned, plans: &Plans) {
+    pub(crate) fn renew(&mut self, planned: &Planned, plans: &Plans) {
         let is_later = plans.rollout.seq >= self.rollout.seq && self.planned != *planned;
         if is_later && plans.rollout.first == self.rollout.first {
             self.planned = planned.clone();
@@ -184,7 +184,7 @@ impl Conductor {
     }
 
     /// Another rollout of the same app takes its place: nothing more is ordered by this one.
-    pub fn supersede(&mut self) -> Vec<Deed> {
+    pub(crate) fn supersede(&mut self) -> Vec<Deed> {
         if !self.course.state.is_over() {
             self.becomes(CourseState::Superseded);
             self.tell(MilestoneKind::Superseded, "another rollout of the app took its place".to_owned());
@@ -203,13 +203,8 @@ impl Conductor {
     }
 
     /// The term in which it is carried out.
-    pub fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         self.course.term
-    }
-
-    /// The number of the course that was published last.
-    pub fn seq(&self) -> Seq {
-        self.course.seq
     }
 
     /// The app.

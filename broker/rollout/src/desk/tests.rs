@@ -178,9 +178,9 @@ fn a_rollout_whose_course_is_gone_stops_once_and_so_does_what_it_ordered() {
     play.wait(1);
     assert_eq!(play.state().unwrap().cause().unwrap().why, PauseReason::Unknown);
     assert_eq!(play.order(), (OrderState::Paused, Audience::Nodes(Vec::new())));
-    let seq = play.desk.conductor(&app()).unwrap().seq();
+    let seq = play.desk.conductor(&app()).unwrap().course().seq;
     (0..5).for_each(|_| drop(play.wait(1)));
-    assert_eq!(play.desk.conductor(&app()).unwrap().seq(), seq);
+    assert_eq!(play.desk.conductor(&app()).unwrap().course().seq, seq);
     assert_eq!(play.kinds().iter().filter(|kind| **kind == MilestoneKind::Stopped).count(), 1);
 }
 

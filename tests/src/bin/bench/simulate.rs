@@ -1,8 +1,9 @@
-//! A rollout over 100,000 nodes with the engine that the controller uses: how long it takes, and how much memory.
+//! A rollout over 100,000 nodes with the conductor that a controller uses: how long it takes, and how much memory. They are more than
+//! one course holds, so a controller would decline them; what it takes is done all the sooner.
 //!
 //! Nodes are light here, not machines: one that is named by an order, or in its share, says so once and is done a little later. What
-//! they say is signed and verified before the clock starts to count, for that is the work of the bus; the engine is what is
-//! measured, with the changes of each quarter of a second together, as its driver hands them over.
+//! they say is signed and verified before the clock starts to count, for that is the work of the bus; the conductor is what is
+//! measured, with the changes of each quarter of a second together, as a desk hands them over.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,7 @@ use crate::figure::{Aim, Figures, Measured, Samples, resident_kib};
 
 const NODES: usize = 100_000;
 const PLAN: &str = "[[stage]]\ngroup = \"all\"\nwaves = [\"10\", \"5%\", \"40%\", \"100%\"]\nmax_failure_rate = \"5%\"\nsoak = \"2m\"";
-/// The engine looks so often.
+/// It looks so often.
 const STEP_MS: u64 = 250;
 /// So many nodes say something between two looks.
 const REPORTS_A_STEP: usize = 500;
@@ -55,11 +56,11 @@ struct Race {
     due: Vec<NodeId>,
     /// Nodes that no order has named so far, and the number of the last report of the others.
     waiting: BTreeSet<NodeId>,
-    engine_secs: f64,
+    conductor_secs: f64,
     messages_secs: f64,
 }
 
-/// Seconds that the engine took, and MiB that it needed.
+/// Seconds that the conductor took, and MiB that it needed.
 fn play() -> Result<(f64, f64)> {
     let before_kib = resident_kib(std::process::id())?;
     let mut race = Race::prepare()?;
@@ -80,7 +81,7 @@ fn play() -> Result<(f64, f64)> {
         race.messages_secs
     );
     let mib = (resident_kib(std::process::id())? - before_kib) / 1_024.0;
-    Ok((race.engine_secs, mib))
+    Ok((race.conductor_secs, mib))
 }
 
 impl Race {
@@ -95,7 +96,7 @@ impl Race {
         let now = Now::new(Duration::ZERO, NOW);
         let began = Instant::now();
         let conductor = Conductor::lay_out(&planned, plans, &fleet, 1, now);
-        let engine_secs = began.elapsed().as_secs_f64();
+        let conductor_secs = began.elapsed().as_secs_f64();
         let release = planned.release.digest();
         let waiting = fleet.nodes().keys().cloned().collect();
         Ok(Self {
@@ -107,7 +108,7 @@ impl Race {
             ran_ms: 0,
             due: Vec::new(),
             waiting,
-            engine_secs,
+            conductor_secs,
             messages_secs: 0.0,
         })
     }
@@ -115,7 +116,7 @@ impl Race {
     fn step(&mut self, changed: &BTreeSet<NodeId>) {
         let began = Instant::now();
         let deeds = self.conductor.step(&self.fleet, Changed::Nodes(changed), self.now, &controller_key());
-        self.engine_secs += began.elapsed().as_secs_f64();
+        self.conductor_secs += began.elapsed().as_secs_f64();
         for deed in deeds {
             let Deed::Publish(topic, payload) = deed else { continue };
             self.fleet.take(&topic, &payload);

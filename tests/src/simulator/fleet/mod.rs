@@ -1,5 +1,5 @@
-//! A fleet in virtual time: devices with real machines, a bus that loses, doubles, delays and reorders, the real engine of
-//! rollouts in a controller that may die at any moment, and people who want something.
+//! A fleet in virtual time: devices with real machines, a bus that loses, doubles, delays and reorders, a controller at a real desk
+//! that may die at any moment, and people who want something.
 //!
 //! Reports, orders, plans and courses are really signed and really verified. What is only pretended: disks, processes, the store,
 //! and that time passes.

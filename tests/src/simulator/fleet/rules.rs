@@ -116,7 +116,7 @@ impl Rules {
         Some(self.orders.get(revision)?.line.clone())
     }
 
-    /// The engine has decided.
+    /// The conductor of a rollout has decided.
     pub(crate) fn check(&mut self, conductor: &Conductor, fleet: &Fleet, now_ms: u64) -> Step {
         self.checks += 1;
         check(conductor)?;
@@ -153,7 +153,7 @@ impl Rules {
         Ok(())
     }
 
-    /// What the engine has decided is on the bus.
+    /// What it has decided is on the bus.
     pub(crate) fn settle(&mut self, conductor: &Conductor, begun: impl Fn(&NodeId) -> Option<Revision>) {
         let Some(followed) = self.rollouts.get_mut(&conductor.first()) else { return };
         followed.waves = conductor.waves().iter().map(|wave| wave.state).collect();

@@ -202,8 +202,8 @@ fn an_order_that_nobody_remembers_goes_no_further_and_is_noted_once() {
     play.fleet.take(&topic, &announcement.to_bytes());
     play.step();
     assert_eq!(play.order("all"), (OrderState::Paused, Vec::new()));
-    let seq = play.conductor.seq();
+    let seq = play.conductor.course().seq;
     play.step();
     play.step();
-    assert_eq!(play.conductor.seq(), seq);
+    assert_eq!(play.conductor.course().seq, seq);
 }
