@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rollout::{
     Milestone,
-    course::{Conductor, NodeState, Now, Skip, Weight},
+    course::{Bucket, Conductor, NodeState, Now, Skip},
 };
 use schemas::{
     id::{AppId, GroupId},
@@ -88,15 +88,15 @@ fn status(conductor: &Conductor, group: &GroupId, at: UnixTime) -> Rollout {
         at: at.into(),
     };
     for (_, _, state) in conductor.seats().filter(|(_, wave, _)| is_of_group(*wave)) {
-        let count = match (state, state.weight()) {
+        let count = match (state, state.bucket()) {
             (NodeState::RolledBack(_) | NodeState::Skipped(Skip::WentBack), _) => &mut status.rolled_back,
             // Neither has it nor is to have it.
-            (_, Weight::Skipped) => continue,
-            (_, Weight::Failure) => &mut status.failed,
-            (_, Weight::Good) => &mut status.ok,
-            (NodeState::Away, _) | (_, Weight::Excused) => &mut status.offline,
-            (NodeState::Waiting | NodeState::Deferred(_), _) => &mut status.pending,
-            _ => &mut status.updating,
+            (_, Bucket::Skipped) => continue,
+            (_, Bucket::Failed) => &mut status.failed,
+            (_, Bucket::Good) => &mut status.ok,
+            (_, Bucket::Away) => &mut status.offline,
+            (_, Bucket::Waiting) => &mut status.pending,
+            (_, Bucket::OnTheWay) => &mut status.updating,
         };
         *count += 1;
         status.total += 1;

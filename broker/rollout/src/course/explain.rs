@@ -5,7 +5,7 @@ use schemas::{
     rollout::{CourseState, WaveState},
 };
 
-use super::{Conductor, NodeState};
+use super::{Bucket, Conductor, NodeState};
 
 /// One rule, and what it says about the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +62,19 @@ pub fn explain(conductor: &Conductor, node: &NodeId) -> Vec<Line> {
 
 /// What an open wave waits for.
 fn waits_for(conductor: &Conductor, wave: usize) -> String {
-    let tally = conductor.tally(wave);
     let state = conductor.waves()[wave].state;
+    let nodes: Vec<Bucket> =
+        conductor.seats().filter(|(_, of, _)| *of == wave).map(|(_, _, state)| state.bucket()).collect();
+    let count = |bucket| nodes.iter().filter(|of| **of == bucket).count();
     format!(
-        "wave {} is {}: {} well, {} failed, {} on the way, {} away, of {}",
+        "wave {} is {}: {} well, {} failed, {} on the way, {} waiting, {} away, of {}",
         wave + 1,
         state.name(),
-        tally.good,
-        tally.failures,
-        tally.pending,
-        tally.excused,
-        tally.total
+        count(Bucket::Good),
+        count(Bucket::Failed),
+        count(Bucket::OnTheWay),
+        count(Bucket::Waiting),
+        count(Bucket::Away),
+        nodes.len()
     )
 }

@@ -34,7 +34,7 @@ use self::state::Subject;
 pub use self::{
     explain::{Line, explain},
     judge::{Judgement, Tally, judge, stops},
-    state::{Failure, NodeState, Skip, Weight},
+    state::{Bucket, Failure, NodeState, Skip, Weight},
 };
 use crate::{
     deed::{Deed, Milestone, MilestoneKind},

@@ -106,6 +106,23 @@ pub enum Weight {
     Skipped,
 }
 
+/// Where a node is counted when people are told how a wave stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bucket {
+    /// Well with the release.
+    Good,
+    /// Not well with it.
+    Failed,
+    /// It has the order, and may be about to install, or does.
+    OnTheWay,
+    /// It is not there.
+    Away,
+    /// It has not got the order, or holds itself back.
+    Waiting,
+    /// Nothing is expected of it.
+    Skipped,
+}
+
 impl NodeState {
     /// The state in one word, as people and JSON see it.
     pub fn name(&self) -> &'static str {
@@ -161,6 +178,18 @@ impl NodeState {
             Self::Excused => Weight::Excused,
             Self::Skipped(_) => Weight::Skipped,
             _ => Weight::Pending,
+        }
+    }
+
+    /// Where it is counted for people.
+    pub fn bucket(&self) -> Bucket {
+        match (self.weight(), self) {
+            (Weight::Good, _) => Bucket::Good,
+            (Weight::Failure, _) => Bucket::Failed,
+            (Weight::Skipped, _) => Bucket::Skipped,
+            (Weight::Excused, _) | (_, Self::Away) => Bucket::Away,
+            (_, Self::Waiting | Self::Deferred(_)) => Bucket::Waiting,
+            _ => Bucket::OnTheWay,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A wave as a bar: how many of its nodes are how far.
 
-use rollout::course::{NodeState, Weight};
+use rollout::course::{Bucket, NodeState};
 use serde::Serialize;
 
 /// Cells of a bar: a wave of so many nodes has one for each.
@@ -21,15 +21,15 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts one node more.
     pub(crate) fn add(&mut self, state: &NodeState) {
-        let place = match (state.weight(), state) {
-            (Weight::Good, _) => &mut self.good,
-            (Weight::Failure, _) => &mut self.failed,
-            (Weight::Skipped, _) => &mut self.skipped,
-            (Weight::Excused, _) | (_, NodeState::Away) => &mut self.away,
-            (_, NodeState::Waiting | NodeState::Deferred(_)) => &mut self.waiting,
-            _ => &mut self.on_the_way,
+        let bucket = match state.bucket() {
+            Bucket::Good => &mut self.good,
+            Bucket::Failed => &mut self.failed,
+            Bucket::Skipped => &mut self.skipped,
+            Bucket::Away => &mut self.away,
+            Bucket::Waiting => &mut self.waiting,
+            Bucket::OnTheWay => &mut self.on_the_way,
         };
-        *place += 1;
+        *bucket += 1;
     }
 
     /// In words, without those that are none.
