@@ -1,4 +1,4 @@
-//! The installer of trees: slots on the disk, run as a process, as a systemd unit, or not at all.
+//! The installer of trees: slots on the disk, run as a process, as a systemd unit, as a container, or not at all.
 
 use std::{
     collections::BTreeMap,
@@ -7,19 +7,20 @@ use std::{
 };
 
 use agent::{Cancel, Installer, Notices, Settings};
-use machine::{Fault, Slot};
+use machine::{Fault, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
     reason::Reason,
-    release::{Hook, PartKind, Run},
+    release::{Hook, PartKind, Run, container::Container},
 };
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::{
+    container::{Containers, Wanted},
     fault::{chain, fault},
-    probe::{Asker, LastWords, Prober},
+    probe::{Asker, Inside, LastWords, Prober},
     program::{self, ProgramError},
     slots::{Places, Slots, replace},
     supervisor::{Launch, Log, Supervisor},
@@ -35,18 +36,20 @@ pub(crate) struct TreeInstaller {
     apps: Mutex<BTreeMap<AppId, Arc<Slots>>>,
     supervisor: Supervisor,
     units: Arc<Units>,
+    containers: Arc<Containers>,
     prober: Prober,
 }
 
 impl TreeInstaller {
     pub(crate) fn new(settings: Settings, notices: Notices) -> Self {
         Self {
-            settings,
             platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
             apps: Mutex::default(),
             supervisor: Supervisor::new(notices.clone()),
+            containers: Arc::new(Containers::new(settings.container.clone(), notices.clone())),
             units: Arc::new(Units::new(notices.clone())),
             prober: Prober::new(notices),
+            settings,
         }
     }
 
@@ -81,7 +84,22 @@ impl TreeInstaller {
     }
 
     fn asker(&self, app: &AppId, slot: &Slot) -> Asker {
-        Asker { surroundings: self.surroundings(app, slot), units: self.units.clone() }
+        let inside =
+            slot.part.container().map(|_| Inside { containers: self.containers.clone(), app: app.clone() });
+        Asker { surroundings: self.surroundings(app, slot), units: self.units.clone(), inside }
+    }
+
+    /// Calls `work` with the container of a slot that is one.
+    async fn contained<T>(
+        &self,
+        app: &AppId,
+        slot: &Slot,
+        container: &Container,
+        work: impl AsyncFnOnce(&Containers, &Wanted<'_>) -> T,
+    ) -> T {
+        let (slots, around) = (self.slots(app), self.surroundings(app, slot));
+        let wanted = Wanted { app, slot, container, slots: &slots, around: &around };
+        work(&self.containers, &wanted).await
     }
 
     async fn start_process(&self, app: &AppId, slot: &Slot, words: &[String]) -> Result<(), Fault> {
@@ -117,7 +135,7 @@ impl Installer for TreeInstaller {
     }
 
     fn kinds(&self) -> &[PartKind] {
-        &[PartKind::Tree]
+        &[PartKind::Tree, PartKind::Container]
     }
 
     fn active(&self, app: &AppId) -> Option<Slot> {
@@ -134,17 +152,31 @@ impl Installer for TreeInstaller {
         slot: &Slot,
         manifest: Arc<Manifest>,
         cancel: Cancel,
-    ) -> Result<(), Fault> {
-        let (slots, slot) = (self.slots(app), slot.clone());
+    ) -> Result<Yield, Fault> {
+        let (slots, of, heard) = (self.slots(app), slot.clone(), cancel.clone());
         in_background(move || {
-            let checkpoint = || if cancel.is_cancelled() { Err(cancelled()) } else { Ok(()) };
-            slots.stage(&slot, &manifest, &checkpoint)
+            let checkpoint = || if heard.is_cancelled() { Err(cancelled()) } else { Ok(()) };
+            slots.stage(&of, &manifest, &checkpoint)
         })
-        .await
+        .await?;
+        let Some(container) = slot.part.container() else { return Ok(Yield::default()) };
+        let staging =
+            async |containers: &Containers, wanted: &Wanted<'_>| containers.stage(wanted, &cancel).await;
+        let built = self.contained(app, slot, container, staging).await?;
+        Ok(Yield { built: Some(Box::new(built)), ..Yield::default() })
     }
 
     async fn pre_check(&self, app: &AppId, slot: &Slot, cancel: Cancel) -> Result<(), Fault> {
         let Some(hook) = &slot.part.pre_check else { return Ok(()) };
+        if let Some(container) = slot.part.container() {
+            let checking = async |containers: &Containers, wanted: &Wanted<'_>| {
+                tokio::select! {
+                    checked = containers.pre_check(wanted, hook) => checked,
+                    () = cancel.cancelled() => Err(cancelled()),
+                }
+            };
+            return self.contained(app, slot, container, checking).await;
+        }
         let around = self.surroundings(app, slot);
         around.make_folders()?;
         tokio::select! {
@@ -155,6 +187,10 @@ impl Installer for TreeInstaller {
 
     async fn stop(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
         self.prober.end(app);
+        if let Some(container) = slot.part.container() {
+            let stopping = async |containers: &Containers, wanted: &Wanted<'_>| containers.stop(wanted).await;
+            return self.contained(app, slot, container, stopping).await;
+        }
         match &slot.part.run {
             Run::Process { stop_timeout_ms, .. } => {
                 let patience = Duration::from_millis(*stop_timeout_ms);
@@ -171,6 +207,11 @@ impl Installer for TreeInstaller {
     }
 
     async fn start(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        if let Some(container) = slot.part.container() {
+            let starting =
+                async |containers: &Containers, wanted: &Wanted<'_>| containers.start(wanted).await;
+            return self.contained(app, slot, container, starting).await;
+        }
         match &slot.part.run {
             Run::Process { command, .. } => self.start_process(app, slot, command).await,
             Run::Systemd { unit } => self.start_unit(app, slot, unit).await,
@@ -180,6 +221,7 @@ impl Installer for TreeInstaller {
 
     fn watch(&self, app: &AppId, slot: &Slot) {
         let last_words = match &slot.part.run {
+            _ if slot.part.container().is_some() => Words::Container(self.containers.clone(), app.clone()),
             Run::Process { .. } => Words::Log(Log::new(self.slots(app).places().log(app))),
             Run::Systemd { unit } => Words::Unit(unit.clone()),
             Run::None => Words::None,
@@ -188,12 +230,18 @@ impl Installer for TreeInstaller {
     }
 
     async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        if let Some(container) = slot.part.container() {
+            let proving = async |containers: &Containers, wanted: &Wanted<'_>| containers.prove(wanted).await;
+            self.contained(app, slot, container, proving).await?;
+        }
         self.asker(app, slot).prove(slot).await
     }
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {
-        let (slots, keep) = (self.slots(app), keep.to_vec());
-        in_background(move || slots.prune(&keep)).await
+        let (slots, kept) = (self.slots(app), keep.to_vec());
+        let (active, is_container) = (slots.active(), slots.has_container());
+        in_background(move || slots.prune(&kept)).await?;
+        if is_container { self.containers.prune(app, active.as_ref(), keep).await } else { Ok(()) }
     }
 }
 
@@ -201,6 +249,7 @@ impl Installer for TreeInstaller {
 enum Words {
     Log(Log),
     Unit(String),
+    Container(Arc<Containers>, AppId),
     None,
 }
 
@@ -209,6 +258,7 @@ impl LastWords for Words {
         match self {
             Self::Log(log) => log.tail(),
             Self::Unit(unit) => Units::log_tail(unit).await,
+            Self::Container(containers, app) => containers.last_words(app).await,
             Self::None => Vec::new(),
         }
     }

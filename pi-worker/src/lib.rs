@@ -1,6 +1,7 @@
 //! The node on a Raspberry Pi: trees in slots, processes and units that run them, and the commands of `pi-worker`.
 
 mod commands;
+mod container;
 mod data;
 mod environment;
 mod fault;

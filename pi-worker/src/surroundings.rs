@@ -113,6 +113,10 @@ impl Surroundings {
 /// Every process of an app has it, so that one whose pid was lost can be found.
 pub(crate) const SLOT_VARIABLE: &str = "DEPLOYBUS_SLOT";
 
+/// Paths of the node, which mean nothing inside a container.
+pub(crate) const HOST_ONLY: [&str; 4] =
+    [SLOT_VARIABLE, "DEPLOYBUS_DATA", "DEPLOYBUS_WORK", "PYTHONPYCACHEPREFIX"];
+
 fn layer<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

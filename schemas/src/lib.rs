@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no random numbers. Who reads untrusted bytes starts at [`seal::Signed`].
 
 pub mod announcement;
+pub mod build;
 pub mod codec;
 pub mod deploy_log;
 pub mod enroll;

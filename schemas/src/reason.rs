@@ -97,9 +97,25 @@ reasons! {
     /// A hook did not end in time.
     HookTimeout = "hook-timeout", "make the hook faster or raise its timeout in deploybus.toml";
 
+    // What can go wrong with the image of a container.
+    /// There is no engine on this node.
+    EngineMissing = "engine-missing", "install one on the node, as in `apt install docker.io`, or name its socket under [container] in pi-worker.toml";
+    /// The engine does not answer.
+    EngineDown = "engine-down", "start it on the node, as in `systemctl start docker`, and see `journalctl -u docker`";
+    /// A step of the Dockerfile failed, or it cannot be read.
+    BuildFailed = "build-failed", "read the log lines below and mend the Dockerfile";
+    /// An image that the Dockerfile begins with is not there and cannot be pulled.
+    BaseImageMissing = "base-image-missing", "pull or load the image of FROM on the node, or let the node reach its registry";
+    /// The build was not done in time.
+    BuildTimeout = "build-timeout", "look at the log lines below for the step that takes so long";
+    /// There is too little memory for a build.
+    MemoryLow = "memory-low", "stop something on the node, or lower `free_memory_bytes` under [container] in pi-worker.toml";
+
     // What can go wrong once it runs.
     /// The app could not be started.
     StartFailed = "start-failed", "check `run` in deploybus.toml and the log lines below";
+    /// A port that it needs belongs to another program.
+    PortTaken = "port-taken", "stop what has the port on the node, or take another one in deploybus.toml";
     /// The app ended during its trial.
     Exited = "exited", "read the log lines below and mend the release";
     /// The app did not get healthy in time.

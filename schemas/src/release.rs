@@ -1,9 +1,12 @@
 //! The release: an immutable signed statement of which code there is and how it is run and proved.
 
+pub mod container;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::container::Container;
 use crate::{
     id::{AppId, Counter, Digest},
     root::Role,
@@ -62,6 +65,9 @@ pub struct Part {
     pub manifest_bytes: u64,
     /// How it is run.
     pub run: Run,
+    /// How the image is built and run, where it is a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
     /// Environment of the app and of its hooks; the node's own settings win.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -88,6 +94,8 @@ pub const ANY_PLATFORM: &str = "any";
 pub enum PartKind {
     /// Files of an app.
     Tree,
+    /// What an image is built of, on the node.
+    Container,
     /// A kind of a newer version; never installed.
     #[serde(other)]
     Unknown,
@@ -228,6 +236,18 @@ impl Document for Release {
 
 impl RoleDocument for Release {
     const ROLE: Role = Role::Release;
+}
+
+impl Part {
+    /// How it is built and run, if it is a container.
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_deref().filter(|_| self.kind == PartKind::Container)
+    }
+
+    /// Whether nothing says if it is well: a container at least runs or does not.
+    pub fn is_unchecked(&self) -> bool {
+        self.checks.is_empty() && self.container().is_none()
+    }
 }
 
 impl Release {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    build::Built,
     hold::HoldCode,
     id::{AppId, Counter, Digest, GroupId, NodeId, Revision, Seq},
     reason::Reason,
@@ -161,6 +162,9 @@ pub struct Outcome {
     pub fetched_bytes: u64,
     /// Requests that it took.
     pub requests: u32,
+    /// How its image was built, if it is a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Box<Built>>,
     /// When it ended.
     pub at: UnixTime,
 }

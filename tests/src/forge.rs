@@ -55,6 +55,7 @@ impl Forge {
             size_bytes,
             manifest_bytes,
             run: Run::None,
+            container: None,
             env: std::collections::BTreeMap::default(),
             pre_check: None,
             checks: Vec::new(),

@@ -217,6 +217,7 @@ impl Sample {
             size_bytes: 10,
             manifest_bytes: 10,
             run: Run::None,
+            container: None,
             env: [].into(),
             pre_check: None,
             checks: Vec::new(),
@@ -337,6 +338,7 @@ pub fn outcome(revision: u64, verdict: Verdict) -> Outcome {
         took_ms: 812,
         fetched_bytes: 511,
         requests: 1,
+        built: None,
         at: NOW,
     }
 }

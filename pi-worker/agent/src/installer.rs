@@ -1,8 +1,8 @@
-//! The wall between the runtime and what really installs: trees on a Pi, later containers and Picos.
+//! The wall between the runtime and what really installs: trees and containers on a Pi, later Picos.
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
 
-use machine::{Fault, Health, Slot};
+use machine::{Fault, Health, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
@@ -50,14 +50,15 @@ pub trait Installer: Send + Sync + 'static {
     /// Contents of `manifest` that need not be fetched, for a slot on the disk has them.
     fn present(&self, app: &AppId, manifest: &Manifest) -> BTreeMap<Digest, u64>;
 
-    /// Builds the slot out of fetched objects and other slots, then reads it back from the disk.
+    /// Builds the slot out of fetched objects and other slots, then reads it back from the disk; of a container, the
+    /// image as well.
     fn stage(
         &self,
         app: &AppId,
         slot: &Slot,
         manifest: Arc<Manifest>,
         cancel: Cancel,
-    ) -> impl Future<Output = Result<(), Fault>> + Send;
+    ) -> impl Future<Output = Result<Yield, Fault>> + Send;
 
     /// Runs the release's pre-check in the slot.
     fn pre_check(

@@ -37,5 +37,5 @@ pub use hold::{HoldSettings, WindowError, Windows};
 pub use identity::IdentityError;
 pub use installer::{AppDirs, Installer, Notice, Notices};
 pub use runtime::{Pulse, RunError, run};
-pub use settings::{FetchSettings, Settings, SettingsError};
+pub use settings::{ContainerSettings, FetchSettings, Settings, SettingsError};
 pub use whole::{replace_file, sweep_drafts};

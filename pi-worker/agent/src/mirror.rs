@@ -113,7 +113,10 @@ pub(crate) fn status(node: &NodeId, report: &AppReport, at: Timestamp) -> status
         hold: target.and_then(|target| target.hold).map_or("", HoldCode::name).to_owned(),
         until: target.and_then(|target| target.until).unwrap_or_default().into(),
         attempt: target.map_or(0, |target| target.attempt),
-        strategy: String::new(),
+        strategy: last
+            .and_then(|outcome| outcome.built.as_ref())
+            .map_or("", |built| built.strategy.name())
+            .to_owned(),
         last_result: last.map(|outcome| outcome.verdict.name().to_owned()).unwrap_or_default(),
         last_error: error.chars().take(MAX_ERROR_CHARS).collect(),
         at,
@@ -283,6 +286,7 @@ mod tests {
             took_ms: 0,
             fetched_bytes: 0,
             requests: 0,
+            built: None,
             at: AT,
         }];
         let payload = json(status(&node(), &report, AT.into()));

@@ -73,6 +73,7 @@ mod tests {
             took_ms: 1,
             fetched_bytes: 1,
             requests: 1,
+            built: None,
             at: UnixTime(1),
         };
         let app = |number| AppReport {

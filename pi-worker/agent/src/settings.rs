@@ -70,6 +70,9 @@ pub struct Settings {
     /// What may hold the node back from beginning with an order.
     #[serde(default)]
     pub hold: HoldSettings,
+    /// The engine that runs containers, and what it must leave free.
+    #[serde(default)]
+    pub container: ContainerSettings,
     /// The environment of apps, checks and hooks on this node; above what a release says.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -90,6 +93,25 @@ impl Default for FetchSettings {
         /// Enough to fill the wire with small files, few enough for the memory of the smallest Pi.
         const PARALLEL: NonZeroU8 = NonZeroU8::new(8).expect("8 is not 0");
         Self { parallel: PARALLEL, bandwidth_bytes_per_s: None }
+    }
+}
+
+/// The engine that runs containers, and what it must leave free.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ContainerSettings {
+    /// Where it listens, as in `unix:///var/run/docker.sock`.
+    pub engine: Option<String>,
+    /// No build is begun with less free on the engine's disk.
+    pub free_disk_bytes: u64,
+    /// No build is begun with less memory available.
+    pub free_memory_bytes: u64,
+}
+
+impl Default for ContainerSettings {
+    /// A build of a Python app was seen to take 1 GB at its peak, and 64 MB beside what pip takes.
+    fn default() -> Self {
+        Self { engine: None, free_disk_bytes: 1_000_000_000, free_memory_bytes: 64_000_000 }
     }
 }
 
@@ -375,7 +397,7 @@ mod tests {
     fn every_key_is_in_the_reference() {
         let reference = include_str!("../../../docs/settings.md");
         let (reference, _) = reference.split_once("## broker.toml").unwrap();
-        for section in ["", "[fetch]", "[hold]"] {
+        for section in ["", "[fetch]", "[hold]", "[container]"] {
             // It names all that there are.
             let wrong = match section {
                 "" => format!("colour = 1\n{FILE}"),

@@ -112,6 +112,7 @@ pub(crate) fn part(tree_hash: Digest) -> Part {
         size_bytes: 0,
         manifest_bytes: 0,
         run: Run::None,
+        container: None,
         env: BTreeMap::new(),
         pre_check: None,
         checks: Vec::new(),

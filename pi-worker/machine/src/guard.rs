@@ -36,11 +36,11 @@ pub fn guard(saved: Saved, active: Option<&Slot>, boot: &str) -> Guarded {
         Step::Trying { .. } if saved.guarded.as_deref() == Some(boot) => Guarded::Leave,
         Step::Trying { slot, tries_left: 0, spent, .. } => {
             let (slot, failure) = ((**slot).clone(), Failure::tries_used_up(slot));
-            switch_back(changed(&saved, &Change::RollBack { slot, failure, spent: *spent }))
+            switch_back(changed(&saved, &Change::RollBack { slot, failure, spent: spent.clone() }))
         }
         Step::Trying { slot, tries_left, connected, spent } => {
             let (slot, tries_left) = ((**slot).clone(), tries_left - 1);
-            let change = Change::Try { slot, tries_left, connected: *connected, spent: *spent };
+            let change = Change::Try { slot, tries_left, connected: *connected, spent: spent.clone() };
             let counted = Saved { guarded: Some(boot.to_owned()), ..changed(&saved, &change) };
             Guarded::Store(Box::new(counted))
         }

@@ -54,7 +54,7 @@ impl Machine {
             slot: job.slot.clone(),
             tries_left: tries_left - u32::from(!counted),
             connected,
-            spent,
+            spent: job.spent.clone(),
         };
         self.enter(State::Switching(job, Handover { resumed: true, switched, ..Handover::new(connected) }));
         self.persist(change);

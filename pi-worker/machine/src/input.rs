@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use schemas::{
     announcement::Announced,
+    build::Built,
     hold::HoldCode,
     id::{Digest, GroupId},
     reason::Reason,
@@ -69,12 +70,14 @@ pub struct Keys {
 }
 
 /// What an effect gave beside having ended well.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Yield {
     /// Bytes that were fetched.
     pub fetched_bytes: u64,
     /// Requests that it took.
     pub requests: u32,
+    /// How its image was built, if it is a container.
+    pub built: Option<Box<Built>>,
 }
 
 /// Why an effect ended badly.

@@ -70,7 +70,7 @@ impl Change {
                     slot: Box::new(slot.clone()),
                     tries_left: *tries_left,
                     connected: *connected,
-                    spent: *spent,
+                    spent: spent.clone(),
                 };
             }
             Self::Keep { slot, since, outcome } => {
@@ -86,7 +86,7 @@ impl Change {
                     reason: failure.reason,
                     text: failure.text.clone(),
                     log_tail: outcome::bounded(failure.log_tail.clone()),
-                    spent: *spent,
+                    spent: spent.clone(),
                 };
             }
             Self::End(outcome) => {

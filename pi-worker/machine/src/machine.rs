@@ -171,7 +171,7 @@ impl Machine {
 
     /// Asks the checks of `slot` from now on.
     pub(crate) fn watch(&mut self, slot: Slot) {
-        let healthy = slot.part.checks.is_empty().then_some(true);
+        let healthy = slot.part.is_unchecked().then_some(true);
         self.watched = Some(Watched { tree: slot.tree(), healthy });
         self.outbox.say(Effect::Watch(Box::new(slot)));
     }

@@ -94,6 +94,7 @@ impl Subject {
             took_ms: spent.took_ms,
             fetched_bytes: spent.fetched_bytes,
             requests: spent.requests,
+            built: spent.built,
             at,
         }
     }

@@ -116,6 +116,7 @@ impl Machine {
             Ok(done) => {
                 job.spent.fetched_bytes += done.fetched_bytes;
                 job.spent.requests += done.requests;
+                job.spent.built = done.built.or(job.spent.built.take());
                 match prep.stage {
                     Stage::Accepting | Stage::Fetching => self.go_to(Stage::Staging, now),
                     Stage::Staging => self.go_to(Stage::Staged, now),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemas::{
+    build::Built,
     id::{AppId, Counter, Digest, GroupId, Revision},
     reason::Reason,
     release::Part,
@@ -95,7 +96,7 @@ pub enum Step {
 }
 
 /// What an order cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// Time, without the time that the node was down.
     pub took_ms: u64,
@@ -103,6 +104,9 @@ pub struct Spent {
     pub fetched_bytes: u64,
     /// Requests that it took.
     pub requests: u32,
+    /// How its image was built, if it is a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<Box<Built>>,
 }
 
 /// A release on the disk, with everything that is needed to run it and to bring it back without the bus.

@@ -233,7 +233,7 @@ impl Stage {
 impl Job {
     pub(crate) fn spent_until(&self, mono_ms: u64) -> Spent {
         let took_ms = self.spent.took_ms + mono_ms.saturating_sub(self.since_ms);
-        Spent { took_ms, ..self.spent }
+        Spent { took_ms, ..self.spent.clone() }
     }
 }
 

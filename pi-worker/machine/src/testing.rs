@@ -52,6 +52,7 @@ pub(crate) fn order(revision: u64, counter: u64) -> Draft {
         size_bytes: 1,
         manifest_bytes: 1,
         run: Run::None,
+        container: None,
         env: std::collections::BTreeMap::new(),
         pre_check: None,
         checks: vec![check()],
@@ -262,7 +263,7 @@ impl Node {
             let faulty = self.faults.front().is_some_and(|(wanted, _)| *wanted == name(&effect));
             let result = match faulty.then(|| self.faults.pop_front()).flatten() {
                 Some((_, fault)) => Err(fault),
-                None => Ok(Yield { fetched_bytes: 10, requests: 1 }),
+                None => Ok(Yield { fetched_bytes: 10, requests: 1, built: None }),
             };
             self.answer(effect, result);
         }

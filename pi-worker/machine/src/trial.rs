@@ -33,7 +33,7 @@ impl Machine {
         let part = &job.slot.part;
         let trial = Trial {
             deadline_ms: now.mono_ms.saturating_add(part.trial.deadline_ms),
-            healthy_since_ms: part.checks.is_empty().then_some(now.mono_ms),
+            healthy_since_ms: part.is_unchecked().then_some(now.mono_ms),
             bad: None,
             proven: false,
             no_proof: None,

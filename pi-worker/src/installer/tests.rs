@@ -141,7 +141,7 @@ impl Node {
     async fn stage(&self, release: &TestRelease) -> Result<(), Fault> {
         self.fixture.fetch(release);
         let manifest = Arc::new(release.manifest.clone());
-        self.worker.stage(&app(), &release.slot, manifest, Cancel::never()).await
+        self.worker.stage(&app(), &release.slot, manifest, Cancel::never()).await.map(drop)
     }
 }
 

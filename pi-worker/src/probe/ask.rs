@@ -2,17 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use schemas::release::Probe;
+use schemas::{id::AppId, release::Probe};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::http::{self, Url};
-use crate::{fault::chain, program, surroundings::Surroundings, systemd::Units};
+use crate::{container::Containers, fault::chain, program, surroundings::Surroundings, systemd::Units};
 
 /// Everything that checks of a slot need.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
     pub(crate) surroundings: Surroundings,
     pub(crate) units: Arc<Units>,
+    /// Where commands run, if not on the node itself.
+    pub(crate) inside: Option<Inside>,
+}
+
+/// The container that serves an app.
+#[derive(Debug, Clone)]
+pub(crate) struct Inside {
+    pub(crate) containers: Arc<Containers>,
+    pub(crate) app: AppId,
 }
 
 /// What a check remembers from one asking to the next.
@@ -53,7 +62,19 @@ impl Asker {
         }
     }
 
+    /// Whether the container itself is well; what is none always is.
+    pub(super) async fn ask_container(&self, limit: Duration) -> Result<(), String> {
+        let Some(inside) = &self.inside else { return Ok(()) };
+        match timeout(limit, inside.containers.serves_well(&inside.app)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(late("the engine", limit)),
+        }
+    }
+
     async fn exec(&self, words: &[String], limit: Duration) -> Result<(), String> {
+        if let Some(inside) = &self.inside {
+            return self.exec_inside(inside, words, limit).await;
+        }
         let command = self.surroundings.command(words).map_err(chain)?;
         let name = words.join(" ");
         match program::run(command, limit).await {
@@ -63,6 +84,18 @@ impl Asker {
                 Err(format!("`{name}` ended with {}{said}", ended.status))
             }
             Err(err) => Err(format!("`{name}`: {}", chain(err))),
+        }
+    }
+
+    async fn exec_inside(&self, inside: &Inside, words: &[String], limit: Duration) -> Result<(), String> {
+        let words = words.iter().map(|word| self.expand(word)).collect::<Result<Vec<_>, _>>()?;
+        match inside.containers.exec(&inside.app, &words, limit).await {
+            Ok(ended) if ended.code == 0 => Ok(()),
+            Ok(ended) => {
+                let said = ended.log_tail.last().map(|line| format!(": {line}")).unwrap_or_default();
+                Err(format!("`{}` ended with exit code {}{said}", words.join(" "), ended.code))
+            }
+            Err(fault) => Err(fault.text),
         }
     }
 
@@ -78,7 +111,7 @@ impl Asker {
         }
     }
 
-    fn expand(&self, text: &str) -> Result<String, String> {
+    pub(super) fn expand(&self, text: &str) -> Result<String, String> {
         self.surroundings.environment().expand(text).map_err(|err| err.to_string())
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::debug;
 
-pub(crate) use ask::Asker;
+pub(crate) use ask::{Asker, Inside};
 
 use ask::Seen;
 use threshold::{Threshold, overall};
@@ -33,6 +33,13 @@ use threshold::{Threshold, overall};
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
 /// No check has less time.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// An engine answers in milliseconds; each asking costs it a little.
+const CONTAINER_INTERVAL: Duration = Duration::from_secs(1);
+/// An engine on a Pi that builds may take a while.
+const CONTAINER_TIMEOUT: Duration = Duration::from_secs(5);
+/// As for checks.
+const CONTAINER_UNHEALTHY_AFTER: u32 = 3;
 
 /// Where the last lines of an app come from, when it is not healthy.
 pub(crate) trait LastWords: Send + Sync + 'static {
@@ -55,16 +62,18 @@ impl Prober {
     pub(crate) fn watch(&self, app: &AppId, slot: &Slot, asker: Asker, last_words: impl LastWords) {
         self.end(app);
         let (app, tree, checks) = (app.clone(), slot.tree(), slot.part.checks.clone());
-        if checks.is_empty() {
+        if slot.part.is_unchecked() {
             return;
         }
+        let mut questions: Vec<Question> = checks.into_iter().map(Question::Check).collect();
+        questions.extend(asker.inside.is_some().then_some(Question::Container));
         let (key, notices) = (app.clone(), self.notices.clone());
         let watch = tokio::spawn(async move {
             let tell = |health| {
                 debug!(%app, ?health, "health changed");
                 notices.send((app.clone(), Notice::Health(health))).is_ok()
             };
-            follow(tree, checks, asker, last_words, tell).await;
+            follow(tree, questions, asker, last_words, tell).await;
         });
         self.lock().insert(key, watch.abort_handle());
     }
@@ -87,23 +96,50 @@ impl Drop for Prober {
     }
 }
 
+/// What is asked.
+enum Question {
+    /// What the release says.
+    Check(Check),
+    /// Whether the container itself is well.
+    Container,
+}
+
+impl Question {
+    /// How often it is asked, and how long an answer may take.
+    fn pace(&self) -> (Duration, Duration) {
+        match self {
+            Self::Check(check) => {
+                (Duration::from_millis(check.interval_ms), Duration::from_millis(check.timeout_ms))
+            }
+            Self::Container => (CONTAINER_INTERVAL, CONTAINER_TIMEOUT),
+        }
+    }
+
+    fn threshold(&self) -> Threshold {
+        match self {
+            Self::Check(check) => Threshold::new(check.healthy_after, check.unhealthy_after),
+            Self::Container => Threshold::new(1, CONTAINER_UNHEALTHY_AFTER),
+        }
+    }
+}
+
 /// The answer of a check, by its place.
 type Answer = (usize, Result<(), String>);
 
 async fn follow(
     tree: Digest,
-    checks: Vec<Check>,
+    questions: Vec<Question>,
     asker: Asker,
     last_words: impl LastWords,
     tell: impl Fn(Health) -> bool,
 ) {
-    let mut minds: Vec<Mind> = checks.iter().map(Mind::new).collect();
+    let mut minds: Vec<Mind> = questions.iter().map(Mind::new).collect();
     let (sender, mut answers) = unbounded_channel();
     // Dropped with this future, and all the asking with it.
     let mut asking = JoinSet::new();
     let asker = Arc::new(asker);
-    for (place, check) in checks.into_iter().enumerate() {
-        asking.spawn(keep_asking(place, check, asker.clone(), sender.clone()));
+    for (place, question) in questions.into_iter().enumerate() {
+        asking.spawn(keep_asking(place, question, asker.clone(), sender.clone()));
     }
     let mut told = None;
     while let Some((place, answer)) = answers.recv().await {
@@ -119,14 +155,18 @@ async fn follow(
     }
 }
 
-async fn keep_asking(place: usize, check: Check, asker: Arc<Asker>, answers: UnboundedSender<Answer>) {
-    let mut pace = interval(Duration::from_millis(check.interval_ms).max(SHORTEST_INTERVAL));
+async fn keep_asking(place: usize, question: Question, asker: Arc<Asker>, answers: UnboundedSender<Answer>) {
+    let (every, limit) = question.pace();
+    let mut pace = interval(every.max(SHORTEST_INTERVAL));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let limit = Duration::from_millis(check.timeout_ms).max(SHORTEST_TIMEOUT);
+    let limit = limit.max(SHORTEST_TIMEOUT);
     let mut seen = Seen::default();
     loop {
         pace.tick().await;
-        let answer = asker.ask(&check.probe, limit, &mut seen).await;
+        let answer = match &question {
+            Question::Check(check) => asker.ask(&check.probe, limit, &mut seen).await,
+            Question::Container => asker.ask_container(limit).await,
+        };
         if answers.send((place, answer)).is_err() {
             return;
         }
@@ -142,8 +182,8 @@ struct Mind {
 }
 
 impl Mind {
-    fn new(check: &Check) -> Self {
-        Self { threshold: Threshold::new(check), verdict: None, bad: String::new() }
+    fn new(question: &Question) -> Self {
+        Self { threshold: question.threshold(), verdict: None, bad: String::new() }
     }
 
     fn take(&mut self, answer: Result<(), String>) {

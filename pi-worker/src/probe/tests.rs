@@ -151,7 +151,7 @@ impl Node {
     fn asker(&self) -> Asker {
         let env = BTreeMap::from([("PORT".to_owned(), self.port.to_string())]);
         let surroundings = Surroundings::new(self.fixture.places(), &self.id, &self.app.slot, &env);
-        Asker { surroundings, units: Arc::new(Units::new(unbounded_channel().0)) }
+        Asker { surroundings, units: Arc::new(Units::new(unbounded_channel().0)), inside: None }
     }
 
     fn watch(&self, checks: Vec<Check>) -> UnboundedReceiver<(AppId, Notice)> {

@@ -1,7 +1,5 @@
 //! How many answers in a row make a check change its mind.
 
-use schemas::release::Check;
-
 /// One check's mind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Threshold {
@@ -13,8 +11,8 @@ pub(super) struct Threshold {
 }
 
 impl Threshold {
-    pub(super) fn new(check: &Check) -> Self {
-        let [healthy_after, unhealthy_after] = [check.healthy_after, check.unhealthy_after].map(|n| n.max(1));
+    pub(super) fn new(healthy_after: u32, unhealthy_after: u32) -> Self {
+        let [healthy_after, unhealthy_after] = [healthy_after, unhealthy_after].map(|n| n.max(1));
         Self { healthy_after, unhealthy_after, in_a_row: 0, last: None, verdict: None }
     }
 
@@ -48,18 +46,11 @@ pub(super) fn overall<'a>(
 
 #[cfg(test)]
 mod tests {
-    use schemas::release::Probe;
-
     use super::*;
-
-    fn threshold(healthy_after: u32, unhealthy_after: u32) -> Threshold {
-        let probe = Probe::Tcp { address: String::new() };
-        Threshold::new(&Check { probe, interval_ms: 1, timeout_ms: 1, healthy_after, unhealthy_after })
-    }
 
     #[test]
     fn answers_count_only_in_a_row() {
-        let mut check = threshold(2, 3);
+        let mut check = Threshold::new(2, 3);
         let answers = [true, false, true, true, false, false, true, false, false, false, true, true];
         let verdicts: Vec<_> = answers.iter().map(|good| check.take(*good)).collect();
         let (good, bad) = (Some(true), Some(false));
@@ -68,8 +59,8 @@ mod tests {
 
     #[test]
     fn a_threshold_of_zero_is_one() {
-        assert_eq!(threshold(0, 0).take(true), Some(true));
-        assert_eq!(threshold(0, 0).take(false), Some(false));
+        assert_eq!(Threshold::new(0, 0).take(true), Some(true));
+        assert_eq!(Threshold::new(0, 0).take(false), Some(false));
     }
 
     #[test]

@@ -115,6 +115,7 @@ fn slot(version: &str, manifest: &Manifest) -> Slot {
             size_bytes: manifest.size_bytes(),
             manifest_bytes: manifest.encode().len() as u64,
             run: Run::None,
+            container: None,
             env: BTreeMap::new(),
             pre_check: None,
             checks: Vec::new(),

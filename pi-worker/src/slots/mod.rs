@@ -83,6 +83,18 @@ impl Slots {
         slot_of(&self.places, self.current()?)
     }
 
+    /// What must be in a tree that stands.
+    pub(crate) fn manifest(&self, tree: Digest) -> Option<Manifest> {
+        manifest_of(&self.places, tree)
+    }
+
+    /// Whether any slot is a container.
+    pub(crate) fn has_container(&self) -> bool {
+        let is_container =
+            |tree| slot_of(&self.places, tree).is_some_and(|slot| slot.part.container().is_some());
+        trees(&self.places).into_iter().any(is_container)
+    }
+
     /// Contents of `manifest` that some slot has.
     pub(crate) fn present(&self, manifest: &Manifest) -> BTreeMap<Digest, u64> {
         let mut objects = manifest.objects();

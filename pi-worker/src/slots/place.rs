@@ -20,6 +20,7 @@ pub(super) const UNFINISHED: char = '.';
 /// work/<tree>/             writable, for hooks and caches
 /// work/pycache/            what Python compiled
 /// log/<app>.log            what the app says
+/// log/<app>.build.log      what the last build of its image said
 /// run/app.pid              which process the app is
 /// environment              for an app that is a systemd unit
 /// ```
@@ -69,6 +70,11 @@ impl Places {
 
     pub(crate) fn log(&self, app: &AppId) -> PathBuf {
         self.0.root.join("log").join(format!("{app}.log"))
+    }
+
+    /// What the last build of an image said.
+    pub(crate) fn build_log(&self, app: &AppId) -> PathBuf {
+        self.0.root.join("log").join(format!("{app}.build.log"))
     }
 
     pub(crate) fn run_file(&self) -> PathBuf {

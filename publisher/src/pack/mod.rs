@@ -246,6 +246,7 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
         size_bytes: manifest.size_bytes(),
         manifest_bytes: bytes.len() as u64,
         run: app.run.clone(),
+        container: None,
         env: app.env.clone(),
         pre_check: app.pre_check.clone(),
         checks: app.checks.clone(),

@@ -150,6 +150,7 @@ impl Life {
             took_ms: 7,
             fetched_bytes: 511,
             requests: 1,
+            built: None,
             at: now,
         }
     }

@@ -84,6 +84,7 @@ pub(crate) fn release() -> Release {
             size_bytes: manifest.size_bytes(),
             manifest_bytes: manifest.encode().len() as u64,
             run: Run::Process { command: vec!["python3".into(), "app.py".into()], stop_timeout_ms: 10_000 },
+            container: None,
             env: BTreeMap::from([("PORT".into(), "8000".into())]),
             pre_check: Some(Hook { command: vec!["python3".into(), "-V".into()], timeout_ms: 60_000 }),
             checks: vec![Check {
@@ -296,6 +297,7 @@ pub(crate) fn report() -> Report {
                 took_ms: 1_234,
                 fetched_bytes: 567,
                 requests: 2,
+                built: None,
                 at: AT,
             }],
         }],

@@ -24,7 +24,7 @@ impl Flight {
         // A bad result does not say that nothing was written.
         let both = matches!(effect, Effect::Persist(_) | Effect::Switch(_)) && rng.permille(200);
         let writes = fault.is_none() || both;
-        let done = Yield { fetched_bytes: 1, requests: 1 };
+        let done = Yield { fetched_bytes: 1, requests: 1, built: None };
         Self { effect, ends_ms, result: fault.map_or(Ok(done), Err), writes }
     }
 }

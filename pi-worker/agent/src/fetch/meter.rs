@@ -64,7 +64,11 @@ impl<F: Fn(u16)> Meter<F> {
 
     /// What it cost.
     pub(super) fn cost(&self) -> Yield {
-        Yield { fetched_bytes: self.wire_bytes.load(Relaxed), requests: self.requests.load(Relaxed) }
+        Yield {
+            fetched_bytes: self.wire_bytes.load(Relaxed),
+            requests: self.requests.load(Relaxed),
+            built: None,
+        }
     }
 }
 

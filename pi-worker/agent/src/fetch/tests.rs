@@ -29,7 +29,7 @@ async fn brings_manifest_and_objects_and_says_what_it_cost() {
         assert_eq!(node.landed(content).unwrap(), content);
     }
     let stored: usize = node.stored.values().map(Vec::len).sum();
-    assert_eq!(cost, Yield { fetched_bytes: stored as u64, requests: 4 });
+    assert_eq!(cost, Yield { fetched_bytes: stored as u64, requests: 4, built: None });
     assert_eq!(node.server.requests(), 4);
 }
 
@@ -53,7 +53,7 @@ async fn goes_on_where_the_wire_was_cut() {
     assert_eq!(node.landed(&large).unwrap(), large);
     assert_eq!(node.server.asked(object(&large)), [0, 1_000_000, 1_700_000]);
     let stored: usize = node.stored.values().map(Vec::len).sum();
-    assert_eq!(cost, Yield { fetched_bytes: stored as u64, requests: 4 });
+    assert_eq!(cost, Yield { fetched_bytes: stored as u64, requests: 4, built: None });
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl<I: Installer> Hand<I> {
             }
             Effect::Stage(slot) => {
                 let manifest = self.manifest(&slot).await?;
-                installer.stage(app, &slot, Arc::new(manifest), self.cancel.clone()).await?;
+                return installer.stage(app, &slot, Arc::new(manifest), self.cancel.clone()).await;
             }
             Effect::PreCheck(slot) => installer.pre_check(app, &slot, self.cancel.clone()).await?,
             Effect::Stop(slot) => installer.stop(app, &slot).await?,

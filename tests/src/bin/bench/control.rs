@@ -208,6 +208,7 @@ impl<'a> Crowd<'a> {
             took_ms: 812,
             fetched_bytes: 511,
             requests: 1,
+            built: None,
             at: self.release.head.issued_at,
         };
         AppReport {

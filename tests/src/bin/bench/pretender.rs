@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent::{Cancel, Installer, Notice, Notices};
-use machine::{Fault, Health, Slot};
+use machine::{Fault, Health, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
@@ -45,8 +45,8 @@ impl Installer for Pretender {
         BTreeMap::new()
     }
 
-    async fn stage(&self, _: &AppId, _: &Slot, _: Arc<Manifest>, _: Cancel) -> Result<(), Fault> {
-        Ok(())
+    async fn stage(&self, _: &AppId, _: &Slot, _: Arc<Manifest>, _: Cancel) -> Result<Yield, Fault> {
+        Ok(Yield::default())
     }
 
     async fn pre_check(&self, _: &AppId, _: &Slot, _: Cancel) -> Result<(), Fault> {

@@ -235,6 +235,7 @@ fn release(app: &AppId, recipe: &Recipe, counter: u64) -> Release {
         size_bytes: 1,
         manifest_bytes: 1,
         run: Run::None,
+        container: None,
         env: BTreeMap::new(),
         pre_check: None,
         checks: vec![check],

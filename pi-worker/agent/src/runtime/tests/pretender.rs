@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use machine::{Fault, Health, Slot};
+use machine::{Fault, Health, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
@@ -53,10 +53,10 @@ impl Installer for Pretender {
         BTreeMap::new()
     }
 
-    async fn stage(&self, app: &AppId, _: &Slot, manifest: Arc<Manifest>, _: Cancel) -> Result<(), Fault> {
+    async fn stage(&self, app: &AppId, _: &Slot, manifest: Arc<Manifest>, _: Cancel) -> Result<Yield, Fault> {
         let objects = self.data.join("apps").join(app.as_str()).join("objects");
         assert!(manifest.objects().keys().all(|digest| objects.join(digest.to_string()).exists()));
-        Ok(())
+        Ok(Yield::default())
     }
 
     async fn pre_check(&self, _: &AppId, _: &Slot, _: Cancel) -> Result<(), Fault> {
