@@ -29,7 +29,7 @@ impl App {
     ///
     /// # Errors
     /// When that fails, for example without git.
-    pub(crate) fn copy(name: &str, folder: &Path) -> Result<Self> {
+    pub fn copy(name: &str, folder: &Path) -> Result<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         fs::create_dir_all(folder)?;
         for entry in fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))? {

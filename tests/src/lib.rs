@@ -5,6 +5,7 @@
 mod app;
 mod bus;
 mod disk;
+mod engine;
 mod forge;
 mod interrupt;
 mod mqtt;
@@ -20,6 +21,7 @@ mod world;
 
 pub use app::App;
 pub use bus::{BusKind, ForeignBus, Mosquitto, NatsCluster};
+pub use engine::{BASE_IMAGE, Engine, engine_unavailable};
 pub use forge::{Forge, now, read_key};
 pub use interrupt::wait_for_interrupt;
 pub use mqtt::{Mqtt, Retained};

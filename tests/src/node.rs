@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
+    engine::Engine,
     net::{Answer, get},
     process::{Output, Process, binary},
     wait_until,
@@ -64,6 +65,31 @@ impl Node {
         let mut worker = Command::new(binary("pi-worker")?);
         worker.arg(command).arg("--config").arg(self.folder.join("pi-worker.toml"));
         Ok(worker)
+    }
+
+    /// Has it run containers by `engine`, whose disk may be as small as that of a test.
+    ///
+    /// # Errors
+    /// When its settings cannot be written.
+    pub fn use_engine(&mut self, engine: &Engine) -> Result<()> {
+        let settings = self.folder.join("pi-worker.toml");
+        let text = fs::read_to_string(&settings)?;
+        let engine = engine.endpoint();
+        let table =
+            format!("\n[container]\nengine = \"{engine}\"\nfree_disk_bytes = 1\nfree_memory_bytes = 1\n");
+        Ok(fs::write(settings, text + &table)?)
+    }
+
+    /// Has it run containers by another engine than before.
+    ///
+    /// # Errors
+    /// When its settings cannot be written.
+    pub fn use_engine_instead(&mut self, engine: &Engine) -> Result<()> {
+        let settings = self.folder.join("pi-worker.toml");
+        let text = fs::read_to_string(&settings)?;
+        let (text, _) = text.split_once("\n[container]").context("it has no engine")?;
+        fs::write(&settings, text)?;
+        self.use_engine(engine)
     }
 
     /// Starts the worker and waits until it is ready.

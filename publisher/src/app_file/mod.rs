@@ -3,19 +3,21 @@
 //! What a key may say is checked while it is read, so that each error comes with its line.
 
 mod check;
+mod container;
 mod run;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use schemas::{
     id::AppId,
-    release::{ANY_PLATFORM, Check, Hook, Proof, Run, Trial},
+    release::{ANY_PLATFORM, Check, Hook, Proof, Run, Trial, container::Container},
 };
 use serde::Deserialize;
 use toml::Spanned;
 
 use self::{
     check::{CheckEntry, ProofTable},
+    container::ContainerTable,
     run::{HooksTable, RunTable, TrialTable},
 };
 
@@ -33,6 +35,7 @@ pub(crate) struct AppFile {
     pub(crate) platform: String,
     pub(crate) files: FileRules,
     pub(crate) run: Run,
+    pub(crate) container: Option<Box<Container>>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) pre_check: Option<Hook>,
     pub(crate) checks: Vec<Check>,
@@ -102,6 +105,9 @@ pub(crate) enum AppFileError {
         /// What is wrong.
         text: String,
     },
+    /// A container is run by the engine, and by nothing else.
+    #[error("a file has either [run] or [container]")]
+    RunAndContainer,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +115,7 @@ pub(crate) enum AppFileError {
 struct File {
     app: AppTable,
     run: Option<RunTable>,
+    container: Option<ContainerTable>,
     #[serde(default)]
     env: EnvTable,
     #[serde(default)]
@@ -189,6 +196,9 @@ impl TryFrom<BTreeMap<String, String>> for EnvTable {
 /// When it is no TOML, or a key is unknown, missing or says something that cannot be meant; with line and column.
 pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
     let file: File = toml::from_str(text)?;
+    if file.run.is_some() && file.container.is_some() {
+        return Err(AppFileError::RunAndContainer);
+    }
     let checks = file.check.into_iter().map(|entry| check(text, entry)).collect::<Result<_, _>>()?;
     Ok(AppFile {
         name: file.app.name,
@@ -200,6 +210,7 @@ pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
             gitignore: file.app.gitignore,
         },
         run: file.run.map_or(Run::None, |run| run.0),
+        container: file.container.map(|container| Box::new(container.0)),
         env: file.env.0,
         pre_check: file.hooks.0,
         checks,

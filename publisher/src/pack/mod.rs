@@ -1,6 +1,7 @@
 //! Packing: a folder becomes a manifest, a part of a release, and a list of files to upload.
 
 mod cache;
+mod container;
 mod git;
 mod hash;
 mod stamp;
@@ -81,11 +82,14 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         "leave it out with `ignore = [\"…\"]` in deploybus.toml, or mend it",
     )?;
     let digests = digests(&folder, &found, caches)?;
-    let warnings = warnings(&found, &git, &folder);
+    let mut warnings = warnings(&found, &git, &folder);
     let manifest = manifest(found, digests).advise(
         format!("cannot pack {}", folder.display()),
         "rename it, or leave it out with `ignore = [\"…\"]` in deploybus.toml",
     )?;
+    if let Some(container) = &app.container {
+        warnings.extend(container::check(container, &manifest, &folder)?);
+    }
     let provenance = provenance(request, git, now);
     check_proof(&app.proof, &provenance, &folder)?;
     let part = part(&app, &manifest);
@@ -241,12 +245,12 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
     let bytes = manifest.encode();
     Part {
         platform: app.platform.clone(),
-        kind: PartKind::Tree,
+        kind: if app.container.is_some() { PartKind::Container } else { PartKind::Tree },
         tree_hash: Digest::of(&bytes),
         size_bytes: manifest.size_bytes(),
         manifest_bytes: bytes.len() as u64,
         run: app.run.clone(),
-        container: None,
+        container: app.container.clone(),
         env: app.env.clone(),
         pre_check: app.pre_check.clone(),
         checks: app.checks.clone(),

@@ -1,5 +1,6 @@
 //! `publisher status`: nodes and apps, the orders of each group, and what was refused.
 
+mod builds;
 mod json;
 
 use jiff::tz::TimeZone;
@@ -26,6 +27,7 @@ pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {
         let rows: Vec<_> = members().flat_map(|(name, node)| node_rows(name, node, now)).collect();
         parts.push(table(&header, &rows));
     }
+    parts.extend(builds::text(fleet, members()));
     if !fleet.requests().is_empty() {
         let rows: Vec<_> =
             fleet.requests().values().map(|request| request_row(fleet, request, now)).collect();
@@ -141,6 +143,7 @@ pub(super) fn state_name(state: OrderState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use schemas::{
+        build::{Built, Strategy},
         reason::Reason,
         report::{Outcome, Verdict},
         status::Phase,
@@ -149,6 +152,22 @@ mod tests {
 
     use super::*;
     use crate::samples::{NOW, Sample, ended, outcome, working};
+
+    #[test]
+    fn shows_how_images_were_built_and_which_commit_runs() {
+        let sample = Sample::new();
+        let built = Built {
+            strategy: Strategy::Incremental,
+            why: "app.py changed".into(),
+            took_ms: 2_100,
+            steps: 7,
+            reused: 4,
+            image_bytes: 192_000_000,
+        };
+        let kept = Outcome { built: Some(Box::new(built)), ..outcome(50, Verdict::Kept) };
+        let fleet = sample.fleet(&[("pi-kitchen", Some(ended(kept)))]);
+        insta::assert_snapshot!(text(&fleet, NOW.plus_secs(90)));
+    }
 
     fn story() -> Fleet {
         let sample = Sample::new();

@@ -7,6 +7,7 @@ mod bridges;
 mod broker_unit;
 mod clusters;
 mod conducting;
+mod containers;
 mod crashes;
 mod faults;
 mod holds;

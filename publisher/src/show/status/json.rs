@@ -10,7 +10,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-use super::state_name;
+use super::{builds::built, state_name};
 
 /// The whole view for `--json`.
 #[derive(Debug, Serialize)]
@@ -57,6 +57,19 @@ struct AppJson<'a> {
     last_reason: Option<&'static str>,
     last_text: &'a str,
     last_at: Option<String>,
+    built: Option<BuiltJson<'a>>,
+}
+
+/// How the image of a container was built.
+#[derive(Debug, Serialize)]
+struct BuiltJson<'a> {
+    version: &'a str,
+    strategy: &'static str,
+    why: &'a str,
+    took_ms: u64,
+    steps: u32,
+    reused: u32,
+    image_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,6 +158,15 @@ fn app_json(app: &AppReport) -> AppJson<'_> {
         last_reason: last.and_then(|outcome| outcome.reason).map(schemas::reason::Reason::code),
         last_text: last.map(|outcome| outcome.text.as_str()).unwrap_or_default(),
         last_at: last.map(|outcome| outcome.at.to_string()),
+        built: built(app).map(|(outcome, built)| BuiltJson {
+            version: &outcome.version,
+            strategy: built.strategy.name(),
+            why: &built.why,
+            took_ms: built.took_ms,
+            steps: built.steps,
+            reused: built.reused,
+            image_bytes: built.image_bytes,
+        }),
     }
 }
 
