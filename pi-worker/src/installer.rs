@@ -33,6 +33,8 @@ use crate::{
 pub(crate) struct TreeInstaller {
     settings: Settings,
     platform: String,
+    /// What ops says, above the settings.
+    ordered_env: Mutex<BTreeMap<String, String>>,
     apps: Mutex<BTreeMap<AppId, Arc<Slots>>>,
     supervisor: Supervisor,
     units: Arc<Units>,
@@ -44,6 +46,7 @@ impl TreeInstaller {
     pub(crate) fn new(settings: Settings, notices: Notices) -> Self {
         Self {
             platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+            ordered_env: Mutex::default(),
             apps: Mutex::default(),
             supervisor: Supervisor::new(notices.clone()),
             containers: Arc::new(Containers::new(settings.container.clone(), notices.clone())),
@@ -80,7 +83,9 @@ impl TreeInstaller {
     }
 
     fn surroundings(&self, app: &AppId, slot: &Slot) -> Surroundings {
-        Surroundings::new(self.slots(app).places(), app, slot, &self.settings.env)
+        let mut env = self.settings.env.clone();
+        env.extend(self.ordered_env.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        Surroundings::new(self.slots(app).places(), app, slot, &env)
     }
 
     fn asker(&self, app: &AppId, slot: &Slot) -> Asker {
@@ -115,7 +120,16 @@ impl TreeInstaller {
         around.make_folders()?;
         // The unit may name it as its EnvironmentFile.
         let environment = around.environment().as_systemd_file();
-        in_background(move || replace(&slots.places().environment(), environment.as_bytes())).await?;
+        let is_stale = in_background(move || {
+            let path = slots.places().environment();
+            let before = std::fs::read(&path).ok();
+            replace(&path, environment.as_bytes())?;
+            Ok(before.is_some_and(|before| before != environment.as_bytes()))
+        })
+        .await?;
+        if is_stale {
+            self.units.stop(app, unit).await?;
+        }
         self.units.start(app, unit).await
     }
 
@@ -136,6 +150,10 @@ impl Installer for TreeInstaller {
 
     fn kinds(&self) -> &[PartKind] {
         &[PartKind::Tree, PartKind::Container]
+    }
+
+    fn set_env(&self, env: &BTreeMap<String, String>) {
+        self.ordered_env.lock().unwrap_or_else(PoisonError::into_inner).clone_from(env);
     }
 
     fn active(&self, app: &AppId) -> Option<Slot> {

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, with examples that work as printed.
 
+mod env;
 mod keys;
 mod log;
 mod node;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use schemas::id::{AppId, FleetId, NodeId};
 
 pub(crate) use self::{
+    env::{EnvCommand, EnvList, EnvSet},
     keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
     log::{Log, LogCommand, LogShow},
     node::{Membership, NodeAdd, NodeApprove, NodeCommand},
@@ -67,6 +69,9 @@ Examples:
     /// Add nodes, let them in, retire them
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Set the environment of nodes' apps without a new release: apps restart, nothing is built
+    #[command(subcommand)]
+    Env(EnvCommand),
     /// See and change the keys that sign
     #[command(subcommand)]
     Keys(KeysCommand),

@@ -31,6 +31,9 @@ pub struct Record {
     /// SHA-256 of the token by which it logs in to the relay; a token has 256 random bits, so this gives nothing away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Digest>,
+    /// The environment of its apps, checks and hooks: above what a release and the node's own settings say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
 }
 
 /// Whether a node belongs to the fleet.

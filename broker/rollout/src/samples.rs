@@ -87,6 +87,7 @@ impl Sample {
             labels: [].into(),
             status: RecordStatus::Active,
             login: None,
+            env: BTreeMap::new(),
         };
         Signed::seal(&record, std::slice::from_ref(&self.ops_key)).to_bytes()
     }

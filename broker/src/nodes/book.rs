@@ -209,6 +209,7 @@ mod tests {
             labels: BTreeMap::new(),
             status,
             login: Some(Digest::of(b"token")),
+            env: BTreeMap::new(),
         };
         Signed::seal(&document, signers).to_bytes().into()
     }

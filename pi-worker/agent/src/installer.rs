@@ -44,6 +44,10 @@ pub trait Installer: Send + Sync + 'static {
     /// The kinds that it installs.
     fn kinds(&self) -> &[PartKind];
 
+    /// Takes the environment that ops says for the apps of this node, above the node's own settings. What runs keeps
+    /// the one that it was started with; starting it again starts it anew.
+    fn set_env(&self, env: &BTreeMap<String, String>);
+
     /// The tree to which `current` points, with what is known about it.
     fn active(&self, app: &AppId) -> Option<Slot>;
 

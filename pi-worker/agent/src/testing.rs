@@ -79,6 +79,7 @@ fn record(key: &SecretKey, seq: u64, groups: &[&str], status: RecordStatus) -> V
         labels: BTreeMap::new(),
         status,
         login: None,
+        env: BTreeMap::new(),
     };
     Signed::seal(&record, std::slice::from_ref(key)).to_bytes()
 }

@@ -39,6 +39,8 @@ pub enum Input {
     Keys(Keys),
     /// The groups that the node is in from now on; given when that changes.
     Groups(BTreeSet<GroupId>),
+    /// Apps get another environment from now on: what runs is to be started anew.
+    Environment,
     /// Everything that holds the node back from beginning now; given at the start and when that changes.
     Holds(Vec<Hold>),
     /// Somebody says yes to the release that waits.

@@ -41,6 +41,11 @@ impl Keeper {
         self.start_ms.is_some() || self.up_since_ms.is_some()
     }
 
+    /// Whether it runs.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up_since_ms.is_some()
+    }
+
     /// It runs.
     pub(crate) fn up(&mut self, now: Now) {
         self.start_ms = None;
@@ -78,6 +83,7 @@ impl Machine {
 
     /// Starts the committed release if it is time. A fetch is interrupted for that: it may take hours.
     pub(crate) fn keep(&mut self, now: Now) {
+        self.start_anew(now);
         if self.start_ms().is_none_or(|ms| ms > now.mono_ms) {
             return;
         }
@@ -96,6 +102,15 @@ impl Machine {
         {
             prep.interrupted = true;
             self.outbox.say(Effect::Cancel);
+        }
+    }
+
+    /// Has what runs started anew, with the environment that counts now. Whatever that leaves over is tidied up.
+    fn start_anew(&mut self, now: Now) {
+        if self.keeper_is_stale && self.keeps() && self.keeper.is_up() {
+            self.keeper_is_stale = false;
+            self.keeper.start(now);
+            self.tidy = self.tidy.or(self.current().map(|current| current.tree()));
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Machine {
     /// What holds the node back from beginning.
     pub(crate) holds: Vec<Hold>,
     pub(crate) watched: Option<Watched>,
+    /// What runs was started with another environment than it would get now.
+    pub(crate) keeper_is_stale: bool,
     /// Slots are to be removed, but for this and those that the journal needs.
     pub(crate) tidy: Option<Digest>,
     #[cfg(test)]
@@ -76,6 +78,7 @@ impl Machine {
             Input::Bus(bus) => self.bus = Some(bus),
             Input::Keys(keys) => self.renew(keys),
             Input::Groups(groups) => self.regroup(&groups),
+            Input::Environment => self.keeper_is_stale = true,
             Input::Holds(holds) => self.holds = holds,
             Input::Consent => self.consent(),
         }
@@ -131,6 +134,7 @@ impl Machine {
             keys: None,
             holds: Vec::new(),
             watched: None,
+            keeper_is_stale: false,
             tidy: None,
             #[cfg(test)]
             arrows: Vec::new(),

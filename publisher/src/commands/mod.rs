@@ -2,6 +2,7 @@
 
 mod announce;
 mod decode;
+mod env;
 mod init;
 mod keys;
 mod log;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Pack(pack) => pack::run(&dir, pack, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
+        Command::Env(env) => env::run(&Home::open(&dir)?, env, screen),
         Command::Keys(keys) => keys::run(&dir, &keys, screen),
         Command::User(user) => user::run(&dir, user, screen),
         Command::Release(ReleaseCommand::Build(build)) => {

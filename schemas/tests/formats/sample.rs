@@ -220,6 +220,7 @@ pub(crate) fn record() -> Record {
         labels: BTreeMap::from([("site".into(), "barn".into())]),
         status: RecordStatus::Active,
         login: None,
+        env: BTreeMap::new(),
     }
 }
 

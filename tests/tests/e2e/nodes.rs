@@ -37,6 +37,26 @@ fn of_node(world: &World, node: &str) -> Vec<String> {
 }
 
 #[test]
+fn another_environment_starts_a_process_anew_without_a_release() {
+    let (mut world, _app) = World::serving().unwrap();
+    let run_file = world.node("pi-1").unwrap().data().join("apps/web/run/app.pid");
+    let environment = || {
+        let run: Value = serde_json::from_slice(&fs::read(&run_file).ok()?).ok()?;
+        let environ = fs::read(format!("/proc/{}/environ", run["pid"])).ok()?;
+        Some(String::from_utf8_lossy(&environ).replace('\0', "\n"))
+    };
+    let has = |line: &str| environment().is_some_and(|all| all.lines().any(|set| set == line));
+    told(&world, &["env", "set", "--group", "canary", "CAMPAIGN_NAME=turboship", "LOG_LEVEL=debug"]);
+    wait("the variables", || has("CAMPAIGN_NAME=turboship") && has("LOG_LEVEL=debug"));
+    world.node("pi-1").unwrap().wait_serves("1.0.0").unwrap();
+    assert_eq!(told(&world, &["env", "list", "pi-1"])["pi-1"]["LOG_LEVEL"], "debug");
+    told(&world, &["env", "unset", "pi-1", "LOG_LEVEL"]);
+    wait("one of them to go", || has("CAMPAIGN_NAME=turboship") && !has("LOG_LEVEL=debug"));
+    let wrong = world.publisher(&["env", "set", "pi-1", "DEPLOYBUS_APP=x"]).unwrap();
+    assert!(wrong.code != Some(0) && wrong.stderr.contains("set by the worker itself"), "{}", wrong.stderr);
+}
+
+#[test]
 fn a_retired_node_is_cut_off_and_comes_back_by_no_old_record() {
     let (mut world, app) = World::serving().unwrap();
     world.add_node("pi-2", &["canary"]).unwrap();

@@ -41,6 +41,16 @@ fn systemd_runs_the_worker_and_the_worker_restarts_its_units() {
     assert!(matches!(outcome.reason, Some(Reason::Exited | Reason::StartFailed)), "{:?}", outcome.reason);
     world.node("pi-systemd").unwrap().wait_serves("1.0.0").unwrap();
 
+    // Another environment restarts the unit, without a release.
+    world.publisher(&["env", "set", "pi-systemd", "CAMPAIGN_NAME=turboship"]).unwrap().expect(0).unwrap();
+    let look = "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID web.service)/environ";
+    let environment = || Some(pi.run(&["sh", "-c", look]).ok()?.stdout);
+    wait_until("the variable", Duration::from_secs(30), || {
+        environment()?.contains("CAMPAIGN_NAME=turboship").then_some(())
+    })
+    .unwrap();
+    world.node("pi-systemd").unwrap().wait_serves("1.0.0").unwrap();
+
     // Everything inside dies at once and boots again: the kept release runs, without the bus.
     pi.crash().unwrap();
     world.kill_broker().unwrap();

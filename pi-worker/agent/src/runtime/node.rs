@@ -68,6 +68,8 @@ pub(super) struct Node<I> {
 pub(super) struct State {
     apps: BTreeMap<AppId, App>,
     groups: BTreeSet<GroupId>,
+    /// The environment that its record says.
+    env: BTreeMap<String, String>,
     refusals: Refusals,
     cadence: Cadence,
     /// How the bus is, once that is known.
@@ -84,6 +86,8 @@ impl<I: Installer> Node<I> {
     /// When the apps cannot be listed.
     pub(super) fn start(&mut self) -> Result<(), JournalError> {
         let apps = self.settings.apps()?;
+        self.hands.installer.set_env(&self.identity.record().env);
+        self.state.env.clone_from(&self.identity.record().env);
         self.judge();
         for app in apps {
             // The others are not to suffer from it. The next order for it tries again and reports what is wrong.

@@ -1,7 +1,7 @@
 use schemas::reason::Reason;
 
 use crate::{
-    Yield,
+    Input, Yield,
     testing::{Node, fault, order},
 };
 
@@ -19,6 +19,15 @@ fn an_app_that_ends_is_started_again_with_growing_pauses() {
     node.wait(60_000);
     node.exit();
     assert_eq!(node.machine.poll_timeout().unwrap() - node.now.mono_ms, 1_000);
+}
+
+#[test]
+fn another_environment_starts_what_runs_anew_and_nothing_else() {
+    let mut node = Node::running(5);
+    node.names();
+    node.input(Input::Environment);
+    assert_eq!(node.names(), ["start", "watch", "prune"]);
+    assert_eq!(node.state(), "idle");
 }
 
 #[test]

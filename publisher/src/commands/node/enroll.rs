@@ -118,7 +118,7 @@ fn warn_if(admitted: Result<Kept>, request: &Request) {
 }
 
 /// What is to be done about a record that others have to sign.
-pub(super) fn waits(node: &NodeId, file: &Path) -> String {
+pub(in crate::commands) fn waits(node: &NodeId, file: &Path) -> String {
     format!(
         "nothing has changed for {node} yet: others have to `publisher sign {}`, then `publisher node sync`",
         file.display()

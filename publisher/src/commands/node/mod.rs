@@ -1,6 +1,6 @@
 //! `publisher node`: making, listing and publishing. Who makes its own key comes in through [`enroll`].
 
-mod enroll;
+pub(super) mod enroll;
 mod retire;
 
 use std::path::Path;
@@ -102,7 +102,8 @@ fn next_steps(folder: &Path) -> String {
     )
 }
 
-async fn publish_all(home: &Home) -> Result<Vec<String>> {
+/// Publishes the records that the bus lacks.
+pub(super) async fn publish_all(home: &Home) -> Result<Vec<String>> {
     Session::with(home, async |session| {
         let mut fleet = session.read_fleet(home).await?;
         sync(home, session, &mut fleet).await

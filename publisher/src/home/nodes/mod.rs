@@ -2,6 +2,7 @@
 //! node. How nodes come that made their own keys is in [`enroll`].
 
 mod enroll;
+mod env;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -245,6 +246,7 @@ impl Home {
             labels: new.labels.clone(),
             status: RecordStatus::Active,
             login,
+            env: BTreeMap::new(),
         }
     }
 

@@ -75,6 +75,7 @@ impl Fleet {
             labels: [].into(),
             status: RecordStatus::Active,
             login: None,
+            env: std::collections::BTreeMap::new(),
         };
         Signed::seal(&record, slice::from_ref(&self.forge.ops_key)).to_bytes()
     }

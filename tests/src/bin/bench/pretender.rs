@@ -45,6 +45,8 @@ impl Installer for Pretender {
         BTreeMap::new()
     }
 
+    fn set_env(&self, _: &BTreeMap<String, String>) {}
+
     async fn stage(&self, _: &AppId, _: &Slot, _: Arc<Manifest>, _: Cancel) -> Result<Yield, Fault> {
         Ok(Yield::default())
     }

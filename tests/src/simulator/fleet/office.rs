@@ -181,6 +181,7 @@ impl Office {
             labels: record.labels.clone(),
             status: if record.is_active { RecordStatus::Active } else { RecordStatus::Revoked },
             login: None,
+            env: BTreeMap::new(),
         };
         Signed::seal(&record, std::slice::from_ref(&self.key)).to_bytes()
     }

@@ -91,6 +91,36 @@ fn where_no_port_is_bound_the_new_container_starts_before_the_old_one_stops() {
 }
 
 #[test]
+fn another_environment_makes_another_container_of_the_same_image_and_builds_nothing() {
+    let Some(mut shore) = Shore::serving() else { return };
+    let image = shore.engine.inspect("web", "{{.Image}}").unwrap();
+    shore.world.publisher(&["env", "set", "pi-1", "CAMPAIGN_NAME=turboship"]).unwrap().expect(0).unwrap();
+    shore.serves_campaign("turboship");
+    assert_eq!(shore.engine.inspect("web", "{{.Image}}").unwrap(), image);
+    let is_handed_over = || {
+        let policy = shore.engine.inspect("web", "{{.HostConfig.RestartPolicy.Name}}").ok()?;
+        (policy == "unless-stopped").then_some(())
+    };
+    wait_until("the engine to keep it up", Duration::from_secs(20), is_handed_over).unwrap();
+    let listed = shore.world.publisher(&["env", "list", "pi-1"]).unwrap().expect(0).unwrap().stdout;
+    assert!(listed.contains("CAMPAIGN_NAME") && listed.contains("turboship"), "{listed}");
+
+    // It lasts over a restart of the worker, and goes when it is taken back; for a whole group as well.
+    let node = shore.world.node("pi-1").unwrap();
+    node.kill().unwrap();
+    node.start().unwrap();
+    shore
+        .world
+        .publisher(&["env", "unset", "--group", "canary", "CAMPAIGN_NAME"])
+        .unwrap()
+        .expect(0)
+        .unwrap();
+    shore.serves_campaign("");
+    assert_eq!(shore.outcome("1.0.0").verdict, Verdict::Kept);
+    shore.tidy();
+}
+
+#[test]
 fn a_release_that_ends_at_once_goes_back_to_the_container_that_was_kept() {
     let Some(mut shore) = Shore::serving() else { return };
     let before = shore.engine.inspect("web", "{{.Id}}").unwrap();

@@ -89,6 +89,13 @@ impl Shore {
             .unwrap_or_else(|err| panic!("{err:#}: {:?}\n{}", self.engine.containers(), self.worker_log()));
     }
 
+    /// The node's app serves for this campaign now.
+    pub(super) fn serves_campaign(&mut self, campaign: &str) {
+        let node = self.world.node("pi-1").unwrap();
+        let says = || (node.ask("/version").ok()?.text("campaign")? == campaign).then_some(());
+        wait_until("the campaign", Duration::from_secs(30), says).unwrap();
+    }
+
     pub(super) fn worker_log(&self) -> String {
         let log = self.world.folder().join("pi-1/worker.log");
         std::fs::read_to_string(log).unwrap_or_default()

@@ -57,7 +57,20 @@ impl<I: Installer> Node<I> {
         self.has_seen(issued_at);
         self.follow_groups();
         self.feed_all(&Input::Groups(self.state.groups.clone()));
+        self.follow_env();
         self.say(Urgency::Change);
+    }
+
+    /// Has apps started anew when the record says another environment than before.
+    fn follow_env(&mut self) {
+        let env = &self.identity.record().env;
+        if *env == self.state.env {
+            return;
+        }
+        info!(variables = env.len(), "Environment of apps changed");
+        self.hands.installer.set_env(env);
+        self.state.env = env.clone();
+        self.feed_all(&Input::Environment);
     }
 
     /// Goes by the new keys, and asks again for everything that was signed by the old ones or refused for their sake.

@@ -53,6 +53,8 @@ impl Installer for Pretender {
         BTreeMap::new()
     }
 
+    fn set_env(&self, _: &BTreeMap<String, String>) {}
+
     async fn stage(&self, app: &AppId, _: &Slot, manifest: Arc<Manifest>, _: Cancel) -> Result<Yield, Fault> {
         let objects = self.data.join("apps").join(app.as_str()).join("objects");
         assert!(manifest.objects().keys().all(|digest| objects.join(digest.to_string()).exists()));
