@@ -226,7 +226,7 @@ impl Conductor {
             let mut waves = (0..self.course.waves.len()).filter(|wave| self.group_of(*wave) == Some(group));
             let order = if waves.any(|wave| self.course.waves[wave].state != WaveState::Closed) {
                 self.wanted_for(fleet, group)
-            } else if self.course.state == CourseState::Superseded {
+            } else if matches!(self.course.state, CourseState::Superseded | CourseState::Completed) {
                 None
             } else {
                 // What an earlier rollout left half done goes no further.
