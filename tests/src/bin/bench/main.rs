@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+mod containers;
 mod control;
 mod dashboard;
 mod durable;
@@ -31,7 +32,7 @@ const FILES: u64 = 65_536;
 
 type Measure = fn(&mut Figures) -> Result<()>;
 
-const BENCHES: [(&str, Measure); 10] = [
+const BENCHES: [(&str, Measure); 11] = [
     ("install", install::measure),
     ("memory", memory::measure),
     ("fanout", fanout::measure),
@@ -42,6 +43,7 @@ const BENCHES: [(&str, Measure); 10] = [
     ("simulate", simulate::measure),
     ("control", control::measure),
     ("nodes", nodes::measure),
+    ("containers", containers::measure),
 ];
 
 /// Measures Deploybus, and Mosquitto where it is installed.
