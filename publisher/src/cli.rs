@@ -242,6 +242,9 @@ pub(crate) struct Folder {
     /// Another commit than git says
     #[arg(long, value_name = "TEXT")]
     pub(crate) commit: Option<String>,
+    /// Have nodes build its image without any cache, if it is a container
+    #[arg(long)]
+    pub(crate) force_build: bool,
 }
 
 #[derive(Debug, Args)]

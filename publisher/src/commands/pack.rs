@@ -52,8 +52,8 @@ pub(super) fn run(dir: &Path, arguments: Pack, screen: &Screen) -> Result<Exit> 
 
 /// What the command line says about a folder.
 pub(super) fn request(folder: Folder) -> Request {
-    let Folder { path, app, version, commit } = folder;
-    Request { folder: path, app, version, commit }
+    let Folder { path, app, version, commit, force_build } = folder;
+    Request { folder: path, app, version, commit, force_build }
 }
 
 /// A packed folder in one line.

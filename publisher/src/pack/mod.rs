@@ -49,6 +49,8 @@ pub(crate) struct Request {
     pub(crate) version: Option<Version>,
     /// Another commit than git's.
     pub(crate) commit: Option<String>,
+    /// Whether nodes build its image without any cache.
+    pub(crate) force_build: bool,
 }
 
 /// A folder that was packed.
@@ -92,7 +94,11 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
     }
     let provenance = provenance(request, git, now);
     check_proof(&app.proof, &provenance, &folder)?;
-    let part = part(&app, &manifest);
+    let mut part = part(&app, &manifest);
+    if let Some(container) = part.container.as_mut().filter(|_| request.force_build) {
+        // A number that no build before had.
+        container.forced = now.0;
+    }
     let name = request.app.clone().unwrap_or(app.name);
     Ok(Packed { folder, app: name, version, part, provenance, manifest, warnings })
 }

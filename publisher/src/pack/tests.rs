@@ -96,6 +96,19 @@ fn a_proof_of_the_commit_needs_a_commit() {
 }
 
 #[test]
+fn a_forced_build_is_another_release_of_the_same_tree() {
+    let dir = app_folder();
+    fs::write(dir.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    fs::write(dir.path().join("deploybus.toml"), "[app]\nname = \"web\"\nversion = \"1\"\n[container]\n")
+        .unwrap();
+    let forced = Request { force_build: true, ..request(dir.path()) };
+    let [plain, forced] =
+        [&request(dir.path()), &forced].map(|given| pack(given, None, UnixTime(7)).unwrap().part);
+    assert_eq!((plain.kind, plain.tree_hash), (PartKind::Container, forced.tree_hash));
+    assert_eq!((plain.container.unwrap().forced, forced.container.unwrap().forced), (0, 7));
+}
+
+#[test]
 fn each_wrong_folder_has_its_own_message() {
     let mut errors = vec![error_of(Path::new("/nowhere"))];
     let dir = app_folder();

@@ -102,6 +102,7 @@ fn source(arguments: &RolloutStart) -> Source<'_> {
             app: arguments.app.clone(),
             version: arguments.version.clone(),
             commit: arguments.commit.clone(),
+            force_build: false,
         }),
         (None, version) => Source::Known(version.as_ref().map(ToString::to_string).unwrap_or_default()),
     }

@@ -59,6 +59,17 @@ fn a_release_that_was_there_before_is_hot_and_builds_nothing() {
 }
 
 #[test]
+fn a_build_that_is_forced_uses_no_cache() {
+    let Some(mut shore) = Shore::serving() else { return };
+    let folder = shore.app.folder().to_str().unwrap();
+    let args = ["announce", folder, "--group", "canary", "--version", "1.0.0-anew", "--force-build"];
+    shore.world.publisher(&args).unwrap().expect(0).unwrap();
+    let built = shore.built("1.0.0-anew");
+    assert_eq!((built.strategy, built.reused), (Strategy::Full, 0), "{built:?}");
+    shore.serves("1.0.0");
+}
+
+#[test]
 fn what_no_image_needs_changes_no_layer_of_the_code() {
     let Some(mut shore) = Shore::serving() else { return };
     shore.app.edit_file("NOTES.md", "no image", "nobody").unwrap();
