@@ -16,10 +16,10 @@ pub(super) const NOT_KEPT: Option<i32> = Some(3);
 
 /// A fleet with one node and an engine of its own.
 pub(super) struct Shore {
-    // The node ends before its engine.
+    // Dropped first: what it mounts lies in the world's folder.
+    pub(super) engine: Engine,
     pub(super) world: World,
     pub(super) app: App,
-    pub(super) engine: Engine,
 }
 
 impl Shore {
@@ -35,7 +35,7 @@ impl Shore {
         node.use_engine(&engine).unwrap();
         node.start().unwrap();
         let app = App::copy("container-app", &world.folder().join("app")).unwrap();
-        Some(Self { world, app, engine })
+        Some(Self { engine, world, app })
     }
 
     /// The same, and it serves 1.0.0.
