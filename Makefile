@@ -1,15 +1,20 @@
 # What people run. Every target works on a fresh Debian 12 machine with Rust 1.95.
-.PHONY: demo test check bench fmt build tools soak
+.PHONY: demo test check bench fmt build needs tools soak
 
 # The main job, all embedded: broker, three nodes, five releases. STAY=1 leaves it running and prints the addresses.
 demo: build
-	@cargo run --quiet --package e2e --bin demo -- $(if $(STAY),--stay)
+	@cargo run --quiet --bin demo -- $(if $(STAY),--stay)
 
-build:
-	cargo build --quiet --bin broker --bin publisher --bin pi-worker --bin demo
+build: needs
+	cargo build --bin broker --bin publisher --bin pi-worker --bin demo
+
+# Said before anything is built.
+needs:
+	@missing=; for tool in cargo cc git python3; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -z "$$missing" ] || { echo "missing:$$missing; on Debian: sudo apt install gcc git python3, and cargo from https://rustup.rs" >&2; exit 1; }
 
 # Every test; ends with `N passed, N failed`.
-test: tools
+test: needs tools
 	@tests/run
 
 # Noise of every kind against a broker for SECONDS=60; SEED repeats a run.
