@@ -127,9 +127,14 @@ fn lacks_base(text: &str) -> bool {
     .any(|words| text.contains(words))
 }
 
-/// The log of a build: in its file as a whole, and its end at hand.
+/// So much of a log is kept in its file: a build that never stops talking is not to fill the disk.
+const MAX_LOG_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The log of a build: its beginning in a file, and its end at hand.
 struct Log {
     file: File,
+    /// Bytes that it took, written or not.
+    written: u64,
     said: Vec<u8>,
     steps: Steps,
     /// The step that is being done.
@@ -142,12 +147,18 @@ impl Log {
             fs::create_dir_all(folder).on_path("create", folder)?;
         }
         let file = File::create(path).on_path("create", path)?;
-        Ok(Self { file, said: Vec::new(), steps: Steps::default(), step: None })
+        Ok(Self { file, written: 0, said: Vec::new(), steps: Steps::default(), step: None })
     }
 
     /// Takes what the engine says; a full disk is no reason to lose sight of the build.
     fn take(&mut self, said: &str) {
-        let _ = self.file.write_all(said.as_bytes());
+        let bytes = said.len() as u64;
+        if self.written + bytes <= MAX_LOG_BYTES {
+            let _ = self.file.write_all(said.as_bytes());
+        } else if self.written <= MAX_LOG_BYTES {
+            let _ = self.file.write_all(b"\n... the rest is left out\n");
+        }
+        self.written = self.written.saturating_add(bytes);
         self.said.extend_from_slice(said.as_bytes());
         let excess = self.said.len().saturating_sub(ENOUGH_BYTES);
         self.said.drain(..excess);
@@ -177,7 +188,13 @@ mod tests {
         }
         assert_eq!(log.steps, Steps { all: 2, reused: 1 });
         assert_eq!(log.step.as_deref(), Some("Step 2/2 : COPY . /"));
-        assert!(fs::read_to_string(path).unwrap().ends_with("---> 1\n"));
+        assert!(fs::read_to_string(&path).unwrap().ends_with("---> 1\n"));
+        for _ in 0..20 {
+            log.take(&"x".repeat(1024 * 1024));
+        }
+        let kept = fs::read_to_string(path).unwrap();
+        assert!(kept.len() as u64 <= MAX_LOG_BYTES + 100 && kept.ends_with("the rest is left out\n"));
+        assert_eq!(kept.matches("the rest is left out").count(), 1);
     }
 
     #[test]

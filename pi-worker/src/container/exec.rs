@@ -34,11 +34,10 @@ pub(crate) struct Ended {
 pub(super) async fn exec(
     docker: &Docker,
     name: &str,
-    words: &[String],
+    (words, said): (&[String], &str),
     limit: Duration,
 ) -> Result<Ended, Fault> {
-    let said = words.join(" ");
-    match timeout(limit, run(docker, name, words, &said)).await {
+    match timeout(limit, run(docker, name, words, said)).await {
         Ok(ended) => ended,
         Err(_) => {
             Err(fault(Reason::HookTimeout, format!("`{said}` did not end within {} ms", limit.as_millis())))

@@ -85,7 +85,10 @@ impl Containers {
         wanted.around.make_folders()?;
         let docker = self.endpoint.connect_patiently().await?;
         let swap = Swap { docker: &docker, app: wanted.app };
-        let spec = wanted.spec()?;
+        let spec = match wanted.spec() {
+            Ok(spec) => spec,
+            Err(fault) => return self.start_as_made(wanted, &swap, fault).await,
+        };
         let there = swap.all().await?.into_iter().find(|known| known.launch == spec.launch);
         let known = match there {
             Some(known) if known.is_running || self.is_whole(&docker, wanted, &known).await? => known,
@@ -104,7 +107,24 @@ impl Containers {
         Ok(())
     }
 
-    /// Whether what a container would run is what was signed; else it is removed.
+    /// Starts what was made of the slot once, where its environment lacks by now what it would be made with.
+    async fn start_as_made(&self, wanted: &Wanted<'_>, swap: &Swap<'_>, lacks: Fault) -> Result<(), Fault> {
+        let tree = wanted.slot.tree().to_string();
+        let names = [names::serving(wanted.app), names::previous(wanted.app)];
+        let all = swap.all().await?;
+        let made = all.into_iter().find(|known| known.tree == tree && names.contains(&known.name));
+        let Some(known) = made else { return Err(lacks) };
+        tracing::warn!(app = %wanted.app, text = lacks.text, "a container goes on with the environment that it was made with");
+        if !(known.is_running && known.name == names::serving(wanted.app)) {
+            self.followers.end(wanted.app);
+            swap.take_over(&known).await?;
+        }
+        self.followers.follow(wanted.app, &self.endpoint, &known.id);
+        Ok(())
+    }
+
+    /// Whether what a container would run is what was signed; else it is removed. It may have changed files of its own, so its image
+    /// stays: it is judged when the container is made again.
     async fn is_whole(
         &self,
         docker: &bollard::Docker,
@@ -118,7 +138,7 @@ impl Containers {
             return Ok(true);
         };
         tracing::warn!(app = %wanted.app, difference, "a container is not what it was and is made again");
-        self.discard(docker, wanted, known).await?;
+        Swap { docker, app: wanted.app }.remove(known).await?;
         Ok(false)
     }
 
@@ -129,9 +149,9 @@ impl Containers {
         let docker = self.endpoint.connect_patiently().await?;
         let swap = Swap { docker: &docker, app: wanted.app };
         let all = swap.all().await?;
-        let launch = wanted.spec()?.launch;
+        let launch = wanted.spec().map(|spec| spec.launch).ok();
         // With another environment than it was started with, it is known by its name alone.
-        let of_slot = all.iter().find(|known| known.launch == launch);
+        let of_slot = all.iter().find(|known| Some(&known.launch) == launch.as_ref());
         let serving = || all.iter().find(|known| known.name == names::serving(wanted.app));
         let Some(known) = of_slot.or_else(serving) else { return Ok(()) };
         if all
@@ -220,9 +240,16 @@ impl Containers {
     }
 
     /// Runs a command of the release in the container that serves.
-    pub(crate) async fn exec(&self, app: &AppId, words: &[String], limit: Duration) -> Result<Ended, Fault> {
+    ///
+    /// `said` are its words as the release has them: values of the environment are not for reports.
+    pub(crate) async fn exec(
+        &self,
+        app: &AppId,
+        (words, said): (&[String], &str),
+        limit: Duration,
+    ) -> Result<Ended, Fault> {
         let docker = self.endpoint.connect().await?;
-        exec::exec(&docker, &names::serving(app), words, limit).await
+        exec::exec(&docker, &names::serving(app), (words, said), limit).await
     }
 
     /// The last lines of the container that serves.

@@ -1,4 +1,6 @@
 //! What images and containers of an app are called, and what is written on them. Pure.
+//!
+//! The names of an app's other containers have a dot, which the name of an app cannot have: so none is another app's.
 
 use std::collections::HashMap;
 
@@ -36,22 +38,22 @@ pub(super) fn serving(app: &AppId) -> String {
 
 /// The container that will serve, until the one before has stopped.
 pub(super) fn next(app: &AppId) -> String {
-    format!("{app}-next")
+    format!("{app}.next")
 }
 
 /// The container that served before, which a roll back starts again.
 pub(super) fn previous(app: &AppId) -> String {
-    format!("{app}-previous")
+    format!("{app}.previous")
 }
 
 /// The container that a roll back has taken away.
 pub(super) fn failed(app: &AppId) -> String {
-    format!("{app}-failed")
+    format!("{app}.failed")
 }
 
 /// The container in which a pre-check runs.
 pub(super) fn check(app: &AppId) -> String {
-    format!("{app}-check")
+    format!("{app}.check")
 }
 
 /// What is written on the image of a slot.

@@ -50,6 +50,8 @@ impl Containers {
 
     async fn stage_now(&self, wanted: &Wanted<'_>) -> Result<Built, Fault> {
         let began = Instant::now();
+        // The engine takes no folder for a volume that is not there.
+        wanted.around.make_folders()?;
         let docker = self.endpoint.connect().await?;
         let (manifest, ignore) = wanted.tree()?;
         let spec = wanted.spec()?;
@@ -92,12 +94,18 @@ impl Containers {
         let mut choice = self.choose(docker, wanted, manifest, ignore).await?;
         loop {
             let steps = self.build(docker, wanted, (manifest, ignore), &choice).await?;
-            let known = swap.make(spec).await?;
+            let (known, is_new) = swap.make(spec).await?;
             let Some(difference) = read_back(docker, &known.id, wanted.container, manifest, ignore).await?
             else {
                 return Ok(Ready { known, strategy: choice.strategy, why: choice.why, steps });
             };
-            if choice.no_cache {
+            // What has run may have changed files of its own: that says nothing of the image.
+            if !is_new && !known.is_running {
+                warn!(app = %wanted.app, difference, container = %known.name, "a container is not what it was and is made again");
+                swap.remove(&known).await?;
+                continue;
+            }
+            if choice.no_cache || !is_new {
                 return Err(fault(Reason::StaleCode, format!("image of {}: {difference}", wanted.app)));
             }
             warn!(app = %wanted.app, difference, "the image is not what it should be and is built without cache");
@@ -108,15 +116,8 @@ impl Containers {
 
     /// Removes a container and its image, so that the engine does not take their layers for the new ones: it knows
     /// layers by what should be in them.
-    pub(super) async fn discard(
-        &self,
-        docker: &Docker,
-        wanted: &Wanted<'_>,
-        known: &Known,
-    ) -> Result<(), Fault> {
-        if known.name != names::serving(wanted.app) || !known.is_running {
-            Swap { docker, app: wanted.app }.remove(known).await?;
-        }
+    async fn discard(&self, docker: &Docker, wanted: &Wanted<'_>, known: &Known) -> Result<(), Fault> {
+        Swap { docker, app: wanted.app }.remove(known).await?;
         let name = names::image(wanted.app, wanted.slot.tree());
         if let Err(fault) = image::remove(docker, &name).await {
             warn!(app = %wanted.app, text = fault.text, "the image stays, for something else needs it");

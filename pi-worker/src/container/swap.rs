@@ -1,10 +1,10 @@
 //! Which container has which name. Every step may be done again after a crash at any point of it.
 //!
 //! ```text
-//! <app>-next       made, not started yet
+//! <app>.next       made, not started yet
 //! <app>            serves
-//! <app>-previous   served before; a roll back starts it again
-//! <app>-failed     a roll back has taken it away
+//! <app>.previous   served before; a roll back starts it again
+//! <app>.failed     a roll back has taken it away
 //! ```
 
 use bollard::{
@@ -64,15 +64,15 @@ impl Swap<'_> {
         Ok(listed.into_iter().filter_map(known).collect())
     }
 
-    /// Makes the container as the next one, unless it is there already under any name.
-    pub(super) async fn make(&self, spec: &Spec) -> Result<Known, Fault> {
+    /// Makes the container as the next one, unless it is there already under any name; and says whether it was made now.
+    pub(super) async fn make(&self, spec: &Spec) -> Result<(Known, bool), Fault> {
         let all = self.all().await?;
         let next = names::next(self.app);
         for stale in all.iter().filter(|known| known.name == next && known.launch != spec.launch) {
             self.remove(stale).await?;
         }
         if let Some(there) = all.into_iter().find(|known| known.launch == spec.launch) {
-            return Ok(there);
+            return Ok((there, false));
         }
         let options =
             CreateContainerOptions { name: Some(next.clone()), ..CreateContainerOptions::default() };
@@ -84,7 +84,7 @@ impl Swap<'_> {
             connected.on_engine(Reason::StartFailed, || format!("connect container {next} to {network}"))?;
         }
         let made = self.all().await?.into_iter().find(|known| known.id == id);
-        made.ok_or_else(|| {
+        made.map(|known| (known, true)).ok_or_else(|| {
             fault(Reason::StartFailed, format!("container {next} is gone as soon as it was made"))
         })
     }

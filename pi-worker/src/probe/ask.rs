@@ -88,12 +88,13 @@ impl Asker {
     }
 
     async fn exec_inside(&self, inside: &Inside, words: &[String], limit: Duration) -> Result<(), String> {
+        let name = words.join(" ");
         let words = words.iter().map(|word| self.expand(word)).collect::<Result<Vec<_>, _>>()?;
-        match inside.containers.exec(&inside.app, &words, limit).await {
+        match inside.containers.exec(&inside.app, (&words, &name), limit).await {
             Ok(ended) if ended.code == 0 => Ok(()),
             Ok(ended) => {
                 let said = ended.log_tail.last().map(|line| format!(": {line}")).unwrap_or_default();
-                Err(format!("`{}` ended with exit code {}{said}", words.join(" "), ended.code))
+                Err(format!("`{name}` ended with exit code {}{said}", ended.code))
             }
             Err(fault) => Err(fault.text),
         }

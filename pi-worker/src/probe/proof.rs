@@ -64,11 +64,12 @@ impl Asker {
 
     async fn output_of(&self, words: &[String]) -> Result<String, String> {
         if let Some(inside) = &self.inside {
+            let name = words.join(" ");
             let words = words.iter().map(|word| self.expand(word)).collect::<Result<Vec<_>, _>>()?;
-            let ended = inside.containers.exec(&inside.app, &words, ANSWER_WITHIN).await;
+            let ended = inside.containers.exec(&inside.app, (&words, &name), ANSWER_WITHIN).await;
             return match ended.map_err(|fault| fault.text)? {
                 ended if ended.code == 0 => Ok(ended.answer.trim().to_owned()),
-                ended => Err(format!("`{}` ended with exit code {}", words.join(" "), ended.code)),
+                ended => Err(format!("`{name}` ended with exit code {}", ended.code)),
             };
         }
         let command = self.surroundings.command(words).map_err(chain)?;

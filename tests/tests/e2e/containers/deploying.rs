@@ -33,8 +33,8 @@ fn one_changed_line_is_built_on_the_layers_of_the_dependencies() {
     assert!(outcome.requests <= 3, "only what changed is fetched: {outcome:?}");
     shore.serves("1.1.0");
     // The one before is kept, stopped, for a way back.
-    assert_eq!(shore.engine.containers().unwrap(), ["web", "web-previous"]);
-    assert_eq!(shore.engine.inspect("web-previous", "{{.State.Running}}").unwrap(), "false");
+    assert_eq!(shore.engine.containers().unwrap(), ["web", "web.previous"]);
+    assert_eq!(shore.engine.inspect("web.previous", "{{.State.Running}}").unwrap(), "false");
 
     std::fs::write(shore.app.folder().join("requirements.txt"), "nothing==2.0\n").unwrap();
     shore.deploy("1.2.0", KEPT);
@@ -90,7 +90,7 @@ fn where_no_port_is_bound_the_new_container_starts_before_the_old_one_stops() {
     shore.deploy("1.0.0", KEPT);
     shore.deploy("1.1.0", KEPT);
     let at = |name: &str, field: &str| shore.engine.inspect(name, field).unwrap();
-    let (started, stopped) = (at("web", "{{.State.StartedAt}}"), at("web-previous", "{{.State.FinishedAt}}"));
+    let (started, stopped) = (at("web", "{{.State.StartedAt}}"), at("web.previous", "{{.State.FinishedAt}}"));
     assert!(started < stopped, "{started} {stopped}");
 
     // One that ends at once never takes over: the old one is not even stopped.

@@ -163,7 +163,7 @@ fn a_layer_damaged_on_the_disk_is_found_and_built_anew() {
     let Some(mut shore) = Shore::serving() else { return };
     shore.deploy("1.1.0", KEPT);
     // The image of 1.0.0 loses the bytes of a file, as after a power cut.
-    let previous = shore.engine.inspect("web-previous", "{{.GraphDriver.Data.LowerDir}}").unwrap();
+    let previous = shore.engine.inspect("web.previous", "{{.GraphDriver.Data.LowerDir}}").unwrap();
     let layers = previous.split(':').map(|layer| std::path::Path::new(layer).join("app/app.sh"));
     let files: Vec<_> = layers.filter(|file| file.exists()).collect();
     assert!(!files.is_empty(), "{previous}");

@@ -83,7 +83,7 @@ impl Shore {
     pub(super) fn tidy(&self) {
         let tidy = || {
             let containers = self.engine.containers().ok()?;
-            (containers == ["web"] || containers == ["web", "web-previous"]).then_some(())
+            (containers == ["web"] || containers == ["web", "web.previous"]).then_some(())
         };
         wait_until("nothing to be left over", Duration::from_secs(20), tidy)
             .unwrap_or_else(|err| panic!("{err:#}: {:?}\n{}", self.engine.containers(), self.worker_log()));
