@@ -113,7 +113,7 @@ reasons! {
 
     // What can go wrong once it runs.
     /// The app could not be started.
-    StartFailed = "start-failed", "check `run` in deploybus.toml and the log lines below";
+    StartFailed = "start-failed", "see `run` in deploybus.toml: a program of the folder is `./name`, and executable; another must be installed on the node";
     /// A port that it needs belongs to another program.
     PortTaken = "port-taken", "stop what has the port on the node, or take another one in deploybus.toml";
     /// The app ended during its trial.

@@ -17,6 +17,8 @@ use crate::fleet::{Fleet, Node};
 
 /// A node that is offline may just be connecting again: so long it is waited for.
 const OFFLINE_GRACE_MS: u64 = 3_000;
+/// What is not believed may be so by a record that is on its way; after so long it is another fleet's, or a forgery, and no verdict comes.
+const DISBELIEF_GRACE_MS: u64 = 10_000;
 
 /// An order and how far each node of its group is with it.
 #[derive(Debug, Clone)]
@@ -172,6 +174,7 @@ impl Follow {
     pub fn is_over(&self, now_ms: u64) -> bool {
         let is_settled = |node: &Progress| match node.state {
             State::Offline => now_ms >= OFFLINE_GRACE_MS,
+            State::NotBelieved(_) => now_ms >= DISBELIEF_GRACE_MS,
             _ => node.state.is_final(),
         };
         self.nodes.values().all(is_settled)

@@ -47,6 +47,9 @@ pub(super) fn run(dir: &Path, is_found: bool, arguments: Init, screen: &Screen) 
         return Ok(Exit::Done);
     }
     screen.say(&text(dir, home.settings.fleet.as_str(), is_found));
+    if is_loopback(home.settings.bus.first().host()) {
+        screen.note("it is for this machine alone: for nodes elsewhere, remove it and say `publisher init --host ADDRESS`, as they reach this machine");
+    }
     Ok(Exit::Done)
 }
 

@@ -1,14 +1,18 @@
 //! Ordering a release: sign, publish, read back, and follow every node to its verdict.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+};
 
 use anyhow::{Context as _, Result};
 use indicatif::ProgressBar;
-use rollout::{Belief, Fleet, Follow};
+use rollout::{Belief, Fleet, Follow, Node};
 use schemas::{
     announcement::{Announced, Announcement},
     id::{GroupId, NodeId, Revision},
     order::{Audience, Order, OrderState, Policy},
+    record::RecordStatus,
     release::Release,
     root::Role,
     seal::{Head, Signed, Verified},
@@ -83,6 +87,9 @@ impl Ordering<'_> {
             Exit::Done
         };
         self.show(&follow, &announced, exit, screen)?;
+        if follow.nodes().is_empty() && !screen.is_json() {
+            warn_of_nobody(self.group, fleet, screen);
+        }
         Ok(exit)
     }
 
@@ -145,13 +152,21 @@ impl Ordering<'_> {
                 nodes: show::outcomes(follow),
             });
         }
-        if follow.nodes().is_empty() {
-            screen.warn(&format!("group {} has no nodes yet; those that are added take it", self.group));
-        } else if self.following.is_wanted() {
+        if !follow.nodes().is_empty() && self.following.is_wanted() {
             screen.say(&show::summary(follow, &order.app, &release.version, exit));
         }
         Ok(())
     }
+}
+
+fn warn_of_nobody(group: &GroupId, fleet: &Fleet, screen: &Screen) {
+    let records = fleet.nodes().values().filter_map(Node::record);
+    let active = records.filter(|record| record.status == RecordStatus::Active);
+    let groups: BTreeSet<&str> = active.flat_map(|record| &record.groups).map(GroupId::as_str).collect();
+    let groups = groups.into_iter().collect::<Vec<_>>().join(", ");
+    let others =
+        if groups.is_empty() { "no group has any".to_owned() } else { format!("{groups} have some") };
+    screen.warn(&format!("group {group} has no nodes yet; those that are added take it ({others})"));
 }
 
 /// A number for an order that none has, with `more` behind it; taken under the lock of the home.
