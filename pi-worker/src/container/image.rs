@@ -51,7 +51,7 @@ pub(super) async fn all(docker: &Docker, app: &AppId) -> Result<Vec<ImageSummary
     Ok(images)
 }
 
-/// Removes an image by its id, with all its names. One that a container needs stays.
+/// Removes an image by its id or name. One that a container needs, or that has several names, stays.
 pub(super) async fn remove(docker: &Docker, id: &str) -> Result<(), Fault> {
     let options = RemoveImageOptions { force: false, ..RemoveImageOptions::default() };
     match docker.remove_image(id, Some(options), None).await {

@@ -3,6 +3,7 @@
 
 use machine::{Fault, Slot};
 use schemas::id::{AppId, Digest};
+use tracing::warn;
 
 use super::{
     Containers, image, names,
@@ -34,8 +35,12 @@ impl Containers {
             let signature = found.labels.get(names::SIGNATURE).cloned().unwrap_or_default();
             let is_named = found.repo_tags.iter().any(|tag| tag.starts_with("deploybus/"));
             let is_kept = is_named && keep.contains(&signature);
-            if !is_kept && !used.contains(&found.id) {
-                image::remove(&docker, &found.id).await?;
+            if !is_kept
+                && !used.contains(&found.id)
+                && let Err(fault) = image::remove(&docker, &found.id).await
+            {
+                // Somebody has given it another name, too: the others are removed all the same.
+                warn!(%app, text = fault.text, "an image stays that is not needed any more");
             }
         }
         Ok(())

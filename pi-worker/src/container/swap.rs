@@ -78,15 +78,27 @@ impl Swap<'_> {
             CreateContainerOptions { name: Some(next.clone()), ..CreateContainerOptions::default() };
         let made = self.docker.create_container(Some(options), spec.body.clone()).await;
         let id = made.on_engine(Reason::StartFailed, || format!("make container {next}"))?.id;
-        for network in &spec.networks {
-            let request = NetworkConnectRequest { container: id.clone(), endpoint_config: None };
-            let connected = self.docker.connect_network(network, request).await;
-            connected.on_engine(Reason::StartFailed, || format!("connect container {next} to {network}"))?;
-        }
         let made = self.all().await?.into_iter().find(|known| known.id == id);
-        made.map(|known| (known, true)).ok_or_else(|| {
+        let made = made.ok_or_else(|| {
             fault(Reason::StartFailed, format!("container {next} is gone as soon as it was made"))
-        })
+        })?;
+        if let Err(fault) = self.connect(&made, spec).await {
+            // It must not be taken for one that is ready.
+            self.remove(&made).await?;
+            return Err(fault);
+        }
+        Ok((made, true))
+    }
+
+    /// Connects it to the networks beside its first one.
+    async fn connect(&self, made: &Known, spec: &Spec) -> Result<(), Fault> {
+        for network in &spec.networks {
+            let request = NetworkConnectRequest { container: made.id.clone(), endpoint_config: None };
+            let connected = self.docker.connect_network(network, request).await;
+            let doing = || format!("connect container {} to {network}", made.name);
+            connected.on_engine(Reason::StartFailed, doing)?;
+        }
+        Ok(())
     }
 
     /// Gives the container the name that serves, and starts it. Whatever served before is stopped and kept.

@@ -159,6 +159,18 @@ fn an_image_removed_by_hand_is_built_again_when_it_is_needed() {
 }
 
 #[test]
+fn a_container_that_changed_files_of_its_own_is_gone_back_to_without_a_build() {
+    let Some(mut shore) = Shore::serving() else { return };
+    shore.engine.docker(&["exec", "web", "sh", "-c", "echo more >> /app/app.sh"]).unwrap();
+    let image = shore.engine.inspect("web", "{{.Image}}").unwrap();
+    shore.app.edit_file("app.sh", "HEALTHY=yes", "HEALTHY=no").unwrap();
+    let outcome = shore.deploy("1.1.0", NOT_KEPT);
+    assert_eq!(outcome.verdict, Verdict::RolledBack, "{outcome:?}");
+    shore.serves("1.0.0");
+    assert_eq!(shore.engine.inspect("web", "{{.Image}}").unwrap(), image, "it was built again");
+}
+
+#[test]
 fn a_layer_damaged_on_the_disk_is_found_and_built_anew() {
     let Some(mut shore) = Shore::serving() else { return };
     shore.deploy("1.1.0", KEPT);
