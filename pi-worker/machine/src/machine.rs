@@ -105,7 +105,9 @@ impl Machine {
                 prep.pause.as_ref().map(|(until_ms, _)| *until_ms).into_iter().chain(wake_ms).min()
             }
             State::Switching(..) => None,
-            State::Trial(..) => self.trial_ms(),
+            State::Trial(_, trial) => {
+                self.trial_ms().into_iter().chain(wake_ms.filter(|_| trial.is_bad())).min()
+            }
             State::RollingBack(..) => self.rollback_ms(),
         };
         [state_ms, self.start_ms(), self.journal.note_ms()].into_iter().flatten().min()

@@ -30,7 +30,7 @@ use crate::{
 /// switching    -> idle          the journal cannot be written: nothing was touched
 /// switching    -> rolling_back  stop, switch or start went wrong
 /// trial        -> idle          kept
-/// trial        -> rolling_back  not proven, or ended, in time
+/// trial        -> rolling_back  not proven in time, ended, or unhealthy when a newer order came
 /// rolling_back -> idle          rolled back or failed
 /// ```
 #[derive(Debug, Default)]
@@ -110,6 +110,8 @@ pub(crate) struct Handover {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trial {
     pub(crate) deadline_ms: u64,
+    /// The deadline as people read it.
+    pub(crate) ends_at: UnixTime,
     pub(crate) healthy_since_ms: Option<u64>,
     /// What its checks said when they were bad.
     pub(crate) bad: Option<Health>,

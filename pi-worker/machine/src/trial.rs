@@ -1,6 +1,6 @@
 //! The trial: the new release must be healthy, prove what it is, and not have cut the node off.
 
-use schemas::{reason::Reason, release::Part};
+use schemas::{reason::Reason, release::Part, time::UnixTime};
 
 use crate::{
     effect::Effect,
@@ -33,6 +33,7 @@ impl Machine {
         let part = &job.slot.part;
         let trial = Trial {
             deadline_ms: now.mono_ms.saturating_add(part.trial.deadline_ms),
+            ends_at: now.wall.plus_secs(part.trial.deadline_ms.div_ceil(1_000)),
             healthy_since_ms: part.is_unchecked().then_some(now.mono_ms),
             bad: None,
             proven: false,
@@ -63,7 +64,7 @@ impl Machine {
     pub(crate) fn weigh(&mut self, now: Now) {
         let State::Trial(job, trial) = &mut self.state else { return };
         match trial.weigh(&job.slot.part, self.bus, now) {
-            Weighed::Wait => {}
+            Weighed::Wait => self.make_way(now),
             Weighed::Prove => {
                 let slot = Box::new(job.slot.clone());
                 self.outbox.ask(Effect::Prove(slot), Flight::Prove);
@@ -123,17 +124,49 @@ impl Machine {
     }
 
     /// What the trial waits for, for people.
-    pub(crate) fn trial_waits_for(&self) -> &'static str {
-        match &self.state {
-            State::Trial(_, trial) if trial.proven && trial.waits_for_bus(self.bus) => "the bus",
-            State::Trial(_, trial) if trial.healthy_since_ms.is_none() => "its health checks",
-            State::Trial(_, trial) if trial.no_proof.is_some() && !trial.proven => "its proof",
-            _ => "",
+    pub(crate) fn trial_waits_for(&self) -> String {
+        let State::Trial(_, trial) = &self.state else { return String::new() };
+        let with = |what: &str, answer: Option<&str>| match answer {
+            Some(answer) => format!("{what}: {answer}"),
+            None => what.to_owned(),
+        };
+        if trial.proven && trial.waits_for_bus(self.bus) {
+            "the bus".to_owned()
+        } else if trial.healthy_since_ms.is_none() {
+            with("its health checks", trial.bad.as_ref().map(|health| health.text.as_str()))
+        } else if let (Some(fault), false) = (&trial.no_proof, trial.proven) {
+            with("its proof", Some(&fault.text))
+        } else {
+            String::new()
         }
+    }
+
+    /// When the trial ends, if nothing gets better until then.
+    pub(crate) fn trial_ends_at(&self) -> Option<UnixTime> {
+        match &self.state {
+            State::Trial(_, trial) if trial.healthy_since_ms.is_none() => Some(trial.ends_at),
+            _ => None,
+        }
+    }
+
+    /// A release that its checks call bad does not keep a newer order waiting until its deadline.
+    fn make_way(&mut self, now: Now) {
+        let State::Trial(job, trial) = &self.state else { return };
+        let Some(bad) = trial.bad.clone().filter(|_| trial.is_bad()) else { return };
+        let job = job.clone();
+        let Some(newer) = self.choose(Some(job.slot.revision), now).revision() else { return };
+        let text = format!("order {newer} came before it was healthy: {}", bad.text);
+        let failure = Failure { reason: Reason::Superseded, text, log_tail: bad.log_tail };
+        self.roll_back(job, failure, false, now);
     }
 }
 
 impl Trial {
+    /// Its checks call it bad; not the same as having said nothing yet.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.healthy_since_ms.is_none() && self.bad.is_some()
+    }
+
     fn weigh(&mut self, part: &Part, bus: Option<Bus>, now: Now) -> Weighed {
         if let Some(fault) = self.exited.take() {
             return Weighed::RollBack(Failure { reason: Reason::Exited, ..fault.into() });

@@ -80,7 +80,7 @@ impl Machine {
             attempt: job.attempt,
             waits_for: self.waits_for(),
             hold: None,
-            until: None,
+            until: self.trial_ends_at(),
         })
     }
 
@@ -111,7 +111,7 @@ impl Machine {
             State::RollingBack(_, rollback) => {
                 format!("the release before, after {}: {}", rollback.failure.reason, rollback.failure.text)
             }
-            _ => self.trial_waits_for().to_owned(),
+            _ => self.trial_waits_for(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod clean;
 pub(crate) mod follow;
 #[cfg(test)]
 mod hostile;
+pub(crate) mod images;
 pub(crate) mod log;
 pub(crate) mod rollout;
 pub(crate) mod status;
@@ -42,7 +43,10 @@ pub(crate) type Held = (Option<HoldCode>, Option<UnixTime>);
 /// What a node does now, as in `fetching, 41 %` or `deferred (window) until Mon 02:00, waits for its window`.
 pub(crate) fn doing(phase: Phase, percent: u16, waits_for: &str, held: Held) -> String {
     let mut text = phase_name(phase, held.0);
-    text.push_str(&until(held, &TimeZone::system()));
+    match phase {
+        Phase::Trial => text.push_str(&until_time(held.1, "%H:%M:%S", &TimeZone::system())),
+        _ => text.push_str(&until(held, &TimeZone::system())),
+    }
     // Elsewhere the share is a guess and says nothing.
     if matches!(phase, Phase::Fetching | Phase::Staging) && (1..100).contains(&percent) {
         let _ = write!(text, ", {percent} %");
@@ -62,6 +66,10 @@ pub(crate) fn phase_name(phase: Phase, hold: Option<HoldCode>) -> String {
 /// ` until Mon 02:00`, in local time; a window is never further away than a week. Empty where it is not known.
 pub(crate) fn until((hold, until): Held, zone: &TimeZone) -> String {
     let form = if hold == Some(HoldCode::Window) { "%a %H:%M" } else { "%Y-%m-%d %H:%M" };
+    until_time(until, form, zone)
+}
+
+fn until_time(until: Option<UnixTime>, form: &str, zone: &TimeZone) -> String {
     let time = until.and_then(|time| Timestamp::from_second(i64::try_from(time.0).ok()?).ok());
     let local = time.map(|time| time.to_zoned_datetime(zone.clone()).strftime(form).to_string());
     local.map(|time| format!(" until {time}")).unwrap_or_default()

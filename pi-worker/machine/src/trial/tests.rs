@@ -47,6 +47,64 @@ fn what_is_not_healthy_in_time_goes_back_with_what_its_check_said() {
 }
 
 #[test]
+fn what_is_unhealthy_makes_way_for_a_newer_order() {
+    let mut node = on_trial();
+    node.health(false, "GET /healthz answered 503");
+    node.announce(order(7, 7));
+    assert_eq!(node.state(), "rolling_back");
+    node.healthy();
+    let text = "order 7 came before it was healthy: GET /healthz answered 503";
+    assert_eq!(node.verdict(), (6, Verdict::RolledBack, Some(Reason::Superseded)));
+    assert_eq!((node.last().text.as_str(), node.state()), (text, "trial"));
+    node.healthy();
+    node.wait(5_000);
+    assert_eq!(node.version(), "7.0");
+}
+
+#[test]
+fn what_has_not_answered_or_is_healthy_is_not_cut_short() {
+    let mut node = on_trial();
+    node.announce(order(7, 7));
+    assert_eq!(node.state(), "trial");
+    node.healthy();
+    assert_eq!(node.state(), "trial");
+    node.health(false, "503");
+    assert_eq!(node.state(), "rolling_back");
+}
+
+#[test]
+fn an_order_whose_time_comes_later_ends_an_unhealthy_trial_then() {
+    let mut node = on_trial();
+    node.health(false, "503");
+    let mut later = order(7, 7);
+    later.order.not_before = WALL.plus_secs(40);
+    node.announce(later);
+    node.wait(20_000);
+    assert_eq!(node.state(), "trial");
+    node.wait(20_000);
+    assert_eq!(node.state(), "rolling_back");
+}
+
+#[test]
+fn going_back_to_what_was_installed_ends_an_unhealthy_trial() {
+    let mut node = on_trial();
+    node.health(false, "503");
+    node.announce(order(7, 5));
+    node.healthy();
+    assert_eq!(node.verdict(), (7, Verdict::Kept, None));
+    assert_eq!((node.version(), node.state()), ("5.0".into(), "idle"));
+}
+
+#[test]
+fn a_trial_says_what_its_check_answered_and_until_when_it_waits() {
+    let mut node = on_trial();
+    node.health(false, "GET /healthz answered 503");
+    let target = node.machine.report().target.unwrap();
+    assert_eq!(target.waits_for, "its health checks: GET /healthz answered 503");
+    assert_eq!(target.until, Some(WALL.plus_secs(6 + 60)), "it began after 6 s");
+}
+
+#[test]
 fn what_flaps_until_the_deadline_goes_back() {
     let mut node = on_trial();
     for _ in 0..30 {
