@@ -1,9 +1,13 @@
 # What people run. Every target works on a fresh Debian 12 machine with Rust 1.95.
-.PHONY: demo test check bench fmt build needs tools soak
+.PHONY: demo demo-containers test check bench fmt build needs tools soak
 
 # The main job, all embedded: broker, three nodes, five releases. STAY=1 leaves it running and prints the addresses.
 demo: build
 	@cargo run --quiet --bin demo -- $(if $(STAY),--stay)
+
+# The same for an app that is a container, on a Docker engine of its own; needs root.
+demo-containers: tools build
+	@cargo run --quiet --bin demo -- --containers
 
 build: needs
 	cargo build --bin broker --bin publisher --bin pi-worker --bin demo

@@ -27,7 +27,7 @@ pub use interrupt::wait_for_interrupt;
 pub use mqtt::{Mqtt, Retained};
 pub use net::{Answer, free_port, get};
 pub use node::Node;
-pub use process::{Output, Process, binary};
+pub use process::{BUILT, Output, Process, binary};
 pub use systemd::{SystemdNode, systemd_unavailable};
 pub use wait::wait_until;
 pub use world::World;

@@ -9,6 +9,7 @@ mod clusters;
 mod conducting;
 mod containers;
 mod crashes;
+mod demos;
 mod faults;
 mod holds;
 mod keys;

@@ -83,6 +83,8 @@ impl Installer for Pretender {
         Ok(())
     }
 
+    fn listen(&self, _: &AppId, _: &Slot, _: usize, _: String) {}
+
     async fn prune(&self, _: &AppId, _: &[Digest]) -> Result<(), Fault> {
         Ok(())
     }

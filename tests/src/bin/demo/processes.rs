@@ -1,21 +1,12 @@
-//! `make demo`: one fleet of real processes on this machine, five releases, two of them bad, one broker killed.
-//!
-//! Every step is a command that users run; this program only types them and checks what came of it.
+//! A fleet of three nodes whose app is a process.
 
-use std::{process::ExitCode, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
 use e2e::{App, Mqtt, World};
 use schemas::report::{Outcome, Verdict};
 
-/// Deploys five releases to three nodes on this machine.
-#[derive(Debug, Parser)]
-struct Args {
-    /// Leave everything running at the end, and print the addresses.
-    #[arg(long)]
-    stay: bool,
-}
+use crate::terminal::{say, shown, type_in};
 
 /// What became of one release on one node.
 struct Row {
@@ -32,17 +23,8 @@ struct Demo {
     rows: Vec<Row>,
 }
 
-fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the demo failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(args: &Args) -> Result<()> {
+/// Plays it; with `stay`, everything is left running at the end.
+pub(crate) fn play(stay: bool) -> Result<()> {
     let start = Instant::now();
     say("A fleet: keys, a broker, and three nodes. pi-canary is in group canary, all are in group all.");
     let mut world = World::new()?;
@@ -58,7 +40,7 @@ fn run(args: &Args) -> Result<()> {
         "\nDone in {:.1} s. Everything above was measured on the nodes and signed by them.",
         start.elapsed().as_secs_f64()
     );
-    if args.stay {
+    if stay {
         demo.stay()?;
     }
     Ok(())
@@ -99,7 +81,7 @@ impl Demo {
         self.announce("1.3.0", "canary", Verdict::RolledBack, &["pi-canary"], "1.1.0")?;
 
         say("What really runs:");
-        self.type_in(&["status"])?;
+        type_in(&self.world, &["status"])?;
         Ok(())
     }
 
@@ -113,7 +95,7 @@ impl Demo {
         serves: &str,
     ) -> Result<()> {
         let folder = self.app.folder().to_str().context("the folder's name is no text")?.to_owned();
-        let code = self.type_in(&["announce", &folder, "--group", group])?;
+        let code = type_in(&self.world, &["announce", &folder, "--group", group])?;
         let expected = if verdict == Verdict::Kept { 0 } else { 3 };
         ensure!(code == Some(expected), "publisher ended with {code:?} instead of {expected}");
         println!("   exit code {expected}");
@@ -130,12 +112,6 @@ impl Demo {
             });
         }
         Ok(())
-    }
-
-    /// Types a `publisher` command, its output on this terminal.
-    fn type_in(&self, args: &[&str]) -> Result<Option<i32>> {
-        shown(&format!("publisher {}", args.join(" ")));
-        Ok(self.world.publisher_command(args)?.status().context("cannot run publisher")?.code())
     }
 
     fn retained(&self) -> Result<Vec<String>> {
@@ -177,12 +153,4 @@ impl Demo {
         println!("          {publisher} announce {} --group canary", self.app.folder().display());
         e2e::wait_for_interrupt()
     }
-}
-
-fn say(what: &str) {
-    println!("\n## {what}");
-}
-
-fn shown(command: &str) {
-    println!("   $ {command}");
 }
