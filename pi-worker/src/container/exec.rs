@@ -1,6 +1,10 @@
 //! Commands of a release that run inside its container: checks, proofs.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -30,22 +34,50 @@ pub(crate) struct Ended {
     pub(crate) log_tail: Vec<String>,
 }
 
-/// Runs `words` in the container. The engine cannot end a command: one that takes too long is left to the container.
+/// Commands that did not end in time, by what was run where: the engine cannot end them.
+#[derive(Debug, Default)]
+pub(super) struct Hanging(Mutex<BTreeMap<(String, Vec<String>), String>>);
+
+impl Hanging {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Vec<String>), String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the same command still runs there. So a check that hangs is one process, not one for each asking.
+    async fn still_runs(&self, docker: &Docker, key: &(String, Vec<String>)) -> bool {
+        let Some(id) = self.lock().get(key).cloned() else { return false };
+        let runs = docker.inspect_exec(&id).await.is_ok_and(|found| found.running == Some(true));
+        if !runs {
+            self.lock().remove(key);
+        }
+        runs
+    }
+}
+
+/// Runs `words` in the container. One that takes too long is left to the container, and not run again before it has ended.
 pub(super) async fn exec(
     docker: &Docker,
+    hanging: &Hanging,
     name: &str,
     (words, said): (&[String], &str),
     limit: Duration,
 ) -> Result<Ended, Fault> {
-    match timeout(limit, run(docker, name, words, said)).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            Err(fault(Reason::HookTimeout, format!("`{said}` did not end within {} ms", limit.as_millis())))
+    let late = || fault(Reason::HookTimeout, format!("`{said}` did not end within {} ms", limit.as_millis()));
+    let key = (name.to_owned(), words.to_vec());
+    let runs = async {
+        if hanging.still_runs(docker, &key).await {
+            return Err(late());
         }
-    }
+        let id = create(docker, name, words, said).await?;
+        hanging.lock().insert(key.clone(), id.clone());
+        let ended = run(docker, &id, name, said).await;
+        hanging.lock().remove(&key);
+        ended
+    };
+    timeout(limit, runs).await.unwrap_or_else(|_| Err(late()))
 }
 
-async fn run(docker: &Docker, name: &str, words: &[String], said: &str) -> Result<Ended, Fault> {
+async fn create(docker: &Docker, name: &str, words: &[String], said: &str) -> Result<String, Fault> {
     let doing = || format!("run `{said}` in container {name}");
     let config = ExecConfig {
         attach_stdout: Some(true),
@@ -53,8 +85,12 @@ async fn run(docker: &Docker, name: &str, words: &[String], said: &str) -> Resul
         cmd: Some(words.to_vec()),
         ..ExecConfig::default()
     };
-    let id = docker.create_exec(name, config).await.on_engine(Reason::NoProof, doing)?.id;
-    let started = docker.start_exec(&id, None::<StartExecOptions>).await.on_engine(Reason::NoProof, doing)?;
+    Ok(docker.create_exec(name, config).await.on_engine(Reason::NoProof, doing)?.id)
+}
+
+async fn run(docker: &Docker, id: &str, name: &str, said: &str) -> Result<Ended, Fault> {
+    let doing = || format!("run `{said}` in container {name}");
+    let started = docker.start_exec(id, None::<StartExecOptions>).await.on_engine(Reason::NoProof, doing)?;
     let (mut answer, mut both) = (Vec::new(), Vec::new());
     if let StartExecResults::Attached { mut output, .. } = started {
         while let Some(Ok(piece)) = output.next().await {
@@ -64,7 +100,7 @@ async fn run(docker: &Docker, name: &str, words: &[String], said: &str) -> Resul
             keep_end(&mut both, piece.as_ref());
         }
     }
-    let inspected = docker.inspect_exec(&id).await.on_engine(Reason::NoProof, doing)?;
+    let inspected = docker.inspect_exec(id).await.on_engine(Reason::NoProof, doing)?;
     let code = inspected.exit_code.unwrap_or(-1);
     Ok(Ended { code, answer: String::from_utf8_lossy(&answer).into_owned(), log_tail: tail(&both) })
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use machine::Slot;
 use schemas::id::{AppId, Digest};
 
-/// On all that is ours: the app.
+/// On all that is ours, and on what others have made of it: the app.
 pub(super) const APP: &str = "io.deploybus.app";
 /// The tree that an image was built of: the code signature.
 pub(super) const SIGNATURE: &str = "io.deploybus.signature";
@@ -17,7 +17,8 @@ pub(super) const COMMIT: &str = "io.deploybus.commit";
 pub(super) const VERSION: &str = "io.deploybus.version";
 /// Which build without cache an image comes from.
 pub(super) const FORCED: &str = "io.deploybus.forced";
-/// On containers: what they were made with, so that one can be told from another of the same image.
+/// On our containers, and on no image that could hand it on: what they were made with, so that one can be told from another of
+/// the same image.
 pub(super) const LAUNCH: &str = "io.deploybus.launch";
 
 /// On containers that are started before the one that serves is stopped.
@@ -26,9 +27,14 @@ pub(super) const STARTS_FIRST: &str = "io.deploybus.starts-first";
 /// So much of a signature is in the name of an image.
 const SIGNATURE_CHARS: usize = 16;
 
+/// What the names of an app's images begin with.
+pub(super) fn images(app: &AppId) -> String {
+    format!("deploybus/{app}:")
+}
+
 /// The image of a tree.
 pub(super) fn image(app: &AppId, tree: Digest) -> String {
-    format!("deploybus/{app}:{}", &tree.to_string()[..SIGNATURE_CHARS])
+    format!("{}{}", images(app), &tree.to_string()[..SIGNATURE_CHARS])
 }
 
 /// The container that serves.

@@ -32,8 +32,8 @@ impl Containers {
         if let Some(host) = &mut body.host_config {
             host.port_bindings = None;
         }
-        // It is no container that could serve.
-        body.labels.iter_mut().for_each(|labels| drop(labels.remove(names::LAUNCH)));
+        // It is ours, and no container that could serve.
+        body.labels.get_or_insert_default().insert(names::LAUNCH.to_owned(), String::new());
         let options =
             CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
         let doing = || format!("run the pre-check in container {name}");

@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub(super) tree: String,
     /// The id of its image.
     pub(super) image: String,
+    /// Names and ids of the networks that it is connected to.
+    networks: Vec<String>,
     pub(super) is_running: bool,
     /// It is started before the one that serves is stopped.
     pub(super) starts_first: bool,
@@ -50,12 +52,12 @@ pub(super) struct Swap<'a> {
 }
 
 impl Swap<'_> {
-    /// All of them.
+    /// All of them; not what people made of our images, which has the app's label from there.
     pub(super) async fn all(&self) -> Result<Vec<Known>, Fault> {
         let label = format!("{}={}", names::APP, self.app);
         let options = ListContainersOptions {
             all: true,
-            filters: Some([("label".to_owned(), vec![label])].into()),
+            filters: Some([("label".to_owned(), vec![label, names::LAUNCH.to_owned()])].into()),
             ..ListContainersOptions::default()
         };
         let listed = self.docker.list_containers(Some(options)).await;
@@ -72,6 +74,8 @@ impl Swap<'_> {
             self.remove(stale).await?;
         }
         if let Some(there) = all.into_iter().find(|known| known.launch == spec.launch) {
+            // The worker may have been killed before it was connected.
+            self.connect(&there, spec).await?;
             return Ok((there, false));
         }
         let options =
@@ -90,9 +94,9 @@ impl Swap<'_> {
         Ok((made, true))
     }
 
-    /// Connects it to the networks beside its first one.
+    /// Connects it to those networks beside its first one that it lacks.
     async fn connect(&self, made: &Known, spec: &Spec) -> Result<(), Fault> {
-        for network in &spec.networks {
+        for network in spec.networks.iter().filter(|network| !made.networks.contains(network)) {
             let request = NetworkConnectRequest { container: made.id.clone(), endpoint_config: None };
             let connected = self.docker.connect_network(network, request).await;
             let doing = || format!("connect container {} to {network}", made.name);
@@ -140,9 +144,9 @@ impl Swap<'_> {
         }
     }
 
-    /// Removes the container, running or not; its volumes stay.
+    /// Removes the container, running or not, with volumes that have no name; others stay.
     pub(super) async fn remove(&self, known: &Known) -> Result<(), Fault> {
-        let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+        let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
         debug!(app = %self.app, container = %known.name, "container removed");
         match self.docker.remove_container(&known.id, Some(options)).await {
             Err(err) if is_absent(&err) => Ok(()),
@@ -170,6 +174,8 @@ fn known(listed: ContainerSummary) -> Option<Known> {
     // Links of other containers have more slashes.
     let name = names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'))?;
     let mut labels = listed.labels.unwrap_or_default();
+    let networks = listed.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let networks = networks.into_iter().flat_map(|(name, there)| [Some(name), there.network_id]).flatten();
     let running = [ContainerSummaryStateEnum::RUNNING, ContainerSummaryStateEnum::RESTARTING];
     Some(Known {
         id: listed.id?,
@@ -177,6 +183,7 @@ fn known(listed: ContainerSummary) -> Option<Known> {
         launch: labels.remove(names::LAUNCH).unwrap_or_default(),
         tree: labels.remove(names::SIGNATURE).unwrap_or_default(),
         image: listed.image_id.unwrap_or_default(),
+        networks: networks.collect(),
         starts_first: labels.contains_key(names::STARTS_FIRST),
         is_running: listed.state.is_some_and(|state| running.contains(&state)),
     })

@@ -1,6 +1,9 @@
 //! What can go wrong with containers: each has its reason, and what ran before serves.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use e2e::{Engine, free_port, wait_until};
 use schemas::{build::Strategy, reason::Reason, report::Verdict};
@@ -168,6 +171,62 @@ fn a_container_that_changed_files_of_its_own_is_gone_back_to_without_a_build() {
     assert_eq!(outcome.verdict, Verdict::RolledBack, "{outcome:?}");
     shore.serves("1.0.0");
     assert_eq!(shore.engine.inspect("web", "{{.Image}}").unwrap(), image, "it was built again");
+}
+
+#[test]
+fn what_people_made_of_our_images_and_started_of_them_is_theirs() {
+    let Some(mut shore) = Shore::serving() else { return };
+    let [image] = shore.engine.images().unwrap().try_into().unwrap();
+    let folder = shore.world.folder().join("mine");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("Dockerfile"), format!("FROM {image}\nRUN echo mine > /mine\n")).unwrap();
+    let mut build =
+        shore.engine.docker_command(&["build", "--quiet", "--tag", "mine:1", folder.to_str().unwrap()]);
+    e2e::Output::of(build.env("DOCKER_BUILDKIT", "0")).unwrap().expect(0).unwrap();
+    shore.engine.docker(&["run", "--detach", "--name", "mine", &image, "sleep", "1000"]).unwrap();
+    for version in ["1.1.0", "1.2.0"] {
+        shore.app.edit_file("app.sh", "says hello", &format!("says hello {version}")).unwrap();
+        shore.deploy(version, KEPT);
+    }
+    shore.serves("1.2.0");
+    let gone = || (shore.engine.images().ok()?.len() == 4).then_some(());
+    wait_until(
+        "two images of ours, the one in use by hand, and the one made by hand",
+        Duration::from_secs(20),
+        gone,
+    )
+    .unwrap();
+    assert_eq!(shore.engine.inspect("mine", "{{.State.Running}}").unwrap(), "true");
+    assert_eq!(shore.engine.docker(&["images", "--quiet", "mine:1"]).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_check_that_hangs_is_one_process_however_often_it_is_asked() {
+    let Some(mut shore) = Shore::serving() else { return };
+    let check = "[[check]]\nexec = [\"sleep\", \"654\"]\ninterval = \"100ms\"\ntimeout = \"200ms\"\n";
+    let settings = std::fs::read_to_string(shore.app.folder().join("deploybus.toml")).unwrap();
+    let settings = settings.replace("deadline = \"10s\"", "deadline = \"4s\"");
+    std::fs::write(shore.app.folder().join("deploybus.toml"), format!("{settings}\n{check}")).unwrap();
+    shore.app.commit("1.1.0").unwrap();
+    let args = ["announce", shore.app.folder().to_str().unwrap(), "--group", "canary", "--no-wait"];
+    shore.world.publisher(&args).unwrap().expect(0).unwrap();
+    let (engine, has_ended) = (&shore.engine, AtomicBool::new(false));
+    let (most, outcome) = std::thread::scope(|scope| {
+        let counting = scope.spawn(|| {
+            let mut most = 0;
+            while !has_ended.load(Ordering::SeqCst) {
+                let processes = engine.docker(&["top", "web"]).unwrap_or_default();
+                most = most.max(processes.matches("sleep 654").count());
+            }
+            most
+        });
+        let outcome = shore.world.wait_outcome("pi-1", "1.1.0");
+        has_ended.store(true, Ordering::SeqCst);
+        (counting.join().unwrap(), outcome.unwrap())
+    });
+    assert!(outcome.text.contains("did not end within 200 ms"), "{outcome:?}");
+    assert_eq!(most, 1);
+    shore.serves("1.0.0");
 }
 
 #[test]
