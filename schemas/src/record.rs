@@ -58,3 +58,61 @@ impl Document for Record {
 impl RoleDocument for Record {
     const ROLE: Role = Role::Ops;
 }
+/// Variables by which loaders, shells and interpreters are told of code: `ld.so(8)` has those of `LD_*`.
+const LOADERS: [&str; 33] = [
+    "BASHOPTS",
+    "BASH_ENV",
+    "CLASSPATH",
+    "DOTNET_STARTUP_HOOKS",
+    "ENV",
+    "GCONV_PATH",
+    "GIO_EXTRA_MODULES",
+    "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "LUA_CPATH",
+    "LUA_INIT",
+    "LUA_PATH",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "OPENSSL_CONF",
+    "OPENSSL_MODULES",
+    "PATH",
+    "PERL5DB",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PERLLIB",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+    "SHELLOPTS",
+    "_JAVA_OPTIONS",
+];
+
+/// Whether programs may load code because of a variable of this name. Nodes take none of them from a record: what runs is what the
+/// release key has signed.
+pub fn loads_code(name: &str) -> bool {
+    name.starts_with("LD_") || LOADERS.binary_search(&name).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_loads_code_is_known_by_its_name() {
+        assert!(LOADERS.is_sorted());
+        for name in ["LD_PRELOAD", "BASH_ENV", "PATH", "_JAVA_OPTIONS"] {
+            assert!(loads_code(name), "{name}");
+        }
+        for name in ["CAMPAIGN_NAME", "LOG_LEVEL", "LDAP_URL", "PYTHONUNBUFFERED", "PORT"] {
+            assert!(!loads_code(name), "{name}");
+        }
+    }
+}

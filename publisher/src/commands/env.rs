@@ -5,21 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use schemas::{
     id::{GroupId, NodeId},
-    record::RecordStatus,
+    record::{RecordStatus, loads_code},
 };
 use serde_json::json;
 
 use super::{
     block_on,
-    node::{enroll::waits, publish_all},
+    node::{change::change_record, publish_all},
 };
 use crate::{
     cli::{EnvCommand, EnvList, EnvSet},
     exit::Exit,
-    home::{
-        Home,
-        nodes::{Kept, KnownNode},
-    },
+    home::{Home, nodes::KnownNode},
     problem::problem,
     screen::Screen,
     show::{clean, table},
@@ -49,15 +46,8 @@ fn change(
 ) -> Result<Exit> {
     let mut changed = Vec::new();
     for node in nodes {
-        match home.change_env(node, &change, home.signing_time()?)? {
-            Some(Kept::Waits(file)) => {
-                return Err(problem(
-                    format!("the record of {node} has too few signatures"),
-                    waits(node, &file),
-                ));
-            }
-            Some(Kept::Counts) => changed.push(node),
-            None => {}
+        if change_record(home, node, |record| change(&mut record.env))? {
+            changed.push(node);
         }
     }
     block_on(async {
@@ -149,5 +139,11 @@ fn pair(word: &str) -> Result<(String, String)> {
             "write it as NAME=VALUE; names that begin with DEPLOYBUS_ are set by the worker itself",
         )
     })?;
+    if loads_code(name) {
+        return Err(problem(
+            format!("{name} makes programs load code, and nodes take none from a record"),
+            "set it in [env] of the app's deploybus.toml, which the release key signs, or in the node's own pi-worker.toml",
+        ));
+    }
     Ok((name.to_owned(), value.to_owned()))
 }

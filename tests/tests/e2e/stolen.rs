@@ -174,6 +174,25 @@ fn who_has_the_ops_key_ships_no_code_and_goes_below_no_floor() {
     let order = Signed::seal(&order, std::slice::from_ref(&forge.ops_key));
     bus.publish(RELEASE, &Announcement { order, release: own, mandate: None }.to_bytes(), true).unwrap();
     wait_refused(&world, "pi-1", Reason::BadSignature);
+    // Nor does what the record says about the environment make what runs load code.
+    let topic = "deploybus/v1/node/pi-1/record";
+    let there = bus.retained(topic, QUIET).unwrap().remove(topic).unwrap();
+    let record = Signed::<Record>::from_bytes(&there).unwrap().verify(&forge.trust).unwrap().into_inner();
+    let env = [("LD_PRELOAD", "/tmp/evil.so"), ("PYTHONPATH", "/tmp"), ("MOOD", "bad")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let record = Record { seq: Seq(record.seq.0 + 1), env, ..record };
+    bus.publish(topic, &Signed::seal(&record, std::slice::from_ref(&forge.ops_key)).to_bytes(), true)
+        .unwrap();
+    let run_file =
+        world.nodes().find(|node| node.name() == "pi-1").unwrap().data().join("apps/web/run/app.pid");
+    let environment = || {
+        let run: Value = serde_json::from_slice(&fs::read(&run_file).ok()?).ok()?;
+        let environ = fs::read(format!("/proc/{}/environ", run["pid"])).ok()?;
+        Some(String::from_utf8_lossy(&environ).into_owned()).filter(|all| all.contains("MOOD=bad"))
+    };
+    let environment =
+        e2e::wait_until("the app with the other environment", Duration::from_secs(20), environment).unwrap();
+    assert!(!environment.contains("LD_PRELOAD") && !environment.contains("PYTHONPATH="), "{environment}");
 }
 
 #[test]
