@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
-use agent::{Cancel, Installer, Notices, Settings};
+use agent::{Cancel, DurableError, Installer, Notices, Settings};
 use machine::{Fault, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
     reason::Reason,
+    record::loads_code,
     release::{Hook, PartKind, Run, container::Container},
 };
 use tokio::task::spawn_blocking;
@@ -20,6 +21,7 @@ use tracing::warn;
 use crate::{
     container::{Containers, Wanted},
     fault::{chain, fault},
+    listening::{Listeners, Source},
     probe::{Asker, Inside, LastWords, Prober},
     program::{self, ProgramError},
     slots::{Places, Slots, replace},
@@ -40,6 +42,7 @@ pub(crate) struct TreeInstaller {
     units: Arc<Units>,
     containers: Arc<Containers>,
     prober: Prober,
+    listeners: Listeners,
 }
 
 impl TreeInstaller {
@@ -51,20 +54,21 @@ impl TreeInstaller {
             supervisor: Supervisor::new(notices.clone()),
             containers: Arc::new(Containers::new(settings.container.clone(), notices.clone())),
             units: Arc::new(Units::new(notices.clone())),
-            prober: Prober::new(notices),
+            prober: Prober::new(notices.clone()),
+            listeners: Listeners::new(notices),
             settings,
         }
     }
 
-    /// Stops every app that was started.
-    pub(crate) async fn stop_apps(&self) {
-        let apps: Vec<_> = self.lock().keys().cloned().collect();
-        for app in apps {
+    /// Stops every app of the node. Gives each with what was in the way of stopping it.
+    pub(crate) async fn stop_apps(&self) -> Result<Vec<(AppId, Result<(), Fault>)>, DurableError> {
+        let mut ended = Vec::new();
+        for app in self.settings.apps()? {
             let Some(slot) = self.active(&app) else { continue };
-            if let Err(fault) = self.stop(&app, &slot).await {
-                warn!(%app, text = %fault.text, "cannot stop app");
-            }
+            let stopped = self.stop(&app, &slot).await;
+            ended.push((app, stopped));
         }
+        Ok(ended)
     }
 
     /// The slots of the app. What an earlier run of the worker left unfinished is swept away at the first use.
@@ -153,7 +157,9 @@ impl Installer for TreeInstaller {
     }
 
     fn set_env(&self, env: &BTreeMap<String, String>) {
-        self.ordered_env.lock().unwrap_or_else(PoisonError::into_inner).clone_from(env);
+        let mut env = env.clone();
+        env.retain(|name, _| !loads_code(name));
+        *self.ordered_env.lock().unwrap_or_else(PoisonError::into_inner) = env;
     }
 
     fn active(&self, app: &AppId) -> Option<Slot> {
@@ -253,6 +259,16 @@ impl Installer for TreeInstaller {
             self.contained(app, slot, container, proving).await?;
         }
         self.asker(app, slot).prove(slot).await
+    }
+
+    fn listen(&self, app: &AppId, slot: &Slot, lines: usize, id: String) {
+        let source = match &slot.part.run {
+            _ if slot.part.container().is_some() => Source::Container(self.containers.clone()),
+            Run::Process { .. } => Source::File(self.slots(app).places().log(app)),
+            Run::Systemd { unit } => Source::Unit(unit.clone()),
+            Run::None => Source::Nothing,
+        };
+        self.listeners.listen(app, source, lines, id);
     }
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {

@@ -6,6 +6,7 @@ mod data;
 mod environment;
 mod fault;
 mod installer;
+mod listening;
 mod probe;
 mod processes;
 mod program;

@@ -9,14 +9,19 @@ pub(crate) const ENOUGH_BYTES: usize = 4 * MAX_LOG_BYTES;
 
 /// The last lines of `said`, oldest first, without control characters.
 pub(crate) fn tail(said: &[u8]) -> Vec<String> {
+    last_lines(said, MAX_LOG_LINES, MAX_LOG_BYTES)
+}
+
+/// The last lines of `said` that are at most `max_lines` and take at most `max_bytes`, oldest first, without control characters.
+pub(crate) fn last_lines(said: &[u8], max_lines: usize, max_bytes: usize) -> Vec<String> {
     let said = String::from_utf8_lossy(said);
-    let mut room = MAX_LOG_BYTES;
+    let mut room = max_bytes;
     let mut lines: Vec<String> = said
         .lines()
         .rev()
         .map(shown)
         .filter(|line| !line.is_empty())
-        .take(MAX_LOG_LINES)
+        .take(max_lines)
         .take_while(|line| {
             room = room.saturating_sub(line.len() + 1);
             room > 0

@@ -66,6 +66,22 @@ pub struct Ask {
     pub what: AskKind,
     /// About which app.
     pub app: AppId,
+    /// Of [`AskKind::Logs`]: so many of the last lines, at most [`MAX_ASKED_LINES`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lines: u16,
+    /// Comes back with the answer, where there is one; at most [`MAX_ASK_ID_BYTES`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+}
+
+/// More lines are not told at once.
+pub const MAX_ASKED_LINES: u16 = 200;
+/// Longest id of an ask.
+pub const MAX_ASK_ID_BYTES: usize = 64;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(lines: &u16) -> bool {
+    *lines == 0
 }
 
 /// What can be asked for.
@@ -74,9 +90,16 @@ pub struct Ask {
 pub enum AskKind {
     /// Install the release that waits: the yes that `consent` waits for.
     Install,
+    /// Say the last lines that the app has said, and for a minute what it says: on `node/<n>/log`.
+    Logs,
 }
 
 impl Ask {
+    /// An ask that has no more to say.
+    pub fn new(what: AskKind, app: AppId) -> Self {
+        Self { what, app, lines: 0, id: String::new() }
+    }
+
     /// Most bytes of an ask: many times those of the longest name.
     pub const MAX_BYTES: usize = 1_024;
 }
@@ -100,7 +123,10 @@ mod tests {
     #[test]
     fn an_ask_reads_as_tools_write_it() {
         let ask: Ask = serde_json::from_str(r#"{"do":"install","app":"web"}"#).unwrap();
-        assert_eq!(ask, Ask { what: AskKind::Install, app: "web".parse().unwrap() });
+        assert_eq!(ask, Ask::new(AskKind::Install, "web".parse().unwrap()));
+        assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"do":"install","app":"web"}"#);
+        let ask: Ask = serde_json::from_str(r#"{"do":"logs","app":"web","lines":50,"id":"7"}"#).unwrap();
+        assert_eq!((ask.what, ask.lines, ask.id.as_str()), (AskKind::Logs, 50, "7"));
         assert!(serde_json::from_str::<Ask>(r#"{"do":"explode","app":"web"}"#).is_err());
     }
 }

@@ -119,7 +119,7 @@ reasons! {
     /// The app ended during its trial.
     Exited = "exited", "read the log lines below and mend the release";
     /// The app did not get healthy in time.
-    Unhealthy = "unhealthy", "look at what the health check answered, below";
+    Unhealthy = "unhealthy", "see what its check answered, above, and what the app said, below";
     /// The code that answers is not the release's.
     StaleCode = "stale-code", "something serves old code: compare the expected and the answered value";
     /// The running code could not be asked what it is.

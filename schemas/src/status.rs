@@ -297,6 +297,35 @@ impl From<Verdict> for EventType {
     }
 }
 
+/// `node/<n>/log`, not retained: what an app, or the build of its image, says. An app's lines only while somebody asks for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLines {
+    /// The node.
+    pub node: NodeId,
+    /// The app.
+    pub app: AppId,
+    /// Who says it.
+    pub source: LogSource,
+    /// The lines, oldest first, without control characters.
+    pub lines: Vec<String>,
+    /// Lines before these that were left out, for there were too many.
+    pub dropped: u64,
+    /// The id of the ask whose answer this is, or empty.
+    pub answers: String,
+    /// When this was said.
+    pub at: Timestamp,
+}
+
+/// Who says lines of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSource {
+    /// The app.
+    App,
+    /// The build of its image.
+    Build,
+}
+
 /// The text of `last_error` and of `reason` keys: the code, then the sentence.
 pub fn error_text(reason: Option<Reason>, text: &str) -> String {
     match reason {

@@ -7,6 +7,7 @@ use schemas::{
     id::{AppId, Digest},
     manifest::Manifest,
     release::PartKind,
+    status::LogSource,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +31,21 @@ pub enum Notice {
     Health(Health),
     /// The app's process ended by itself.
     Exited(Fault),
+    /// Its staging is so far, in thousandths.
+    Progress(u16),
+    /// Lines of a log.
+    Said(Said),
+}
+
+/// Lines of a log, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Who says it.
+    pub source: LogSource,
+    /// What, safe for a terminal.
+    pub lines: Vec<String>,
+    /// The id of the ask that this answers, or empty.
+    pub answers: String,
 }
 
 /// Where an installer tells it.
@@ -86,6 +102,10 @@ pub trait Installer: Send + Sync + 'static {
 
     /// Asks the running code what it is.
     fn prove(&self, app: &AppId, slot: &Slot) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Tells the last `lines` that the app has said as the answer to `id`, and for a minute what it says; in place of what was
+    /// asked for before.
+    fn listen(&self, app: &AppId, slot: &Slot, lines: usize, id: String);
 
     /// Removes every slot but those of `keep`.
     fn prune(&self, app: &AppId, keep: &[Digest]) -> impl Future<Output = Result<(), Fault>> + Send;

@@ -32,10 +32,11 @@ mod work;
 
 pub use bus_client::{keep_out_of_core_dumps, problem};
 pub use cancel::{Cancel, Canceller};
+pub use durable::DurableError;
 pub use facts::boot_id;
 pub use hold::{HoldSettings, WindowError, Windows};
 pub use identity::IdentityError;
-pub use installer::{AppDirs, Installer, Notice, Notices};
+pub use installer::{AppDirs, Installer, Notice, Notices, Said};
 pub use runtime::{Pulse, RunError, run};
 pub use settings::{ContainerSettings, FetchSettings, Settings, SettingsError};
 pub use whole::{replace_file, sweep_drafts};

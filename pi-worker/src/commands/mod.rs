@@ -5,6 +5,7 @@ mod enroll;
 mod guard;
 mod run;
 mod status;
+mod stop;
 mod verify;
 
 use std::{
@@ -27,6 +28,7 @@ Examples:
                                                             make a key, and ask to be let in
   pi-worker status --config /etc/deploybus/pi-worker.toml   what runs here, also while the worker is down
   pi-worker verify --config /etc/deploybus/pi-worker.toml   read every installed file back and compare
+  pi-worker stop --config /etc/deploybus/pi-worker.toml     stop the apps, which run on without their worker
   RUST_LOG=debug pi-worker run --config pi-worker.toml      say more
 
 `publisher node add` writes the settings file, or `enroll` does.
@@ -68,6 +70,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Stop the apps of this node while no worker runs, as before it is taken away
+    Stop(Config),
     /// Read every installed file back from the disk and list what is not as it was signed
     Verify(Config),
 }
@@ -128,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Enroll { config, arguments } => enroll::run(&config.config, &arguments),
         Command::Guard(config) => guard::guard(&config.config),
         Command::Status { config, json } => status::status(&config.config, json),
+        Command::Stop(config) => stop::stop(&config.config),
         Command::Verify(config) => verify::verify(&config.config),
     };
     done.unwrap_or_else(|err| {

@@ -15,7 +15,7 @@ use tokio::{
     runtime,
     signal::unix::{SignalKind, signal},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{enroll, say};
 use crate::{data, installer::TreeInstaller};
@@ -63,7 +63,11 @@ async fn serve(settings: agent::Settings, stop_apps: bool) -> anyhow::Result<()>
     let make = |notices| installer.insert(Arc::new(TreeInstaller::new(of, notices))).clone();
     agent::run(settings, make, pulse, shutdown).await?;
     if let Some(installer) = installer.filter(|_| stop_apps) {
-        installer.stop_apps().await;
+        for (app, stopped) in installer.stop_apps().await? {
+            if let Err(fault) = stopped {
+                warn!(%app, text = %fault.text, "cannot stop app");
+            }
+        }
     }
     Ok(())
 }

@@ -5,12 +5,17 @@ use std::{
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use agent::{Notice, Notices, Said};
 use bollard::{Docker, body_try_stream, query_parameters::BuildImageOptions};
 use futures_util::StreamExt as _;
 use machine::{Fault, Slot};
-use schemas::{id::AppId, manifest::Manifest, reason::Reason, release::container::Container};
+use schemas::{
+    id::AppId, manifest::Manifest, reason::Reason, release::container::Container, status::LogSource,
+};
+use tokio::time::interval;
 
 use super::{
     BUILD_WITHIN, context,
@@ -24,6 +29,9 @@ use crate::{
     tail::{ENOUGH_BYTES, tail},
 };
 
+/// From one telling of a build's log to the next.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
 /// What an image is built of.
 #[derive(Debug)]
 pub(super) struct Build<'a> {
@@ -36,6 +44,8 @@ pub(super) struct Build<'a> {
     pub(super) folder: PathBuf,
     /// Where the log is kept.
     pub(super) log: PathBuf,
+    /// Where it is told, with how far it is.
+    pub(super) notices: &'a Notices,
 }
 
 /// How many steps a build had, and how many of them had been done before.
@@ -49,21 +59,46 @@ impl Build<'_> {
     /// Builds it. Dropping this ends the build.
     pub(super) async fn run(&self, docker: &Docker, no_cache: bool) -> Result<Steps, Fault> {
         let mut log = Log::create(&self.log)?;
+        let mut tick = interval(TELL_EVERY);
         let entries =
             context::entries(self.manifest, &self.container.dockerfile, self.ignore).cloned().collect();
         let context = body_try_stream(context::tar(self.folder.clone(), entries));
         let patient = docker.clone().with_timeout(BUILD_WITHIN);
         let mut answers = Box::pin(patient.build_image(self.options(no_cache), None, Some(context)));
         let mut failed = None;
-        while let Some(answer) = answers.next().await {
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer,
+                _ = tick.tick() => {
+                    self.tell(&mut log);
+                    continue;
+                }
+            };
             match answer {
-                Ok(answer) => log.take(answer.stream.as_deref().unwrap_or_default()),
-                Err(err) => failed = Some(err),
+                Some(Ok(answer)) => log.take(answer.stream.as_deref().unwrap_or_default()),
+                Some(Err(err)) => failed = Some(err),
+                None => break,
             }
         }
+        self.tell(&mut log);
         match failed {
             None => Ok(log.steps),
             Some(err) => Err(self.fault(err, &log)),
+        }
+    }
+
+    /// Tells what is new in the log.
+    fn tell(&self, log: &mut Log) {
+        let permille = log.permille();
+        if permille > log.told_permille {
+            log.told_permille = permille;
+            // Nobody listens any more when the worker is about to end.
+            self.notices.send((self.app.clone(), Notice::Progress(permille))).ok();
+        }
+        let lines = tail(&std::mem::take(&mut log.untold));
+        if !lines.is_empty() {
+            let said = Said { source: LogSource::Build, lines, answers: String::new() };
+            self.notices.send((self.app.clone(), Notice::Said(said))).ok();
         }
     }
 
@@ -136,6 +171,9 @@ struct Log {
     /// Bytes that it took, written or not.
     written: u64,
     said: Vec<u8>,
+    /// What was said since it was told last, up to a bound.
+    untold: Vec<u8>,
+    told_permille: u16,
     steps: Steps,
     /// The step that is being done.
     step: Option<String>,
@@ -147,7 +185,15 @@ impl Log {
             fs::create_dir_all(folder).on_path("create", folder)?;
         }
         let file = File::create(path).on_path("create", path)?;
-        Ok(Self { file, written: 0, said: Vec::new(), steps: Steps::default(), step: None })
+        Ok(Self {
+            file,
+            written: 0,
+            said: Vec::new(),
+            untold: Vec::new(),
+            told_permille: 0,
+            steps: Steps::default(),
+            step: None,
+        })
     }
 
     /// Takes what the engine says; a full disk is no reason to lose sight of the build.
@@ -159,9 +205,11 @@ impl Log {
             let _ = self.file.write_all(b"\n... the rest is left out\n");
         }
         self.written = self.written.saturating_add(bytes);
-        self.said.extend_from_slice(said.as_bytes());
-        let excess = self.said.len().saturating_sub(ENOUGH_BYTES);
-        self.said.drain(..excess);
+        for kept in [&mut self.said, &mut self.untold] {
+            kept.extend_from_slice(said.as_bytes());
+            let excess = kept.len().saturating_sub(ENOUGH_BYTES);
+            kept.drain(..excess);
+        }
         let line = said.trim();
         if line.starts_with("Step ") && line.contains(" : ") {
             self.steps.all += 1;
@@ -169,6 +217,19 @@ impl Log {
         } else if line == "---> Using cache" {
             self.steps.reused += 1;
         }
+    }
+}
+
+impl Log {
+    /// How much of its steps is done, in thousandths: of `Step 3/9 : …` two ninths.
+    fn permille(&self) -> u16 {
+        let share = || {
+            let (at, all) =
+                self.step.as_deref()?.strip_prefix("Step ")?.split_once(" : ")?.0.split_once('/')?;
+            let (at, all): (u32, u32) = (at.parse().ok()?, all.parse().ok()?);
+            u16::try_from(at.checked_sub(1)?.checked_mul(1_000)?.checked_div(all)?.min(1_000)).ok()
+        };
+        share().unwrap_or(0)
     }
 }
 
@@ -187,7 +248,11 @@ mod tests {
             log.take(said);
         }
         assert_eq!(log.steps, Steps { all: 2, reused: 1 });
-        assert_eq!(log.step.as_deref(), Some("Step 2/2 : COPY . /"));
+        assert_eq!((log.step.as_deref(), log.permille()), (Some("Step 2/2 : COPY . /"), 500));
+        for odd in ["Step 0/2 : x", "Step 1/0 : x", "Step x/2 : x", "Step 9/2 : x"] {
+            log.step = Some(odd.to_owned());
+            assert!(log.permille() <= 1_000, "{odd}");
+        }
         assert!(fs::read_to_string(&path).unwrap().ends_with("---> 1\n"));
         for _ in 0..20 {
             log.take(&"x".repeat(1024 * 1024));

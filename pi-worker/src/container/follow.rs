@@ -110,6 +110,16 @@ pub(super) async fn ended(docker: &Docker, id: &str) -> Result<String, Error> {
     Ok(format!("exit code {code}{}", if is_oom { ", killed for lack of memory" } else { "" }))
 }
 
+/// Says the last lines that a container has said, and all that come.
+pub(super) async fn listen(docker: &Docker, name: &str, lines: usize, say: impl Fn(&[u8])) {
+    let tail = lines.to_string();
+    let options = LogsOptions { follow: true, stdout: true, stderr: true, tail, ..LogsOptions::default() };
+    let mut log = Box::pin(docker.logs(name, Some(options)));
+    while let Some(Ok(line)) = log.next().await {
+        say(line.as_ref());
+    }
+}
+
 /// The last lines that a container said.
 pub(super) async fn log_tail(docker: &Docker, id: &str) -> Vec<String> {
     let options =

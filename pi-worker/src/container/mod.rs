@@ -62,6 +62,8 @@ pub(crate) struct Containers {
     endpoint: Endpoint,
     settings: ContainerSettings,
     followers: Followers,
+    notices: Notices,
+    hanging: exec::Hanging,
 }
 
 /// The container of one slot, and what there is around it.
@@ -77,7 +79,13 @@ pub(crate) struct Wanted<'a> {
 impl Containers {
     pub(crate) fn new(settings: ContainerSettings, notices: Notices) -> Self {
         let endpoint = Endpoint::new(settings.engine.as_deref());
-        Self { endpoint, settings, followers: Followers::new(notices) }
+        Self {
+            endpoint,
+            settings,
+            followers: Followers::new(notices.clone()),
+            notices,
+            hanging: exec::Hanging::default(),
+        }
     }
 
     /// Starts the container, or takes over what runs of it already.
@@ -249,12 +257,19 @@ impl Containers {
         limit: Duration,
     ) -> Result<Ended, Fault> {
         let docker = self.endpoint.connect().await?;
-        exec::exec(&docker, &names::serving(app), (words, said), limit).await
+        exec::exec(&docker, &self.hanging, &names::serving(app), (words, said), limit).await
     }
 
     /// The last lines of the container that serves.
     pub(crate) async fn last_words(&self, app: &AppId) -> Vec<String> {
         self.log_tail(&names::serving(app)).await
+    }
+
+    /// What the container that serves says: its last lines, then the others, until it ends or this is dropped.
+    pub(crate) async fn listen(&self, app: &AppId, lines: usize, say: impl Fn(&[u8])) {
+        if let Ok(docker) = self.endpoint.connect().await {
+            follow::listen(&docker, &names::serving(app), lines, say).await;
+        }
     }
 
     async fn log_tail(&self, name: &str) -> Vec<String> {

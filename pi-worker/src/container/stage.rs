@@ -170,7 +170,10 @@ impl Containers {
         let Wanted { app, slot, container, slots, .. } = *wanted;
         let (folder, log) = (slots.places().slot(slot.tree()), slots.places().build_log(app));
         info!(%app, strategy = choice.strategy.name(), why = choice.why, "image is built");
-        Build { app, slot, container, manifest, ignore, folder, log }.run(docker, choice.no_cache).await
+        let notices = &self.notices;
+        Build { app, slot, container, manifest, ignore, folder, log, notices }
+            .run(docker, choice.no_cache)
+            .await
     }
 
     /// The container that was made for a release which will not run.

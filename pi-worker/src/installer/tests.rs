@@ -25,7 +25,7 @@ async fn a_release_is_staged_switched_started_proved_and_stopped() {
     assert_eq!(node.worker.active(&app).as_ref(), Some(&release.slot));
     node.worker.start(&app, &release.slot).await.unwrap();
     node.worker.prove(&app, &release.slot).await.unwrap();
-    node.worker.stop_apps().await;
+    assert_eq!(node.worker.stop_apps().await.unwrap(), [(app, Ok(()))]);
     assert!(!node.places().run_file().exists());
     assert!(node.told.try_recv().is_err());
 }

@@ -2,6 +2,7 @@
 
 mod heard;
 mod holds;
+mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +17,7 @@ use schemas::{
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use self::holds::Holds;
+use self::{holds::Holds, talk::Talk};
 use super::{
     app::{App, may_be_cut, must_go_on},
     cadence::{Cadence, Urgency},
@@ -75,6 +76,8 @@ pub(super) struct State {
     /// How the bus is, once that is known.
     reach: Option<(Reach, String)>,
     holds: Holds,
+    /// How much of logs still goes on the bus.
+    talk: Talk,
     looked_ms: u64,
     ends_by_ms: Option<u64>,
 }
@@ -116,6 +119,10 @@ impl<I: Installer> Node<I> {
                 info!(%app, reason = %fault.reason, text = fault.text, "App ended by itself");
                 self.feed(&app, Input::Exited(fault), Urgency::Change);
             }
+            Event::Notice(app, Notice::Progress(permille)) => {
+                self.feed(&app, Input::Progress(permille), Urgency::Progress);
+            }
+            Event::Notice(app, Notice::Said(said)) => self.pass_on(app, said),
             Event::Facts(facts) => {
                 self.facts = facts;
                 self.speaker.look_again();
@@ -163,6 +170,10 @@ impl<I: Installer> Node<I> {
             bus::Event::Subscribed(_) => {}
             bus::Event::Message(message) => self.on_message(&message),
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.state.reach, Some((Reach::Connected, _)))
     }
 
     fn on_reach(&mut self, reach: Reach, text: String) {

@@ -8,7 +8,7 @@ use schemas::{
     id::{AppId, FleetId, GroupId, NodeId, Seq},
     report::{AppReport, Refusal, Report},
     seal::{Head, SecretKey, Signed},
-    status::{Event, Timestamp, availability},
+    status::{Event, LogLines, Timestamp, availability},
     time::UnixTime,
     topic::{AppTopic, Kind, NodeTopic, Topic},
 };
@@ -112,6 +112,11 @@ impl Speaker {
     /// Says what just happened.
     pub(super) fn tell(&self, event: &Event) {
         self.say(NodeTopic::Event, event);
+    }
+
+    /// Says lines of a log.
+    pub(super) fn pass_on(&self, said: &LogLines) {
+        self.say(NodeTopic::Log, said);
     }
 
     /// Says the last words, and ends when they are on the disk; the bus is closed by who opened it.

@@ -47,6 +47,39 @@ fn one_changed_line_is_built_on_the_layers_of_the_dependencies() {
 }
 
 #[test]
+fn a_build_shows_how_far_it_is_and_what_it_says() {
+    let Some(shore) = Shore::serving() else { return };
+    let mut bus = shore.world.raw_publisher().unwrap();
+    bus.subscribe("deploybus/v1/node/pi-1/log").unwrap();
+    bus.subscribe("deploybus/v1/node/pi-1/app/web/status").unwrap();
+    let copy = "COPY requirements.txt /app/\n";
+    shore.app.edit_file("Dockerfile", copy, &format!("{copy}RUN echo compiling; sleep 2\n")).unwrap();
+    shore.deploy("1.1.0", KEPT);
+    let (mut said, mut shares) = (Vec::new(), Vec::new());
+    while let Some((topic, payload, _)) = bus.next(Duration::from_millis(500)).unwrap() {
+        let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        if topic.ends_with("/log") {
+            assert_eq!(payload["source"], "build", "{payload}");
+            said.extend(
+                payload["lines"].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned()),
+            );
+        } else if payload["phase"] == "staging" {
+            shares.push(payload["progress_ratio"].as_f64().unwrap());
+        }
+    }
+    assert!(said.iter().any(|line| line == "compiling"), "{said:?}");
+    assert!(shares.iter().any(|share| *share > 0.6 && *share < 0.85), "{shares:?}");
+    // The container's own words, and the images that there are.
+    let logs = shore.world.publisher(&["logs", "pi-1"]).unwrap().expect(0).unwrap().stdout;
+    assert!(logs.contains("web 1.1.0 at commit"), "{logs}");
+    let images = shore.world.publisher(&["images", "pi-1", "--json"]).unwrap().expect(0).unwrap().stdout;
+    let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+    let states: Vec<_> =
+        images.as_array().unwrap().iter().map(|image| (&image["version"], &image["state"])).collect();
+    assert_eq!(states, [(&"1.1.0".into(), &"in_use".into()), (&"1.0.0".into(), &"kept".into())]);
+}
+
+#[test]
 fn a_release_that_was_there_before_is_hot_and_builds_nothing() {
     let Some(mut shore) = Shore::serving() else { return };
     shore.app.edit_file("app.sh", "says hello", "says good day").unwrap();

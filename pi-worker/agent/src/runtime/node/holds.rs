@@ -1,7 +1,10 @@
 //! What holds the node back, and what people ask of it.
 
 use machine::{Hold, Input};
-use schemas::{hold::Ask, status::Phase};
+use schemas::{
+    hold::{Ask, AskKind, MAX_ASK_ID_BYTES, MAX_ASKED_LINES},
+    status::Phase,
+};
 use tracing::{debug, info};
 
 use super::{App, Installer, Node, Urgency};
@@ -54,9 +57,20 @@ impl<I: Installer> Node<I> {
     }
 
     /// Does what somebody asks for. Nobody signed it, so it only chooses among what was verified.
-    pub(super) fn on_ask(&mut self, Ask { what, app }: &Ask) {
-        info!(%app, ?what, waits = self.state.apps.get(app).is_some_and(waits), "Somebody asks for something");
-        self.feed(app, Input::Consent, Urgency::Change);
+    pub(super) fn on_ask(&mut self, Ask { what, app, lines, id }: &Ask) {
+        match what {
+            AskKind::Install => {
+                info!(%app, waits = self.state.apps.get(app).is_some_and(waits), "Somebody says yes");
+                self.feed(app, Input::Consent, Urgency::Change);
+            }
+            AskKind::Logs if id.len() <= MAX_ASK_ID_BYTES => {
+                debug!(%app, lines, "Somebody asks for the log");
+                let installer = &self.hands.installer;
+                let Some(slot) = self.state.apps.get(app).and_then(|_| installer.active(app)) else { return };
+                installer.listen(app, &slot, usize::from(*lines.min(&MAX_ASKED_LINES)), id.clone());
+            }
+            AskKind::Logs => {}
+        }
     }
 }
 

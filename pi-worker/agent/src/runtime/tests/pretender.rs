@@ -14,11 +14,12 @@ use schemas::{
     manifest::Manifest,
     reason::Reason,
     release::PartKind,
+    status::LogSource,
 };
 
 use crate::{
     cancel::Cancel,
-    installer::{Installer, Notice, Notices},
+    installer::{Installer, Notice, Notices, Said},
 };
 
 /// The version that ends as soon as it is watched.
@@ -96,6 +97,11 @@ impl Installer for Pretender {
 
     async fn prove(&self, _: &AppId, _: &Slot) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn listen(&self, app: &AppId, slot: &Slot, lines: usize, answers: String) {
+        let lines = (1..=lines).map(|n| format!("{} says {n}", slot.version)).collect();
+        self.notices.send((app.clone(), Notice::Said(Said { source: LogSource::App, lines, answers }))).ok();
     }
 
     async fn prune(&self, app: &AppId, _: &[Digest]) -> Result<(), Fault> {
