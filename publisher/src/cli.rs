@@ -19,9 +19,9 @@ pub(crate) use self::{
     env::{EnvCommand, EnvList, EnvSet},
     keys::{KeyFiles, KeyRole, KeysChange, KeysCommand, NewFile},
     log::{Log, LogCommand, LogShow},
-    node::{Membership, NodeAdd, NodeApprove, NodeCommand},
-    order::{Announce, Following, Order, Rollback},
-    request::Request,
+    node::{Membership, NodeAdd, NodeApprove, NodeChange, NodeCommand},
+    order::{Announce, Following, Order, Rollback, Withdraw},
+    request::{Images, Logs, Request},
     rollout::{
         RolloutAbort, RolloutCommand, RolloutControllers, RolloutResume, RolloutSimulate, RolloutStart,
         RolloutTerms,
@@ -85,6 +85,14 @@ Examples:
   publisher pack ./app --json
   publisher pack ./app --out ./site      objects as any web server or a USB stick can serve them")]
     Pack(Pack),
+    /// Write the deploybus.toml that says the same as a service of a compose file
+    #[command(after_help = "\
+Examples:
+  publisher import compose.yaml
+  publisher import compose.yaml --service web --out deploybus.toml
+
+What has no meaning for a fleet is left out and named; what would mean something else is an error.")]
+    Import(Import),
     /// Pack, sign, upload and announce a folder, then follow every node to its verdict
     #[command(after_help = format!("\
 Examples:
@@ -119,6 +127,12 @@ Examples:
 
 {}", Exit::table()))]
     Order(Order),
+    /// Take an order back: who has not begun with it does not; who has the release keeps it
+    #[command(after_help = "\
+Examples:
+  publisher withdraw --group canaryy                   an order for a group that was not meant
+  publisher withdraw --group all --app web")]
+    Withdraw(Withdraw),
     /// Order the release again that was ordered before the present one
     #[command(after_help = format!("\
 Examples:
@@ -133,6 +147,20 @@ Examples:
   publisher request pi-kitchen install                 the release that waits there for a yes
   publisher request pi-kitchen install --app web")]
     Request(Request),
+    /// Show what an app says on a node, and what the build of its image says
+    #[command(after_help = "\
+Examples:
+  publisher logs pi-kitchen
+  publisher logs pi-kitchen --app web --lines 20
+  publisher logs pi-kitchen --follow                   until Ctrl-C")]
+    Logs(Logs),
+    /// Show the images that nodes have built: how, why, how long it took, and which is in use
+    #[command(after_help = "\
+Examples:
+  publisher images
+  publisher images pi-kitchen
+  publisher images --group canary --json")]
+    Images(Images),
     /// Roll a release out in waves: start, watch, pause, go on, end; the broker's controller carries it out
     #[command(subcommand)]
     Rollout(RolloutCommand),
@@ -245,6 +273,18 @@ pub(crate) struct Folder {
     /// Have nodes build its image without any cache, if it is a container
     #[arg(long)]
     pub(crate) force_build: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The compose file
+    pub(crate) file: PathBuf,
+    /// Which of its services; needed when it has several
+    #[arg(long)]
+    pub(crate) service: Option<String>,
+    /// Where it is written [default: deploybus.toml beside the compose file]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod app_file;
 mod cli;
 mod clock;
 mod commands;
+mod compose;
 mod decode;
 mod exit;
 mod home;

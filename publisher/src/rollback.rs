@@ -18,7 +18,9 @@ pub(crate) struct Past<'a> {
     pub(crate) orders: &'a [(Revision, Digest)],
     /// Every release of the app that is known, by its digest.
     pub(crate) releases: &'a BTreeMap<Digest, Kept<Release>>,
-    /// Releases that some node did not keep and none kept.
+    /// Releases that some node says it kept; nodes remember the last few.
+    pub(crate) kept: &'a BTreeSet<Digest>,
+    /// Releases that some node did not keep.
     pub(crate) unfit: &'a BTreeSet<Digest>,
     /// Nodes take nothing below this.
     pub(crate) floor: Counter,
@@ -40,7 +42,7 @@ pub(crate) enum NoWayBack {
 
 impl Past<'_> {
     /// The release to go back to: the wanted version, else the one ordered last among those older than the present one,
-    /// passing over what nodes did not keep. Going back twice goes further back; it never alternates between two.
+    /// and kept by a node, where one is known. Going back twice goes further back; it never alternates between two.
     pub(crate) fn choose(&self, wanted: Option<&str>) -> Result<&Kept<Release>, NoWayBack> {
         let chosen = match wanted {
             Some(version) => self.of_version(version)?,
@@ -54,9 +56,14 @@ impl Past<'_> {
         Ok(chosen)
     }
 
+    /// What nodes kept comes before what no node has said anything about.
     fn before(&self) -> Option<&Kept<Release>> {
-        let mut orders: Vec<_> =
-            self.orders.iter().filter(|(_, release)| !self.unfit.contains(release)).collect();
+        let is_unknown = |release: &Digest| !self.unfit.contains(release);
+        self.last_ordered(|release| self.kept.contains(release)).or_else(|| self.last_ordered(is_unknown))
+    }
+
+    fn last_ordered(&self, is_fit: impl Fn(&Digest) -> bool) -> Option<&Kept<Release>> {
+        let mut orders: Vec<_> = self.orders.iter().filter(|(_, release)| is_fit(release)).collect();
         orders.sort_unstable();
         let releases = orders.into_iter().rev().filter_map(|(_, release)| self.releases.get(release));
         releases.into_iter().find(|release| release.document.counter < self.present.counter)
@@ -102,16 +109,17 @@ mod tests {
         fn choose(
             &self,
             orders: &[&str],
-            unfit: &[&str],
+            (kept, unfit): (&[&str], &[&str]),
             floor: u64,
             wanted: Option<&str>,
         ) -> Result<String, NoWayBack> {
             let present = &self.releases[&self.digests[orders.last().unwrap()]].document;
             let orders: Vec<_> =
                 (1..).map(Revision).zip(orders.iter().map(|version| self.digests[version])).collect();
-            let unfit = unfit.iter().map(|version| self.digests[version]).collect();
+            let [kept, unfit] =
+                [kept, unfit].map(|of| of.iter().map(|version| self.digests[version]).collect());
             let (releases, floor) = (&self.releases, Counter(floor));
-            let past = Past { present, orders: &orders, releases, unfit: &unfit, floor };
+            let past = Past { present, orders: &orders, releases, kept: &kept, unfit: &unfit, floor };
             past.choose(wanted).map(|release| release.document.version.clone())
         }
     }
@@ -119,7 +127,7 @@ mod tests {
     #[test]
     fn goes_back_to_what_was_ordered_before_and_twice_goes_further() {
         let story = Story::of(&["1.0", "1.1", "1.2"]);
-        let back = |orders: &[&str]| story.choose(orders, &[], 0, None);
+        let back = |orders: &[&str]| story.choose(orders, (&[], &[]), 0, None);
         assert_eq!(back(&["1.0", "1.1", "1.2"]).unwrap(), "1.1");
         assert_eq!(back(&["1.0", "1.1", "1.2", "1.1"]).unwrap(), "1.0");
         assert_eq!(back(&["1.0", "1.2"]).unwrap(), "1.0");
@@ -130,20 +138,29 @@ mod tests {
     fn passes_over_what_nodes_did_not_keep() {
         let story = Story::of(&["1.0", "1.1", "1.2"]);
         let orders = ["1.0", "1.1", "1.2"];
-        assert_eq!(story.choose(&orders, &["1.1"], 0, None).unwrap(), "1.0");
-        assert_eq!(story.choose(&orders, &["1.1"], 0, Some("1.1")).unwrap(), "1.1");
+        assert_eq!(story.choose(&orders, (&[], &["1.1"]), 0, None).unwrap(), "1.0");
+        assert_eq!(story.choose(&orders, (&[], &["1.1"]), 0, Some("1.1")).unwrap(), "1.1");
+    }
+
+    #[test]
+    fn prefers_what_a_node_kept_to_what_nobody_tried() {
+        let story = Story::of(&["1.0", "1.1", "1.2"]);
+        let orders = ["1.0", "1.1", "1.2"];
+        assert_eq!(story.choose(&orders, (&["1.0"], &[]), 0, None).unwrap(), "1.0");
+        assert_eq!(story.choose(&orders, (&["1.1", "1.0"], &["1.1"]), 0, None).unwrap(), "1.1");
+        assert_eq!(story.choose(&orders, (&["1.2"], &[]), 0, None).unwrap(), "1.1");
     }
 
     #[test]
     fn never_goes_below_the_floor_and_says_what_is_known() {
         let story = Story::of(&["1.0", "1.1"]);
         let error =
-            |wanted, floor| story.choose(&["1.0", "1.1"], &[], floor, wanted).unwrap_err().to_string();
+            |wanted, floor| story.choose(&["1.0", "1.1"], (&[], &[]), floor, wanted).unwrap_err().to_string();
         assert_eq!(
             error(None, 15),
             "1.0 (counter 10) is below the floor 15 that a release on the nodes has set"
         );
         assert_eq!(error(Some("3"), 0), "no release has version 3; known are 1.0, 1.1");
-        assert_eq!(story.choose(&["1.0", "1.1"], &[], 0, Some("1.1")).unwrap(), "1.1");
+        assert_eq!(story.choose(&["1.0", "1.1"], (&[], &[]), 0, Some("1.1")).unwrap(), "1.1");
     }
 }

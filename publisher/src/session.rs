@@ -276,6 +276,33 @@ impl Session {
         }
     }
 
+    /// Listens to a topic that is no part of the fleet's state, once the broker has agreed.
+    pub(crate) async fn listen(&mut self, topic: &Topic) -> Result<()> {
+        let filter = Filter::from(topic);
+        self.subscribe(vec![filter.clone()]);
+        let limit = Instant::now() + self.patience(READ_LIMIT);
+        loop {
+            match timeout_at(limit, self.events.next()).await {
+                Ok(Some(Event::Subscribed(of))) if of == filter => return Ok(()),
+                Ok(Some(Event::Denied(of))) if of == filter => {
+                    return Err(self.denied(&format!("read {filter}")));
+                }
+                Ok(event) => drop(event.context("bus connection was closed")?),
+                Err(_) => return Err(self.unanswered("did not answer a subscription")),
+            }
+        }
+    }
+
+    /// The next message on `topic`, over outages; nothing when the session is closed. May be cancelled at any time.
+    pub(crate) async fn next_on(&mut self, topic: &Topic) -> Option<Bytes> {
+        loop {
+            match self.events.next().await? {
+                Event::Message(message) if message.topic == *topic => return Some(message.payload),
+                _ => {}
+            }
+        }
+    }
+
     /// Leaves in order, so that the broker keeps no messages for a session that may never come back.
     async fn close(self) {
         self.bus.unsubscribe(self.filters);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use schemas::id::{GroupId, KeyId, NodeId};
 
 use super::parse_pair;
@@ -32,13 +32,23 @@ Examples:
 On the node: pi-worker enroll. `publisher status` shows who waits. A list has a line for each node, as `pi-worker enroll --offline`
 prints it: name, public key, digest of its token.")]
     Approve(NodeApprove),
+    /// Change the groups of a node, or what is said about it; it keeps its key
+    #[command(after_help = "\
+Examples:
+  publisher node change pi-kitchen --join stable --leave canary
+  publisher node change pi-kitchen --label site=farm --unlabel room")]
+    Change(NodeChange),
     /// Put a node out for good: it is cut off within a second, and what it said is cleared
     #[command(after_help = "\
 Examples:
-  publisher node retire pi-kitchen")]
+  publisher node retire pi-kitchen
+  publisher node retire pi-kitchen --yes               for scripts: nobody is asked")]
     Retire {
         /// Name of the node
         name: NodeId,
+        /// Do not ask whether it is meant
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Show all that is known of a node
     #[command(after_help = "\
@@ -108,6 +118,25 @@ pub(crate) struct NodeAdd {
     /// Do not wait until the node that was invited has come
     #[arg(long, requires = "invite")]
     pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["join", "leave", "labels", "unlabel"]))]
+pub(crate) struct NodeChange {
+    /// Name of the node
+    pub(crate) name: NodeId,
+    /// Group whose orders it obeys from now on; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) join: Vec<GroupId>,
+    /// Group whose orders it obeys no more; may be given several times
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) leave: Vec<GroupId>,
+    /// Something to say about it, as KEY=VALUE; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Something not to say about it any more; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unlabel: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -29,6 +29,12 @@ pub(crate) struct Following {
 }
 
 impl Following {
+    /// Nothing is followed.
+    pub(crate) fn none() -> Self {
+        let expires = Duration::from_hours(30 * 24);
+        Self { wait: false, no_wait: true, timeout: None, ignore_offline: false, expires }
+    }
+
     /// Whether to follow at all.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wait || !self.no_wait
@@ -98,6 +104,16 @@ pub(crate) struct Rollback {
     pub(crate) to: Option<Version>,
     #[command(flatten)]
     pub(crate) following: Following,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Withdraw {
+    /// Group whose order is taken back
+    #[arg(long)]
+    pub(crate) group: GroupId,
+    /// App whose order is taken back; needed when the group has several
+    #[arg(long)]
+    pub(crate) app: Option<AppId>,
 }
 
 /// How long something lasts.

@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 use schemas::{
-    hold::AskKind,
-    id::{AppId, NodeId},
+    hold::{AskKind, MAX_ASKED_LINES},
+    id::{AppId, GroupId, NodeId},
 };
 
 #[derive(Debug, Args)]
@@ -13,6 +13,34 @@ pub(crate) struct Request {
     /// What it is asked for
     pub(crate) wanted: Wanted,
     /// App that it is about; needed when several wait
+    #[arg(long)]
+    pub(crate) app: Option<AppId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Name of the node
+    pub(crate) node: NodeId,
+    /// App that it is about; needed when the node has several
+    #[arg(long)]
+    pub(crate) app: Option<AppId>,
+    /// So many of the last lines
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(..=i64::from(MAX_ASKED_LINES)))]
+    pub(crate) lines: u16,
+    /// Go on with what comes, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// Node whose images are shown; all nodes when none is named
+    #[arg(conflicts_with = "group")]
+    pub(crate) node: Option<NodeId>,
+    /// Group whose nodes' images are shown
+    #[arg(long)]
+    pub(crate) group: Option<GroupId>,
+    /// App whose images are shown; all apps when none is named
     #[arg(long)]
     pub(crate) app: Option<AppId>,
 }

@@ -1,7 +1,7 @@
 //! `publisher announce`: from a folder to a proven release on every node of a group.
 
 use anyhow::Result;
-use schemas::root::Role;
+use schemas::{order::OrderState, root::Role};
 
 use super::{
     ordering::Ordering,
@@ -35,7 +35,14 @@ pub(super) async fn run(home: &Home, arguments: Announce, screen: &Screen) -> Re
             let start = Start { plan: plan.clone(), group: Some(group), terms: &terms, detach, timeout };
             return start.run(home, session, &mut fleet, &release, screen).await;
         }
-        let ordering = Ordering { group: &group, release: &release, following: &following, urgent, uploaded };
+        let ordering = Ordering {
+            group: &group,
+            release: &release,
+            following: &following,
+            state: OrderState::Active,
+            urgent,
+            uploaded,
+        };
         ordering.run(home, session, &mut fleet, screen).await
     })
     .await

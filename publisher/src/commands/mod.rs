@@ -3,9 +3,12 @@
 mod announce;
 mod decode;
 mod env;
+mod images;
+mod import;
 mod init;
 mod keys;
 mod log;
+mod logs;
 mod node;
 mod order;
 mod ordering;
@@ -19,6 +22,7 @@ mod status;
 mod user;
 mod watch;
 mod why;
+mod withdraw;
 
 use std::path::PathBuf;
 
@@ -39,6 +43,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
     match cli.command {
         Command::Init(init) => init::run(&dir, is_found, init, screen),
         Command::Pack(pack) => pack::run(&dir, pack, screen),
+        Command::Import(arguments) => import::run(&arguments, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
         Command::Env(env) => env::run(&Home::open(&dir)?, env, screen),
@@ -51,9 +56,12 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Order(arguments) => block_on(order::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Announce(announce) => block_on(announce::run(&Home::open(&dir)?, announce, screen)),
         Command::Rollback(rollback) => block_on(rollback::run(&Home::open(&dir)?, &rollback, screen)),
+        Command::Withdraw(withdraw) => block_on(withdraw::run(&Home::open(&dir)?, &withdraw, screen)),
         Command::Rollout(command) => rollout::run(&Home::open(&dir)?, command, screen),
         Command::Why(arguments) => block_on(why::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Request(arguments) => block_on(request::run(&Home::open(&dir)?, &arguments, screen)),
+        Command::Logs(arguments) => block_on(logs::run(&Home::open(&dir)?, &arguments, screen)),
+        Command::Images(arguments) => block_on(images::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Log(arguments) => block_on(log::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Watch(arguments) => block_on(watch::run(&Home::open(&dir)?, &arguments, screen)),

@@ -7,7 +7,7 @@ use rollout::Fleet;
 use schemas::{
     announcement::Announcement,
     id::Revision,
-    order,
+    order::{self, OrderState},
     release::Release,
     seal::{SealError, Signed, Verified},
 };
@@ -48,6 +48,7 @@ pub(super) async fn run(home: &Home, arguments: &Order, screen: &Screen) -> Resu
             group,
             release: &release,
             following: &arguments.following,
+            state: OrderState::Active,
             urgent: arguments.urgent,
             uploaded: Uploaded::default(),
         };

@@ -44,6 +44,8 @@ pub(super) struct Ordering<'a> {
     pub(super) group: &'a GroupId,
     pub(super) release: &'a Kept<Release>,
     pub(super) following: &'a Following,
+    /// What is said about it: run it, or do not begin with it.
+    pub(super) state: OrderState,
     /// Nodes wait neither for their window nor for consent.
     pub(super) urgent: bool,
     pub(super) uploaded: Uploaded,
@@ -79,7 +81,8 @@ impl Ordering<'_> {
         session.publish(topic.clone(), bytes.clone()).await?;
         session.read_back(fleet, &topic, &bytes).await?;
         home.remember(announcement, &announced.order, &announced.release)?;
-        screen.say(&format!("announced to {}, revision {}", self.group, announced.order.revision));
+        let done = if self.state == OrderState::Active { "announced to" } else { "withdrawn from" };
+        screen.say(&format!("{done} {}, revision {}", self.group, announced.order.revision));
         let exit = if self.following.is_wanted() {
             let mut live = Live { follow: &mut follow, fleet, screen, started, lines: BTreeMap::new() };
             live.run(session, self.following).await
@@ -106,7 +109,7 @@ impl Ordering<'_> {
             revision,
             release: release.digest(),
             audience: Audience::All,
-            state: OrderState::Active,
+            state: self.state,
             policy: Policy { urgent: self.urgent, ..Policy::default() },
             not_before: UnixTime(0),
             expires: now.plus_secs(self.following.expires.as_secs()),

@@ -1,10 +1,10 @@
 //! `publisher request`: asks a node for what it has verified already. Not signed: the node decides.
 
 use anyhow::{Context as _, Result};
-use rollout::Fleet;
+use rollout::{Fleet, Node};
 use schemas::{
     hold::{Ask, HoldCode},
-    id::AppId,
+    id::{AppId, NodeId},
     report::AppReport,
     status::Phase,
     topic::{Kind, NodeTopic},
@@ -25,7 +25,7 @@ pub(super) async fn run(home: &Home, arguments: &Request, screen: &Screen) -> Re
     Session::with(home, async |session| {
         let fleet = session.read_fleet(home).await?;
         let app = chosen(&fleet, arguments)?;
-        let ask = Ask { what: arguments.wanted.into(), app: app.app.clone() };
+        let ask = Ask::new(arguments.wanted.into(), app.app.clone());
         let topic = Kind::Node(arguments.node.clone(), NodeTopic::Request).of(&home.settings.fleet);
         let payload = serde_json::to_vec(&ask).context("cannot write the request")?;
         session.publish(topic, payload).await?;
@@ -42,17 +42,7 @@ pub(super) async fn run(home: &Home, arguments: &Request, screen: &Screen) -> Re
 /// The app that it is about: the one that is named, else the one that waits.
 fn chosen<'a>(fleet: &'a Fleet, arguments: &Request) -> Result<&'a AppReport> {
     let name = &arguments.node;
-    let node = fleet.nodes().get(name).filter(|node| !node.is_retired());
-    let node = node.ok_or_else(|| {
-        problem(
-            format!("there is no node {name}"),
-            "see the nodes with `publisher status`; add one with `publisher node add`",
-        )
-    })?;
-    // What is asked for is not kept anywhere.
-    if node.online() != Some(true) {
-        return Err(problem(format!("{name} is offline and would not hear it"), "ask again when it is back"));
-    }
+    let node = present(fleet, name)?;
     let apps = node.report().map(|report| report.apps.as_slice()).unwrap_or_default();
     let waiting: Vec<&AppReport> = apps
         .iter()
@@ -75,6 +65,21 @@ fn chosen<'a>(fleet: &'a Fleet, arguments: &Request) -> Result<&'a AppReport> {
             ))
         }
     }
+}
+
+/// A node that hears what is asked now: what is asked for is not kept anywhere.
+pub(super) fn present<'a>(fleet: &'a Fleet, name: &NodeId) -> Result<&'a Node> {
+    let node = fleet.nodes().get(name).filter(|node| !node.is_retired());
+    let node = node.ok_or_else(|| {
+        problem(
+            format!("there is no node {name}"),
+            "see the nodes with `publisher status`; add one with `publisher node add`",
+        )
+    })?;
+    if node.online() != Some(true) {
+        return Err(problem(format!("{name} is offline and would not hear it"), "ask again when it is back"));
+    }
+    Ok(node)
 }
 
 fn told(arguments: &Request, app: &AppReport) -> String {

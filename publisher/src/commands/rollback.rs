@@ -6,6 +6,7 @@ use anyhow::Result;
 use rollout::{Belief, Fleet};
 use schemas::{
     id::{AppId, Counter, Digest, Revision},
+    order::OrderState,
     release::Release,
     report::{AppReport, Verdict},
     root::Role,
@@ -44,8 +45,8 @@ async fn go_back(home: &Home, session: &mut Session, arguments: &Rollback, scree
     let following = &arguments.following;
     let uploaded = Uploaded::default();
     // Nobody is to be kept on a bad release by a calendar.
-    let (group, urgent) = (&arguments.group, true);
-    let ordering = Ordering { group, release: &release, following, urgent, uploaded };
+    let (group, state, urgent) = (&arguments.group, OrderState::Active, true);
+    let ordering = Ordering { group, release: &release, following, state, urgent, uploaded };
     ordering.run(home, session, &mut fleet, screen).await
 }
 
@@ -81,6 +82,7 @@ fn choose(home: &Home, fleet: &Fleet, arguments: &Rollback, app: &AppId) -> Resu
         present,
         orders: &orders,
         releases: &releases,
+        kept: &kept(&reports),
         unfit: &unfit(&reports),
         floor: floor(&reports, &releases),
     };
@@ -116,14 +118,20 @@ fn present<'a>(
     })
 }
 
-/// Releases that some node did not keep and none kept.
+/// Releases that some node says it kept.
+fn kept(reports: &[&AppReport]) -> BTreeSet<Digest> {
+    let slots = reports.iter().flat_map(|report| report.installed.iter().chain(&report.previous));
+    ended(reports, Verdict::Kept).chain(slots.map(|slot| slot.release)).collect()
+}
+
+/// Releases that some node did not keep.
 fn unfit(reports: &[&AppReport]) -> BTreeSet<Digest> {
-    let outcomes = || reports.iter().flat_map(|report| &report.outcomes);
-    let of =
-        |verdict| outcomes().filter(move |outcome| outcome.verdict == verdict).map(|outcome| outcome.release);
-    let installed = reports.iter().filter_map(|report| report.installed.as_ref()).map(|slot| slot.release);
-    let kept: BTreeSet<Digest> = of(Verdict::Kept).chain(installed).collect();
-    of(Verdict::RolledBack).chain(of(Verdict::Failed)).filter(|release| !kept.contains(release)).collect()
+    ended(reports, Verdict::RolledBack).chain(ended(reports, Verdict::Failed)).collect()
+}
+
+fn ended<'a>(reports: &'a [&AppReport], verdict: Verdict) -> impl Iterator<Item = Digest> + 'a {
+    let outcomes = reports.iter().flat_map(|report| &report.outcomes);
+    outcomes.filter(move |outcome| outcome.verdict == verdict).map(|outcome| outcome.release)
 }
 
 /// The floor that releases which nodes run or ran have set.

@@ -16,6 +16,12 @@ use schemas::{
 pub(crate) use self::json::json;
 use super::{amount, clean, phase_name, table, until};
 
+/// What is to be done about what is not believed.
+const DISBELIEF: &str = "\
+what is NOT BELIEVED is not signed by keys of this fleet. After a new `publisher init` that is what the fleet before has left: an
+order goes when the group is given another, a node is made anew with `publisher node add NAME --force` and an empty data folder.
+Otherwise somebody forges: see who logs in with `publisher user list`";
+
 /// The whole view as text.
 pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {
     let mut parts = Vec::new();
@@ -40,6 +46,10 @@ pub(crate) fn text(fleet: &Fleet, now: UnixTime) -> String {
     if !fleet.orders().is_empty() {
         let rows: Vec<_> = fleet.orders().iter().map(|(topic, order)| order_row(topic, order, now)).collect();
         parts.push(table(&["GROUP", "APP", "ORDERED", "STATE", "AGE"], &rows));
+    }
+    let is_doubtful = |belief: &Belief<Ordered>| belief.believed().is_none();
+    if members().any(|(_, node)| node.disbelief().is_some()) || fleet.orders().values().any(is_doubtful) {
+        parts.push(DISBELIEF.to_owned());
     }
     let refusals: Vec<_> =
         fleet.nodes().iter().flat_map(|(name, node)| refusal_rows(name, node, now)).collect();

@@ -191,7 +191,7 @@ fn a_node_that_does_not_come_to_its_bus_says_what_to_do() {
     told.world.node("pi-1").unwrap().start().unwrap();
     told.warns("two nodes with the same name", AWAY, |_| ());
     told.world.node("pi-1").unwrap().kill().unwrap();
-    told.world.publisher(&["node", "retire", "pi-1"]).unwrap().expect(0).unwrap();
+    told.world.publisher(&["node", "retire", "pi-1", "--yes"]).unwrap().expect(0).unwrap();
     told.warns("node that was retired", AWAY, |_| ());
     let ports = [(nobody, "<nobody>"), (store, "<store>"), (plain, "<plain>"), (tls, "<tls>")];
     let text = ports.iter().fold(told.text, |text, (port, name)| text.replace(&port.to_string(), name));

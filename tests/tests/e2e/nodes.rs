@@ -57,6 +57,45 @@ fn another_environment_starts_a_process_anew_without_a_release() {
 }
 
 #[test]
+fn a_node_changes_its_groups_and_an_order_that_was_not_meant_is_taken_back() {
+    let (mut world, app) = World::serving().unwrap();
+    let folder = app.folder().to_str().unwrap();
+    app.commit("1.1.0").unwrap();
+    let stray = world.publisher(&["announce", folder, "--group", "canaryy", "--no-wait"]).unwrap();
+    stray.expect(0).unwrap();
+    told(&world, &["withdraw", "--group", "canaryy"]);
+    told(&world, &["node", "change", "pi-1", "--join", "canaryy", "--label", "site=farm"]);
+    let listed = told(&world, &["node", "list"]);
+    assert_eq!(listed[0]["groups"], serde_json::json!(["all", "canary", "canaryy"]), "{listed}");
+    assert_eq!(listed[0]["labels"], serde_json::json!(["site=farm"]), "{listed}");
+    // It has heard of the group, and of nothing to be done there.
+    told(&world, &["announce", folder, "--group", "canaryy"]);
+    world.node("pi-1").unwrap().wait_serves("1.1.0").unwrap();
+    assert_eq!(told(&world, &["node", "change", "pi-1", "--leave", "canaryy"])["changed"], true);
+    assert_eq!(told(&world, &["node", "change", "pi-1", "--leave", "canaryy"])["changed"], false);
+    let nothing = world.publisher(&["withdraw", "--group", "kitchen"]).unwrap().expect(1).unwrap().stderr;
+    assert!(nothing.contains("nothing is ordered for group kitchen"), "{nothing}");
+}
+
+#[test]
+fn what_an_app_says_is_shown_while_somebody_asks_and_it_stops_without_its_worker() {
+    let (mut world, _app) = World::serving().unwrap();
+    let said = world.publisher(&["logs", "pi-1", "--lines", "5"]).unwrap().expect(0).unwrap().stdout;
+    assert!(said.contains("listens on port") && said.lines().count() <= 5, "{said}");
+    let none = world.publisher(&["logs", "pi-1", "--app", "api"]).unwrap().expect(1).unwrap().stderr;
+    assert!(none.contains("pi-1 has no app api"), "{none}");
+    let node = world.node("pi-1").unwrap();
+    let mut stop = node.command("stop").unwrap();
+    let taken = Output::of(&mut stop).unwrap().expect(1).unwrap().stderr;
+    assert!(taken.contains("runs on data folder"), "{taken}");
+    node.kill().unwrap();
+    node.ask("/version").unwrap();
+    let stopped = Output::of(&mut stop).unwrap().expect(0).unwrap().stdout;
+    assert_eq!(stopped, "web is stopped\n");
+    node.ask("/version").unwrap_err();
+}
+
+#[test]
 fn a_retired_node_is_cut_off_and_comes_back_by_no_old_record() {
     let (mut world, app) = World::serving().unwrap();
     world.add_node("pi-2", &["canary"]).unwrap();
@@ -65,7 +104,7 @@ fn a_retired_node_is_cut_off_and_comes_back_by_no_old_record() {
     let old = fs::read(world.home().join("nodes/pi-2/record.cbor")).unwrap();
     let mut thief = Mqtt::connect_as_node("pi-2", world.ports().0, &stolen).unwrap();
     assert!(of_node(&world, "pi-2").len() > 3);
-    told(&world, &["node", "retire", "pi-2"]);
+    told(&world, &["node", "retire", "pi-2", "--yes"]);
     // Cut off, wherever it is connected, and what it said is gone.
     wait("the connection ends", || thief.next(Duration::from_millis(100)).is_err());
     assert!(!is_let_in(&world, "pi-2", &stolen));

@@ -118,7 +118,7 @@ fn two_people_order_and_a_key_that_is_away_changes_the_others() {
         "{ordered}"
     );
     // Two people put a node out, too.
-    let alone = refused(&world, &["node", "retire", "pi-1"]);
+    let alone = refused(&world, &["node", "retire", "pi-1", "--yes"]);
     assert!(alone.contains("nothing has changed for pi-1 yet"), "{alone}");
     assert_eq!(told(&world, &["node", "list"])[0]["status"], "active");
     let record = world.home().join("drafts/pi-1.cbor");

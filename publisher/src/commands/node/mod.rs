@@ -1,5 +1,6 @@
 //! `publisher node`: making, listing and publishing. Who makes its own key comes in through [`enroll`].
 
+pub(super) mod change;
 pub(super) mod enroll;
 mod retire;
 
@@ -22,7 +23,7 @@ use crate::{
     home::{
         Home,
         init::is_loopback,
-        nodes::{KnownNode, NewNode, copy_folder},
+        nodes::{KnownNode, NewNode, copy_folder, prepare_copy},
     },
     screen::Screen,
     session::Session,
@@ -34,7 +35,8 @@ pub(super) fn run(home: &Home, command: NodeCommand, screen: &Screen) -> Result<
     match command {
         NodeCommand::Add(add) => block_on(run_add(home, add, screen)),
         NodeCommand::Approve(approve) => block_on(enroll::approve(home, approve, screen)),
-        NodeCommand::Retire { name } => block_on(retire::retire(home, &name, screen)),
+        NodeCommand::Change(change) => block_on(change::run(home, &change, screen)),
+        NodeCommand::Retire { name, yes } => block_on(retire::retire(home, &name, yes, screen)),
         NodeCommand::Show { name } => block_on(retire::show(home, &name, screen)),
         NodeCommand::List => list(home, screen),
         NodeCommand::Sync => block_on(run_sync(home, screen)),
@@ -50,6 +52,9 @@ async fn run_add(home: &Home, arguments: NodeAdd, screen: &Screen) -> Result<Exi
         data: arguments.data,
         replace: arguments.force,
     };
+    if let Some(out) = &arguments.out {
+        prepare_copy(out, new.replace)?;
+    }
     if arguments.invite {
         warn_of_loopback(home, screen);
         return enroll::invite(home, &new, arguments.out.as_deref(), !arguments.no_wait, screen).await;

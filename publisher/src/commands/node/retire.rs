@@ -21,7 +21,12 @@ use crate::{
 
 /// Says that a node is out, and sees that the bus has that. Our relay cuts it off and clears what it said; another broker lets it
 /// in until its own user list says otherwise.
-pub(super) async fn retire(home: &Home, name: &NodeId, screen: &Screen) -> Result<Exit> {
+pub(super) async fn retire(home: &Home, name: &NodeId, yes: bool, screen: &Screen) -> Result<Exit> {
+    let question = format!("{name} cannot come back with the key that it has. Retire it?");
+    if !yes && !screen.confirm(&question, "say --yes when it is meant")? {
+        screen.say("nothing was changed");
+        return Ok(Exit::Failed);
+    }
     if let Kept::Waits(file) = home.retire_node(name, home.signing_time()?)? {
         return Err(problem("its record has too few signatures", waits(name, &file)));
     }

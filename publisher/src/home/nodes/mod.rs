@@ -1,8 +1,8 @@
 //! The nodes that were added: a folder each, with its record, and for those that were made here all that is copied to the
 //! node. How nodes come that made their own keys is in [`enroll`].
 
+mod change;
 mod enroll;
-mod env;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-pub(crate) use self::enroll::Place;
+pub(crate) use self::{change::Changeable, enroll::Place};
 use super::{
     CA, Home, files, keys,
     users::{self, Secret},
@@ -305,6 +305,20 @@ fn put_in_place(draft: &Path, folder: &Path) -> Result<()> {
     }
     fs::rename(draft, folder)?;
     Ok(files::sync_folder(parent)?)
+}
+
+/// Sees that a node's folder can be copied there, before the node is made.
+pub(crate) fn prepare_copy(to: &Path, replace: bool) -> Result<()> {
+    let what = || format!("cannot copy a node's folder to {}", to.display());
+    fs::create_dir_all(to).advise(what(), "name a folder that can be written with --out")?;
+    let is_taken = ["pi-worker.toml", "node.key"].iter().any(|file| to.join(file).exists());
+    if is_taken && !replace {
+        return Err(problem(
+            format!("{} has the folder of a node already", to.display()),
+            "name another folder with --out, or say --force to replace it",
+        ));
+    }
+    Ok(())
 }
 
 /// Copies a node's folder to a place of the person's choice, such as a mounted SD card.
