@@ -85,13 +85,62 @@ fn is_zero(lines: &u16) -> bool {
 }
 
 /// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AskKind {
-    /// Install the release that waits: the yes that `consent` waits for.
+    /// Install the release that waits: the yes that `consent` waits for, and the end of [`AskKind::Hold`].
     Install,
+    /// Try the release once more that is ordered and did not prove itself.
+    Retry,
+    /// Go back to the release that ran before.
+    Rollback,
+    /// Begin with no other release until somebody asks to install one.
+    Hold,
     /// Say the last lines that the app has said, and for a minute what it says: on `node/<n>/log`.
     Logs,
+}
+
+impl AskKind {
+    /// Everything that can be asked for.
+    pub const ALL: [Self; 5] = [Self::Install, Self::Retry, Self::Rollback, Self::Hold, Self::Logs];
+
+    /// As topics, settings and the command line spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Retry => "retry",
+            Self::Rollback => "rollback",
+            Self::Hold => "hold",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+impl fmt::Display for AskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// `bus/request`: what people and tools ask of who carries rollouts out, not signed and not retained. So nothing is ordered by it: a
+/// rollout may begin nothing new because of it, and go on where nothing else has stopped it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusAsk {
+    /// What is asked for.
+    #[serde(rename = "do")]
+    pub what: BusAskKind,
+    /// Of the rollout of which app.
+    pub app: AppId,
+}
+
+/// What can be asked for of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BusAskKind {
+    /// Begin nothing new.
+    Halt,
+    /// Go on after a halt.
+    Resume,
 }
 
 impl Ask {
@@ -128,5 +177,10 @@ mod tests {
         let ask: Ask = serde_json::from_str(r#"{"do":"logs","app":"web","lines":50,"id":"7"}"#).unwrap();
         assert_eq!((ask.what, ask.lines, ask.id.as_str()), (AskKind::Logs, 50, "7"));
         assert!(serde_json::from_str::<Ask>(r#"{"do":"explode","app":"web"}"#).is_err());
+        for what in AskKind::ALL {
+            assert_eq!(serde_json::to_value(what).unwrap(), what.name());
+        }
+        let ask: BusAsk = serde_json::from_str(r#"{"do":"halt","app":"web"}"#).unwrap();
+        assert_eq!(ask, BusAsk { what: BusAskKind::Halt, app: "web".parse().unwrap() });
     }
 }

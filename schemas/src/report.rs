@@ -121,6 +121,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 5] = [Self::Kept, Self::RolledBack, Self::Failed, Self::Refused, Self::Superseded];
+
     /// The verdict as topics, logs and the command line spell it.
     pub fn name(self) -> &'static str {
         match self {

@@ -37,6 +37,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Deferred,
+        Self::Fetching,
+        Self::Staging,
+        Self::Staged,
+        Self::Switching,
+        Self::Trial,
+        Self::RollingBack,
+    ];
+
     /// The phase as topics, logs and the command line spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -70,12 +82,30 @@ impl Timestamp {
     pub fn never() -> Self {
         UnixTime(0).into()
     }
+
+    /// The time, unless the text says none.
+    pub fn time(&self) -> Option<UnixTime> {
+        self.0.parse().ok()
+    }
 }
 
 impl From<UnixTime> for Timestamp {
     fn from(time: UnixTime) -> Self {
         Self(time.to_string())
     }
+}
+
+/// `bus/info`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BusInfo {
+    /// Of the bus service.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Nodes that belong to the fleet.
+    pub nodes: u64,
+    /// When this was said.
+    pub at: Timestamp,
 }
 
 /// `node/<n>/info`
@@ -285,6 +315,24 @@ pub enum EventType {
     Superseded,
 }
 
+impl EventType {
+    /// Everything that can happen.
+    pub const ALL: [Self; 6] =
+        [Self::Started, Self::Kept, Self::RolledBack, Self::Failed, Self::Refused, Self::Superseded];
+
+    /// As topics spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Kept => "kept",
+            Self::RolledBack => "rolled_back",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
 impl From<Verdict> for EventType {
     fn from(verdict: Verdict) -> Self {
         match verdict {
@@ -332,5 +380,20 @@ pub fn error_text(reason: Option<Reason>, text: &str) -> String {
         Some(reason) if text.is_empty() => reason.code().to_owned(),
         Some(reason) => format!("{reason}: {text}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_is_written() {
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+        for event in EventType::ALL {
+            assert_eq!(serde_json::to_value(event).unwrap(), event.name());
+        }
     }
 }

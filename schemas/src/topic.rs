@@ -37,6 +37,8 @@ pub enum Kind {
     Node(NodeId, NodeTopic),
     /// A node that has this key asks to be let in.
     Enroll(KeyId),
+    /// Home Assistant's own topics, in the place of a fleet's.
+    Assistant(AssistantTopic),
 }
 
 /// What the bus service says about itself.
@@ -48,6 +50,25 @@ pub enum BusTopic {
     Info,
     /// What happened to a rollout just now; not retained.
     Event,
+    /// Wishes of people and tools that nobody signed; not retained.
+    Request,
+}
+
+/// What Home Assistant says of itself, and reads. The first level is [`assistant`] in the place of a fleet's id, the second none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AssistantTopic {
+    /// `online` when it has started; not retained.
+    Status,
+    /// A device with all its entities.
+    Device(String),
+    /// One entity: its platform, its device, itself.
+    Entity(String, String, String),
+}
+
+/// The first level of Home Assistant's own topics.
+#[expect(clippy::missing_panics_doc, reason = "the text is an id")]
+pub fn assistant() -> FleetId {
+    "homeassistant".parse().expect("it is made of letters")
 }
 
 /// What is said to a node or by it.
@@ -86,6 +107,17 @@ pub enum AppTopic {
     Status,
 }
 
+impl AppTopic {
+    /// The last level.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Update => "update",
+            Self::Status => "status",
+        }
+    }
+}
+
 /// Why a text is not a topic of this bus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTopic {
@@ -114,7 +146,8 @@ impl Topic {
             Kind::Node(_, topic) => {
                 !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
             }
-            Kind::Bus(topic) => *topic != BusTopic::Event,
+            Kind::Bus(topic) => !matches!(topic, BusTopic::Event | BusTopic::Request),
+            Kind::Assistant(topic) => *topic != AssistantTopic::Status,
             _ => true,
         }
     }
@@ -122,19 +155,35 @@ impl Topic {
 
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Kind::Assistant(topic) = &self.kind {
+            return write!(f, "{}/{topic}", self.fleet);
+        }
         write!(f, "{}/{MAJOR}/", self.fleet)?;
         match &self.kind {
+            // Said above.
+            Kind::Assistant(topic) => topic.fmt(f),
             Kind::Trust => f.write_str("trust"),
             Kind::Release(group, app) => write!(f, "release/{group}/{app}"),
             Kind::Bus(BusTopic::Availability) => f.write_str("bus/availability"),
             Kind::Bus(BusTopic::Info) => f.write_str("bus/info"),
             Kind::Bus(BusTopic::Event) => f.write_str("bus/event"),
+            Kind::Bus(BusTopic::Request) => f.write_str("bus/request"),
             Kind::Rollout(group, app) => write!(f, "rollout/{group}/{app}"),
             Kind::Plan(app) => write!(f, "plan/{app}"),
             Kind::Course(app) => write!(f, "course/{app}"),
             Kind::Controller(key) => write!(f, "controller/{key}"),
             Kind::Node(node, topic) => write!(f, "node/{node}/{topic}"),
             Kind::Enroll(key) => write!(f, "enroll/request/{key}"),
+        }
+    }
+}
+
+impl fmt::Display for AssistantTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status => f.write_str("status"),
+            Self::Device(device) => write!(f, "device/{device}/config"),
+            Self::Entity(platform, device, entity) => write!(f, "{platform}/{device}/{entity}/config"),
         }
     }
 }
@@ -151,9 +200,7 @@ impl fmt::Display for NodeTopic {
             Self::Event => "event",
             Self::Log => "log",
             Self::Request => "request",
-            Self::App(app, AppTopic::Version) => return write!(f, "app/{app}/version"),
-            Self::App(app, AppTopic::Update) => return write!(f, "app/{app}/update"),
-            Self::App(app, AppTopic::Status) => return write!(f, "app/{app}/status"),
+            Self::App(app, topic) => return write!(f, "app/{app}/{}", topic.name()),
         })
     }
 }
@@ -166,6 +213,10 @@ impl FromStr for Topic {
         let levels: Vec<&str> = text.split('/').collect();
         let [fleet, major, rest @ ..] = levels.as_slice() else { return Err(unknown()) };
         let fleet = fleet.parse()?;
+        if fleet == assistant() && *major != MAJOR {
+            let kind = Kind::Assistant(parse_assistant_topic(&levels[1..]).ok_or_else(unknown)?);
+            return Ok(Self { fleet, kind });
+        }
         if *major != MAJOR {
             return Err(InvalidTopic::Major(shown(text, 200)));
         }
@@ -175,6 +226,7 @@ impl FromStr for Topic {
             ["bus", "availability"] => Kind::Bus(BusTopic::Availability),
             ["bus", "info"] => Kind::Bus(BusTopic::Info),
             ["bus", "event"] => Kind::Bus(BusTopic::Event),
+            ["bus", "request"] => Kind::Bus(BusTopic::Request),
             ["rollout", group, app] => Kind::Rollout(group.parse()?, app.parse()?),
             ["plan", app] => Kind::Plan(app.parse()?),
             ["course", app] => Kind::Course(app.parse()?),
@@ -186,6 +238,23 @@ impl FromStr for Topic {
             _ => return Err(unknown()),
         };
         Ok(Self { fleet, kind })
+    }
+}
+
+fn parse_assistant_topic(levels: &[&str]) -> Option<AssistantTopic> {
+    let is_id = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    if !levels.iter().all(is_id) {
+        return None;
+    }
+    match *levels {
+        ["status"] => Some(AssistantTopic::Status),
+        ["device", device, "config"] => Some(AssistantTopic::Device(device.to_owned())),
+        [platform, device, entity, "config"] => {
+            Some(AssistantTopic::Entity(platform.to_owned(), device.to_owned(), entity.to_owned()))
+        }
+        _ => None,
     }
 }
 
@@ -252,6 +321,21 @@ impl Filter {
         Self(format!("{fleet}/{MAJOR}/controller/+"))
     }
 
+    /// All progress of rollouts, for people.
+    pub fn rollouts(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/rollout/+/+"))
+    }
+
+    /// One kind of topic of every app of every node.
+    pub fn all_apps(fleet: &FleetId, topic: AppTopic) -> Self {
+        Self(format!("{fleet}/{MAJOR}/node/+/app/+/{}", topic.name()))
+    }
+
+    /// Everything that Home Assistant says, or is told of devices, whoever tells it.
+    pub fn assistant() -> Self {
+        Self(format!("{}/#", assistant()))
+    }
+
     /// Everything of a fleet.
     pub fn everything(fleet: &FleetId) -> Self {
         Self(format!("{fleet}/{MAJOR}/#"))
@@ -287,6 +371,7 @@ mod tests {
             "deploybus/v1/bus/availability",
             "deploybus/v1/bus/info",
             "deploybus/v1/bus/event",
+            "deploybus/v1/bus/request",
             "deploybus/v1/rollout/all/web",
             "deploybus/v1/plan/web",
             "deploybus/v1/course/web",
@@ -304,6 +389,10 @@ mod tests {
             "deploybus/v1/node/pi-1/app/web/version",
             "deploybus/v1/node/pi-1/app/web/update",
             "deploybus/v1/node/pi-1/app/web/status",
+            "homeassistant/status",
+            "homeassistant/device/deploybus_pi-1/config",
+            "homeassistant/update/deploybus_pi-1/web/config",
+            "homeassistant/v1/trust",
         ];
         for text in texts {
             assert_eq!(text.parse::<Topic>().unwrap().to_string(), text);
@@ -324,6 +413,9 @@ mod tests {
             "a/v1/node/x/app/y",
             "a/v1/trust/x",
             "a/v1/enroll/request/pi-1",
+            "a/status",
+            "homeassistant/device/pi 1/config",
+            "homeassistant/device/x/y",
         ] {
             assert!(text.parse::<Topic>().is_err(), "{text}");
         }
