@@ -21,7 +21,7 @@ pub(crate) use self::{
     log::{Log, LogCommand, LogShow},
     node::{Membership, NodeAdd, NodeApprove, NodeChange, NodeCommand},
     order::{Announce, Following, Order, Rollback, Withdraw},
-    request::{Images, Logs, Request},
+    request::{Images, Logs, Request, Wanted},
     rollout::{
         RolloutAbort, RolloutCommand, RolloutControllers, RolloutResume, RolloutSimulate, RolloutStart,
         RolloutTerms,

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-pub(crate) use rollout::samples::{NOW, ended, idle, node, node_key, outcome, working};
+pub(crate) use rollout::samples::{NOW, ended, idle, installed, node, node_key, outcome, working};
 use schemas::root::Role;
 
 use crate::home::{

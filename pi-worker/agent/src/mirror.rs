@@ -93,11 +93,29 @@ pub(crate) fn update(report: &AppReport, latest: &Latest) -> status::Update {
         latest_version: latest.version.clone(),
         title: report.app.to_string(),
         release_summary: latest.notes.chars().take(MAX_SUMMARY_CHARS).collect(),
-        release_url: None,
+        release_url: link(&latest.notes),
         entity_picture: None,
         in_progress: latest.in_progress,
         update_percentage: latest.percent.filter(|_| latest.in_progress).map(|percent| percent.min(100)),
     }
+}
+
+/// The first address in a release's notes, where people read more of it. Home Assistant drops the whole message for one that is none, so
+/// only what is beyond doubt counts.
+fn link(notes: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/?#@!$&'*+,;=%".contains(c);
+    let links = notes.split_whitespace().filter_map(|word| {
+        let word =
+            word.trim_start_matches(['(', '<']).trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '>']);
+        let rest = word.strip_prefix("https://").or_else(|| word.strip_prefix("http://"))?;
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+        let is_host = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+            && port.parse::<u16>().is_ok();
+        (is_host && word.chars().all(is_plain)).then(|| word.to_owned())
+    });
+    { links }.next()
 }
 
 /// `node/<n>/app/<app>/status`
@@ -270,6 +288,23 @@ mod tests {
         let payload = json(status(&node(), &report, AT.into()));
         assert_eq!((&payload["progress_ratio"], &payload["target"]), (&0.425.into(), &"1.1.0".into()));
         assert_eq!(payload["phase"], "fetching");
+    }
+
+    #[test]
+    fn the_first_address_in_the_notes_is_where_to_read_more() {
+        for (notes, expected) in [
+            (
+                "Fixes pump drift (https://git.home/pump/releases/1.1).",
+                Some("https://git.home/pump/releases/1.1"),
+            ),
+            ("http://a.b/c?d=e#f and https://other", Some("http://a.b/c?d=e#f")),
+            ("https://git.home:3000/x", Some("https://git.home:3000/x")),
+            ("https:// https://-x https://u:p@host https://h:x https://ho\"st ftp://a https://\u{e4}", None),
+            ("no address", None),
+        ] {
+            let payload = json(update(&on_the_way(), &latest("1.1.0", notes, None)));
+            assert_eq!(payload.get("release_url").and_then(Value::as_str), expected, "{notes}");
+        }
     }
 
     #[test]

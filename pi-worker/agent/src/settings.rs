@@ -1,7 +1,7 @@
 //! The settings of a node: a file, with the environment above it. `publisher node add` writes the file.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     error::Error,
     fs, io,
     num::{NonZeroU8, NonZeroU64},
@@ -10,7 +10,10 @@ use std::{
 
 use bus_client::{bus::BusUrl, store::StoreUrl};
 use config::{Config, ConfigError, Environment, FileFormat};
-use schemas::id::{AppId, FleetId, NodeId};
+use schemas::{
+    hold::AskKind,
+    id::{AppId, FleetId, NodeId},
+};
 use serde::Deserialize;
 
 use crate::{durable::DurableError, hold::HoldSettings, installer::AppDirs};
@@ -70,6 +73,9 @@ pub struct Settings {
     /// What may hold the node back from beginning with an order.
     #[serde(default)]
     pub hold: HoldSettings,
+    /// What people and tools may ask of the node on its topic `request`, which nobody signs.
+    #[serde(default = "everything")]
+    pub requests: BTreeSet<AskKind>,
     /// The engine that runs containers, and what it must leave free.
     #[serde(default)]
     pub container: ContainerSettings,
@@ -113,6 +119,10 @@ impl Default for ContainerSettings {
     fn default() -> Self {
         Self { engine: None, free_disk_bytes: 1_000_000_000, free_memory_bytes: 64_000_000 }
     }
+}
+
+fn everything() -> BTreeSet<AskKind> {
+    AskKind::ALL.into()
 }
 
 /// Where the files are unless the settings say so: beside them.

@@ -18,7 +18,6 @@ use crate::{
     machine::Machine,
     offers::{Judgement, Offer},
     saved::Slot,
-    state::State,
 };
 
 /// Which way a choice goes: that decides what holds it.
@@ -30,22 +29,19 @@ enum Way {
 }
 
 impl Machine {
-    /// Somebody says yes to the release that waits. It stays said until that release was tried.
-    pub(crate) fn consent(&mut self) {
-        let State::Deferred(deferral) = &self.state else { return };
-        let waiting = self.offers.values().find(|offer| offer.revision() == deferral.revision);
-        if let Some(release) = waiting.map(Offer::release) {
-            self.journal.note(|saved| saved.consented = Some(release));
-        }
-    }
-
     /// The judgement on an order that nothing was begun for yet, as what holds the node back leaves it.
     pub(crate) fn hold_back(&self, offer: &Offer, judgement: Judgement) -> Judgement {
+        let consented = self.saved().consented == Some(offer.release());
+        self.hold_back_unless(offer, judgement, consented)
+    }
+
+    /// The same, where it is known whether somebody has said yes.
+    pub(crate) fn hold_back_unless(&self, offer: &Offer, judgement: Judgement, consented: bool) -> Judgement {
         let Some(slot) = judgement.begins() else { return judgement };
         let way = self.way(offer, slot);
-        let consented = self.saved().consented == Some(offer.release());
         let applies = |hold: &&Hold| way.is_held_by(hold.code, consented);
-        let mut holds: Vec<&Hold> = self.holds.iter().filter(applies).collect();
+        let by_hand = self.held_by_hand();
+        let mut holds: Vec<&Hold> = self.holds.iter().chain(&by_hand).filter(applies).collect();
         holds.sort_by_key(|hold| hold.code);
         let Some(first) = holds.first() else { return judgement };
         let texts: Vec<&str> = holds.iter().map(|hold| hold.text.as_str()).collect();

@@ -45,6 +45,12 @@ pub enum Input {
     Holds(Vec<Hold>),
     /// Somebody says yes to the release that waits.
     Consent,
+    /// Somebody wants no other release until there is such a yes.
+    HoldByHand,
+    /// Somebody wants the newest order tried once more, which did not end well.
+    Retry,
+    /// Somebody wants the release back that ran before.
+    GoBack,
 }
 
 /// Something that holds the node back from beginning with an order.

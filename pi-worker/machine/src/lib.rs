@@ -3,6 +3,7 @@
 //! Pure: the machine takes inputs and the time, and gives effects; it touches neither disk, network nor clock. That is
 //! what lets the simulator run thousands of histories with the power cut between any two effects.
 
+mod asks;
 mod effect;
 mod groups;
 mod guard;

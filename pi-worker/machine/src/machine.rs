@@ -8,6 +8,7 @@ use schemas::{
 };
 
 use crate::{
+    asks::Asked,
     effect::Effect,
     input::{Bus, Fault, Health, Hold, Input, Keys, Now, Yield},
     journal::Journal,
@@ -50,6 +51,8 @@ pub struct Machine {
     pub(crate) keys: Option<Keys>,
     /// What holds the node back from beginning.
     pub(crate) holds: Vec<Hold>,
+    /// What somebody wants begun.
+    pub(crate) asked: Option<Asked>,
     pub(crate) watched: Option<Watched>,
     /// What runs was started with another environment than it would get now.
     pub(crate) keeper_is_stale: bool,
@@ -81,6 +84,9 @@ impl Machine {
             Input::Environment => self.keeper_is_stale = true,
             Input::Holds(holds) => self.holds = holds,
             Input::Consent => self.consent(),
+            Input::HoldByHand => self.hold_by_hand(),
+            Input::Retry => self.ask(Asked::Retry),
+            Input::GoBack => self.ask(Asked::Back),
         }
         self.settle(now);
     }
@@ -135,6 +141,7 @@ impl Machine {
             bus: None,
             keys: None,
             holds: Vec::new(),
+            asked: None,
             watched: None,
             keeper_is_stale: false,
             tidy: None,

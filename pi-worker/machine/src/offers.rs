@@ -214,8 +214,13 @@ impl Machine {
         }
     }
 
+    /// What would be done about an order if it had not ended.
+    pub(crate) fn judge_again(&self, offer: &mut Offer, now: Now) -> Judgement {
+        judge_active(self.saved(), offer, true, now)
+    }
+
     /// Why it is too late to begin with an order: its own time is over, or that of the keys that signed it.
-    fn expiry(&self, offer: &Offer, now: Now) -> Option<Failure> {
+    pub(crate) fn expiry(&self, offer: &Offer, now: Now) -> Option<Failure> {
         let is_over = |end: UnixTime| now.wall > end.plus_secs(schemas::order::CLOCK_SLACK_SECS);
         let revision = offer.subject.revision;
         let text = match self.keys {
@@ -291,6 +296,10 @@ impl Offer {
     /// Whether it continues the order of this revision and release.
     pub(crate) fn continues(&self, revision: Revision, release: Digest) -> bool {
         self.release() == release && (self.first..self.revision()).contains(&revision)
+    }
+
+    pub(crate) fn state(&self) -> OrderState {
+        self.state
     }
 
     pub(crate) fn is_urgent(&self) -> bool {

@@ -109,6 +109,15 @@ pub(crate) fn push(saved: &mut Saved, outcome: Outcome) {
     if outcome.verdict.was_begun() && saved.consented == Some(outcome.release) {
         saved.consented = None;
     }
+    saved.stores = 0;
+    // What is tried once more because somebody asks for it ends once more, unless another order takes its place.
+    let same = |before: &Outcome| before.revision == outcome.revision;
+    if !outcome.verdict.was_begun()
+        && saved.outcomes.iter().any(|before| same(before) && before.verdict.was_begun())
+    {
+        return;
+    }
+    saved.outcomes.retain(|before| !same(before));
     saved.outcomes.push(outcome);
     let needed = series::needed(saved);
     while saved.outcomes.len() > MAX_OUTCOMES {
@@ -116,7 +125,6 @@ pub(crate) fn push(saved: &mut Saved, outcome: Outcome) {
         let Some(dropped) = before.iter().position(|o| !needed.contains(&o.revision)) else { break };
         saved.outcomes.remove(dropped);
     }
-    saved.stores = 0;
 }
 
 /// The last lines that fit a report.

@@ -33,6 +33,9 @@ impl Machine {
             let keep: BTreeSet<Digest> = self.journal.named().chain([tree]).collect();
             return self.outbox.ask(Effect::Prune { keep: keep.into_iter().collect() }, Flight::Prune);
         }
+        if let Some(slot) = self.take_asked(now) {
+            return self.begin(*slot, now);
+        }
         match self.choose(None, now) {
             Choice::Begin(slot) => self.begin(*slot, now),
             Choice::Installed(subject) => self.already_installed(subject, now),

@@ -46,6 +46,9 @@ pub struct Saved {
     /// The release that somebody said yes to, until it was tried.
     #[serde(default)]
     pub consented: Option<Digest>,
+    /// Somebody wants no other release until there is such a yes.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// The highest order seen on a group's topic.
@@ -158,6 +161,7 @@ impl Saved {
             orders_reset: 0,
             floor_reset: 0,
             consented: None,
+            held: false,
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) struct Request {
     pub(crate) node: NodeId,
     /// What it is asked for
     pub(crate) wanted: Wanted,
-    /// App that it is about; needed when several wait
+    /// App that it is about; needed when there are several
     #[arg(long)]
     pub(crate) app: Option<AppId>,
 }
@@ -48,14 +48,23 @@ pub(crate) struct Images {
 /// What a node can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wanted {
-    /// Install the release that waits for a yes
+    /// Install the release that waits for a yes; ends `hold`
     Install,
+    /// Try the release once more that is ordered and did not prove itself
+    Retry,
+    /// Go back to the release that ran before
+    Rollback,
+    /// Take no other release until asked to install
+    Hold,
 }
 
 impl From<Wanted> for AskKind {
     fn from(wanted: Wanted) -> Self {
         match wanted {
             Wanted::Install => Self::Install,
+            Wanted::Retry => Self::Retry,
+            Wanted::Rollback => Self::Rollback,
+            Wanted::Hold => Self::Hold,
         }
     }
 }

@@ -148,6 +148,8 @@ impl Node {
 
     fn check_trial_begins(&self, last: &Saved, next: &Saved) -> Result<(), String> {
         match (&last.step, &next.step) {
+            // Nobody orders what somebody asks for.
+            (Step::Idle, Step::Trying { slot, .. }) if self.is_asked_for(slot) => Ok(()),
             (Step::Idle, Step::Trying { slot, .. })
                 if slot.revision < last.obeyed || self.stands_under(slot) < self.withdrawn() =>
             {
@@ -166,7 +168,7 @@ impl Node {
     fn check_series(&self, last: &Saved, next: &Saved) -> Result<(), String> {
         let (Step::Idle, Step::Trying { slot, .. }) = (&last.step, &next.step) else { return Ok(()) };
         // Going back is tried again by each order that wants it.
-        if self.goes_back(slot.revision) {
+        if self.goes_back(slot.revision) || self.is_asked_for(slot) {
             return Ok(());
         }
         let series = self.first(slot.revision)..slot.revision;

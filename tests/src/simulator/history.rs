@@ -115,7 +115,7 @@ impl World<'_> {
             }
             82..85 => self.subscribe(),
             85..89 => return self.hold(),
-            89..91 => return self.consent(),
+            89..91 => return self.ask(),
             91..92 => self.outages.store_ms = until_ms,
             92..94 => self.outages.disk_ms = until_ms,
             94..98 => self.node.ill_until_ms = until_ms,
@@ -123,6 +123,7 @@ impl World<'_> {
                 self.tell(|| "the journal is lost".to_owned());
                 self.node.disk.journal = None;
                 self.node.ended.clear();
+                self.node.is_held_by_hand = false;
                 return self.kill_worker();
             }
             // Without both nobody could know what is installed.
@@ -145,6 +146,8 @@ impl World<'_> {
         self.tell(|| "calm".to_owned());
         self.node.holds.clear();
         self.tell_holds()?;
+        // That ends a hold by hand, too.
+        self.consent()?;
         self.look_at_bus()?;
         self.subscribe();
         self.live_until(self.now_ms + CALM_MS)?;

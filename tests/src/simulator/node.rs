@@ -40,6 +40,10 @@ pub(crate) struct Node {
     pub(crate) holds: Vec<HoldCode>,
     /// Releases that somebody said yes to while they waited.
     consented: BTreeSet<Digest>,
+    /// Somebody wants no other release until there is such a yes.
+    pub(crate) is_held_by_hand: bool,
+    /// What somebody asked to have tried once more, or to go back to.
+    asked_for: BTreeSet<(Revision, Digest)>,
     /// The order that was begun last, since the worker started.
     begun: Option<Revision>,
     /// The order that was begun before the worker started.
@@ -115,6 +119,8 @@ impl Node {
             orders: BTreeMap::new(),
             holds: Vec::new(),
             consented: BTreeSet::new(),
+            is_held_by_hand: false,
+            asked_for: BTreeSet::new(),
             begun: None,
             accepted: Revision::default(),
             ended: BTreeSet::new(),
@@ -152,10 +158,31 @@ impl Node {
 
     /// Takes note of a yes to what waits.
     pub(crate) fn note_consent(&mut self) {
+        self.is_held_by_hand = false;
         let report = self.machine.report();
         let target = report.target.filter(|_| report.phase == Phase::Deferred);
         let order = target.and_then(|target| self.orders.get(&target.revision));
         self.consented.extend(order.map(|order| order.release));
+    }
+
+    /// Takes note of the wish to have the newest order tried once more.
+    pub(crate) fn note_retry(&mut self) {
+        let newest = self.newest.values().max_by_key(|order| order.revision);
+        if let Some(order) = newest.filter(|order| order.state == OrderState::Active) {
+            self.asked_for.insert((order.revision, order.release));
+            self.consented.insert(order.release);
+        }
+    }
+
+    /// Takes note of the wish to go back to what ran before.
+    pub(crate) fn note_going_back(&mut self) {
+        let previous = self.machine.saved().previous.as_ref();
+        self.asked_for.extend(previous.map(|slot| (slot.revision, slot.release)));
+    }
+
+    /// Whether somebody asked for this, so that no order has to.
+    pub(crate) fn is_asked_for(&self, slot: &Slot) -> bool {
+        self.asked_for.contains(&(slot.revision, slot.release))
     }
 
     /// Takes note of the order that is prepared now.
@@ -173,7 +200,8 @@ impl Node {
         if order.state == OrderState::Active && order.revision == self.accepted {
             return Ok(());
         }
-        match self.holds.iter().find(|code| self.is_held_by(order, **code)) {
+        let by_hand = self.is_held_by_hand.then_some(HoldCode::Consent);
+        match self.holds.iter().chain(&by_hand).find(|code| self.is_held_by(order, **code)) {
             Some(code) => Err(format!("order {} is begun while {code} holds the node back", order.revision)),
             None => Ok(()),
         }
@@ -249,6 +277,8 @@ impl Node {
         self.newest.clear();
         self.begun = None;
         self.accepted = self.disk.journal.as_ref().map(|saved| saved.obeyed).unwrap_or_default();
+        // What was not on the disk yet is forgotten.
+        self.is_held_by_hand = self.disk.journal.as_ref().is_some_and(|saved| saved.held);
         let (journal, active) = (self.disk.journal.clone(), self.disk.active());
         self.machine = Machine::start(self.home.setup(self.boot), journal, active, self.now(now_ms));
     }

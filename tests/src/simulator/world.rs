@@ -264,6 +264,25 @@ impl<'a> World<'a> {
         self.input(Input::Holds(self.node.holds.iter().map(hold).collect()))
     }
 
+    /// Somebody asks for something.
+    pub(crate) fn ask(&mut self) -> Step {
+        match self.rng.below(4) {
+            0 => {
+                self.node.is_held_by_hand = true;
+                self.input(Input::HoldByHand)
+            }
+            1 => {
+                self.node.note_retry();
+                self.input(Input::Retry)
+            }
+            2 => {
+                self.node.note_going_back();
+                self.input(Input::GoBack)
+            }
+            _ => self.consent(),
+        }
+    }
+
     /// Somebody says yes to what waits.
     pub(crate) fn consent(&mut self) -> Step {
         self.node.note_consent();

@@ -3,6 +3,7 @@
 use machine::{Hold, Input};
 use schemas::{
     hold::{Ask, AskKind, MAX_ASK_ID_BYTES, MAX_ASKED_LINES},
+    id::AppId,
     status::Phase,
 };
 use tracing::{debug, info};
@@ -58,18 +59,27 @@ impl<I: Installer> Node<I> {
 
     /// Does what somebody asks for. Nobody signed it, so it only chooses among what was verified.
     pub(super) fn on_ask(&mut self, Ask { what, app, lines, id }: &Ask) {
-        match what {
-            AskKind::Install => {
-                info!(%app, waits = self.state.apps.get(app).is_some_and(waits), "Somebody says yes");
-                self.feed(app, Input::Consent, Urgency::Change);
-            }
-            AskKind::Logs if id.len() <= MAX_ASK_ID_BYTES => {
-                debug!(%app, lines, "Somebody asks for the log");
-                let installer = &self.hands.installer;
-                let Some(slot) = self.state.apps.get(app).and_then(|_| installer.active(app)) else { return };
-                installer.listen(app, &slot, usize::from(*lines.min(&MAX_ASKED_LINES)), id.clone());
-            }
-            AskKind::Logs => {}
+        if !self.settings.requests.contains(what) {
+            info!(%app, %what, "Somebody asks for what `requests` of the settings does not allow");
+            return;
+        }
+        let input = match what {
+            AskKind::Install => Input::Consent,
+            AskKind::Hold => Input::HoldByHand,
+            AskKind::Retry => Input::Retry,
+            AskKind::Rollback => Input::GoBack,
+            AskKind::Logs => return self.tell_log(app, *lines, id),
+        };
+        info!(%app, %what, waits = self.state.apps.get(app).is_some_and(waits), "Somebody asks for something");
+        self.feed(app, input, Urgency::Change);
+    }
+
+    fn tell_log(&self, app: &AppId, lines: u16, id: &str) {
+        let installer = &self.hands.installer;
+        let slot = self.state.apps.get(app).and_then(|_| installer.active(app));
+        if let Some(slot) = slot.filter(|_| id.len() <= MAX_ASK_ID_BYTES) {
+            debug!(%app, lines, "Somebody asks for the log");
+            installer.listen(app, &slot, usize::from(lines.min(MAX_ASKED_LINES)), id.to_owned());
         }
     }
 }
