@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use schemas::{
+    hold::BusAsk,
     id::{AppId, NodeId},
     mandate::Mandate,
     root::{RootChain, Trust},
@@ -52,6 +53,8 @@ pub enum Event<'a> {
     Lost,
     /// The bus is there, and everything that it keeps was heard.
     Back,
+    /// Somebody who signs nothing asks for something of a rollout.
+    Ask(&'a BusAsk),
 }
 
 /// A controller without bus and clock. It starts cut off: the first [`Event::Back`] says that the bus was read.
@@ -111,6 +114,12 @@ impl Desk {
             Event::Back => {
                 self.is_cut_off = false;
                 self.wakes_ms = now.mono_ms;
+            }
+            Event::Ask(BusAsk { what, app }) => {
+                if let Some(conductor) = self.conductors.get_mut(app) {
+                    conductor.ask(*what, now);
+                    self.wakes_ms = now.mono_ms;
+                }
             }
         }
         None

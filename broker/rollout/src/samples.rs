@@ -92,6 +92,22 @@ impl Sample {
         Signed::seal(&record, std::slice::from_ref(&self.ops_key)).to_bytes()
     }
 
+    /// The signed record of a node that was retired.
+    pub fn revoked(&self, node: &str) -> Vec<u8> {
+        let record = Record {
+            head: self.head(),
+            node: node.parse().expect("samples use valid names"),
+            seq: Seq(2),
+            key: node_key(node).public(),
+            groups: [].into(),
+            labels: [].into(),
+            status: RecordStatus::Revoked,
+            login: None,
+            env: BTreeMap::new(),
+        };
+        Signed::seal(&record, std::slice::from_ref(&self.ops_key)).to_bytes()
+    }
+
     /// The signed report of a node.
     pub fn report(&self, node: &str, seq: u64, apps: Vec<AppReport>) -> Vec<u8> {
         let report = Report {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use schemas::{
+    hold::BusAskKind,
     id::{GroupId, NodeId},
     rollout::{CourseState, Pause, PauseReason, WaveState, Wish},
 };
@@ -37,10 +38,7 @@ impl Conductor {
         match self.rollout.wish {
             Wish::Run => {
                 if matches!(self.course.state, CourseState::Paused(_)) {
-                    let has_begun = self.course.started_at.0 > 0;
-                    self.becomes(if has_begun { CourseState::Running } else { CourseState::Scheduled });
-                    self.reopen(now);
-                    self.tell(MilestoneKind::Resumed, "somebody lets it go on".to_owned());
+                    self.go_on("somebody lets it go on", now);
                 }
             }
             Wish::Pause => {
@@ -54,6 +52,36 @@ impl Conductor {
             Wish::Abort { .. } if matches!(self.course.state, CourseState::Reverting { .. }) => {}
             Wish::Abort { revert } => self.abort(cause("somebody has ended it"), revert, now),
         }
+    }
+
+    /// Somebody without a key asks for a halt, or for the end of one.
+    ///
+    /// A controller may always order less than it is allowed to, so anybody who is let in may have it begin nothing new. What people
+    /// with keys want, or failures have stopped, does not go on by that: only a halt ends, which is a pause by a person while the last
+    /// wish that was signed is that it runs. It is written into the course as any other pause, so it outlives the controller.
+    pub(crate) fn ask(&mut self, ask: BusAskKind, now: Now) {
+        match (ask, &self.course.state) {
+            (
+                BusAskKind::Halt,
+                CourseState::Scheduled | CourseState::Running | CourseState::AwaitingApproval,
+            ) => {
+                let text = "somebody has halted it by a request, without a key".to_owned();
+                self.pause(Pause { why: PauseReason::Operator, text, at: now.wall });
+            }
+            (BusAskKind::Resume, CourseState::Paused(pause))
+                if pause.why == PauseReason::Operator && self.rollout.wish == Wish::Run =>
+            {
+                self.go_on("somebody has ended the halt by a request, without a key", now);
+            }
+            _ => {}
+        }
+    }
+
+    fn go_on(&mut self, text: &str, now: Now) {
+        let has_begun = self.course.started_at.0 > 0;
+        self.becomes(if has_begun { CourseState::Running } else { CourseState::Scheduled });
+        self.reopen(now);
+        self.tell(MilestoneKind::Resumed, text.to_owned());
     }
 
     /// Does what follows from what is known, until nothing more does.

@@ -3,10 +3,11 @@
 mod beside;
 
 use schemas::{
+    hold::{BusAsk, BusAskKind},
     id::Revision,
     order::{Audience, OrderState},
     report::{Outcome, Verdict},
-    rollout::{CourseState, PauseReason, Planned},
+    rollout::{CourseState, PauseReason, Planned, Wish},
     topic::NodeTopic,
 };
 
@@ -255,4 +256,45 @@ fn what_comes_together_is_looked_at_together() {
     play.keeps("pi-1");
     play.keeps("pi-2");
     assert_eq!(play.desk.poll_timeout(), now_ms + 50);
+}
+
+#[test]
+fn who_has_no_key_may_halt_a_rollout_and_end_that_halt_and_no_other_pause() {
+    let ask = |play: &mut Play, what| {
+        play.desk.handle(Event::Ask(&BusAsk { what, app: app() }), at(play.secs));
+        play.wait(1);
+    };
+    let why = |play: &Play| play.state().unwrap().cause().map(|pause| pause.why);
+    let mut play = Play::begun(&["pi-1", "pi-2", "pi-3"], CANARY_THEN_ALL);
+    ask(&mut play, BusAskKind::Resume);
+    assert_eq!(play.state(), Some(&CourseState::Running));
+    ask(&mut play, BusAskKind::Halt);
+    assert_eq!((why(&play), play.order().0), (Some(PauseReason::Operator), OrderState::Paused));
+    play.restart();
+    play.wait(1);
+    play.wait(1);
+    assert_eq!(why(&play), Some(PauseReason::Operator), "it outlives the controller");
+    ask(&mut play, BusAskKind::Resume);
+    assert_eq!((play.state(), play.order().0), (Some(&CourseState::Running), OrderState::Active));
+    assert_eq!(play.kinds().iter().filter(|kind| **kind == MilestoneKind::Resumed).count(), 1);
+
+    // Nobody ends by that what somebody with a key wants.
+    let paused = play.sample.planned(CANARY_THEN_ALL, 2, |rollout| rollout.wish = Wish::Pause);
+    play.says(play.topic(Kind::Plan(app())), paused.to_bytes());
+    play.wait(1);
+    ask(&mut play, BusAskKind::Resume);
+    assert_eq!(why(&play), Some(PauseReason::Operator));
+
+    // Nor what failures have stopped.
+    let mut play = Play::begun(&["pi-1", "pi-2", "pi-3"], CANARY_THEN_ALL);
+    let failed = Outcome { release: play.planned.release.digest(), ..outcome(100, Verdict::RolledBack) };
+    let canary = play.canary();
+    let report = play.sample.report(&canary, 2, vec![ended(failed)]);
+    play.says(play.sample.topic(&canary, NodeTopic::Report), report);
+    play.wait(1);
+    assert_eq!(why(&play), Some(PauseReason::Failures));
+    for what in [BusAskKind::Halt, BusAskKind::Resume] {
+        ask(&mut play, what);
+        assert_eq!(why(&play), Some(PauseReason::Failures));
+    }
 }
