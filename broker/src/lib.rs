@@ -8,8 +8,11 @@ mod advice;
 mod cli;
 mod clock;
 mod controller;
+mod discovery;
 mod folder;
 mod log;
+mod metrics;
+mod mirrors;
 mod nodes;
 mod notify;
 mod places;
@@ -24,6 +27,7 @@ use std::{error::Error, fmt::Write as _};
 pub use self::{
     cli::main,
     controller::ControllerSettings,
+    discovery::{HomeAssistantSettings, Style},
     log::{Draft, Found, Full, Log, LogError, SeenNode, observe},
     notify::{Notice, NoticeKind},
     relay::{InvalidTopic, Transport},

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use schemas::seal::SecretKey;
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 use tracing::{info, warn};
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     controller::{self, Controller, Wire},
     folder::{self, Lock},
     log::Log,
+    metrics::{Metrics, Questions},
     nodes::Nodes,
     notify::{Notifier, Subscriptions},
     relay::{Relay, Transport},
@@ -27,10 +28,19 @@ use crate::{
 
 /// How often it is looked whether certificates have changed.
 const CERTIFICATES_PERIOD: Duration = Duration::from_secs(5);
+/// How long the controller may take to say that it goes.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 /// Open files that are kept for listeners, the log and the rest, unless that is more than a quarter of all.
 const FILES_FOR_OTHERS: usize = 100;
 /// A request has its connection and the file that it reads or writes.
 const FILES_PER_REQUEST: usize = 2;
+
+/// A controller that runs, and how to have it end.
+#[derive(Debug)]
+struct Conducting {
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
 
 /// A running service.
 #[derive(Debug)]
@@ -40,7 +50,7 @@ pub struct Service {
     log: Log,
     notifier: Notifier,
     tls: Option<Arc<Tls>>,
-    controller: Option<JoinHandle<()>>,
+    controller: Option<Conducting>,
     /// Given back last.
     _lock: Lock,
 }
@@ -72,9 +82,12 @@ impl Service {
         let subscriptions = Subscriptions::new(&settings.fleet, &settings.webhook);
         let log = Log::open_for(&settings.data, &settings.log, subscriptions)?;
         let notifier = Notifier::start(&settings.webhook, &log)?;
-        let store = Store::start(&settings, access, tls.clone(), door, log.clone()).await?;
-        let controller =
-            key.map(|key| start_controller(&settings, key, relay.as_mut(), log.clone())).transpose()?;
+        let counts = relay.as_ref().map(Relay::counts);
+        let (metrics, questions) = Metrics::new(log.tallies(), counts, settings.data.join("store/v1"));
+        let store = Store::start(&settings, access, tls.clone(), door, log.clone(), metrics).await?;
+        let controller = key
+            .map(|key| start_controller(&settings, key, relay.as_mut(), log.clone(), questions))
+            .transpose()?;
         Ok(Self { relay, store, log, notifier, tls, controller, _lock: lock })
     }
 
@@ -113,7 +126,7 @@ impl Service {
         let controller = async {
             match controller {
                 Some(controller) => {
-                    let ended = controller
+                    let ended = (&mut controller.task)
                         .await
                         .err()
                         .map_or_else(|| "it has ended".to_owned(), |err| err.to_string());
@@ -139,9 +152,13 @@ impl Service {
 
     /// Stops cleanly: everything that was acknowledged is stored.
     pub async fn stop(self) {
-        if let Some(controller) = &self.controller {
-            // It may die at any moment.
-            controller.abort();
+        if let Some(Conducting { mut task, stop }) = self.controller {
+            // Who has ended hears nothing.
+            let _ = stop.send(());
+            if tokio::time::timeout(LAST_WORDS_LIMIT, &mut task).await.is_err() {
+                // It may die at any moment.
+                task.abort();
+            }
         }
         let store = self.store.stop();
         match self.relay {
@@ -201,18 +218,19 @@ fn start_controller(
     key: SecretKey,
     relay: Option<&mut Relay>,
     log: Log,
-) -> anyhow::Result<JoinHandle<()>> {
+    questions: Questions,
+) -> anyhow::Result<Conducting> {
     let own = relay.and_then(|relay| Some(Wire::Inside(relay.inside(), relay.take_view()?)));
     let wire = match (own, &settings.bus) {
         (Some(own), _) => own,
-        (None, Some(bus)) => {
-            let filters = controller::filters(&settings.fleet);
-            Wire::connect(bus, &settings.controller, key.public().id(), filters)?
-        }
+        (None, Some(bus)) => Wire::connect(bus, &settings.controller, key.public().id(), &settings.fleet)?,
         (None, None) => anyhow::bail!("there is no bus to carry rollouts out on"),
     };
     let root = settings.root.as_deref().context("the settings name no root")?;
-    Ok(tokio::spawn(Controller::new(root, key, settings.controller.enabled, wire, log)?.run()))
+    let style = settings.home_assistant.discovery;
+    let controller = Controller::new(root, key, settings.controller.enabled, style, wire, log)?;
+    let (stop, stopped) = oneshot::channel();
+    Ok(Conducting { task: tokio::spawn(controller.run(questions, stopped)), stop })
 }
 
 /// Each connection is a file, and the usual soft limit of 1,024 would stop a fleet.

@@ -25,6 +25,7 @@ pub use self::{
 };
 use crate::{
     controller::ControllerSettings,
+    discovery::HomeAssistantSettings,
     relay::{Filter, Transport},
     store::Scheme,
 };
@@ -71,6 +72,9 @@ pub struct Settings {
     /// Who carries rollouts out.
     #[serde(default)]
     pub controller: ControllerSettings,
+    /// How Home Assistant is told what there is.
+    #[serde(default)]
+    pub home_assistant: HomeAssistantSettings,
     /// Another broker to use; then no relay runs here.
     pub bus: Option<BusUrl>,
     /// Filters of topics whose retained values may be lost for a minute: spares SD cards.
@@ -135,6 +139,7 @@ impl Settings {
             root: None,
             open_loopback: true,
             controller: ControllerSettings::default(),
+            home_assistant: HomeAssistantSettings::default(),
             bus: None,
             limits: Limits::default(),
             log: LogSettings::default(),
@@ -398,7 +403,7 @@ mod tests {
     fn every_key_is_in_the_reference() {
         let reference = include_str!("../../docs/settings.md");
         let (_, reference) = reference.split_once("## broker.toml").unwrap();
-        for section in ["", "[tls]", "[controller]", "[limits]", "[log]", "[[webhook]]"] {
+        for section in ["", "[tls]", "[controller]", "[home_assistant]", "[limits]", "[log]", "[[webhook]]"] {
             // It names all that there are.
             let error = with_file(&format!("{section}\ncolour = 1"), Overrides::default()).unwrap_err();
             let said = crate::chain(&error);

@@ -46,6 +46,7 @@ const ROLLOUTS: Pattern = &[Fleet, Major, Is("rollout"), Rest];
 const PLANS: Pattern = &[Fleet, Major, Is("plan"), Any];
 const COURSES: Pattern = &[Fleet, Major, Is("course"), Any];
 const CONTROLLERS: Pattern = &[Fleet, Major, Is("controller"), Any];
+const BUS_REQUESTS: Pattern = &[Fleet, Major, Is("bus"), Is("request")];
 const BUS: Pattern = &[Fleet, Major, Is("bus"), Rest];
 const ALL_OF_THE_FLEET: Pattern = &[Fleet, Major, Rest];
 const SYS: Pattern = &[Is("$SYS"), Rest];
@@ -89,15 +90,17 @@ fn rule(role: Role, action: Action) -> Rule {
         }
         (Role::Node, Action::Subscribe) => only(&[TRUST, OWN_RELEASES, OWN]),
         (Role::Publisher, Action::Publish) => {
-            only(&[RELEASES, PLANS, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS])
+            only(&[RELEASES, PLANS, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS, BUS_REQUESTS])
         }
-        (Role::Controller, Action::Publish) => only(&[RELEASES, ROLLOUTS, COURSES, CONTROLLERS, BUS]),
+        (Role::Controller, Action::Publish) => {
+            only(&[RELEASES, ROLLOUTS, COURSES, CONTROLLERS, BUS, DISCOVERY])
+        }
         (Role::Watcher | Role::Guest, Action::Publish) | (Role::Guest, Action::Subscribe) => only(&[]),
-        (Role::HomeAssistant, Action::Publish) => only(&[REQUESTS, DISCOVERY]),
-        (Role::HomeAssistant, Action::Subscribe) => only(&[ALL_OF_THE_FLEET, DISCOVERY, SYS]),
-        (Role::Publisher | Role::Controller | Role::Watcher, Action::Subscribe) => {
-            only(&[ALL_OF_THE_FLEET, SYS])
+        (Role::HomeAssistant, Action::Publish) => only(&[REQUESTS, BUS_REQUESTS, DISCOVERY]),
+        (Role::HomeAssistant | Role::Controller, Action::Subscribe) => {
+            only(&[ALL_OF_THE_FLEET, DISCOVERY, SYS])
         }
+        (Role::Publisher | Role::Watcher, Action::Subscribe) => only(&[ALL_OF_THE_FLEET, SYS]),
         (Role::Admin, _) => only(&[&[Rest]]),
     }
 }
@@ -201,6 +204,10 @@ mod tests {
         );
         assert!(!may("publisher", publish, "home/v1/course/web"));
         assert!(!may("controller", publish, "home/v1/node/pi-1/record"));
+        assert!(may("controller", publish, "homeassistant/device/home_pi-1/config"));
+        assert!(may("home-assistant", publish, "home/v1/bus/request"));
+        assert!(!may("home-assistant", publish, "home/v1/bus/availability"));
+        assert!(!may("watcher", publish, "home/v1/bus/request"));
         assert!(may("watcher", subscribe, "home/v1/#"));
         assert!(!may("watcher", subscribe, "#"));
         assert!(!may("watcher", publish, "home/v1/node/pi-1/request"));

@@ -8,10 +8,12 @@ mod diary;
 mod key;
 mod settings;
 mod status;
+mod watchers;
 mod wire;
 
 use std::{
     path::Path,
+    pin::pin,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,17 +26,20 @@ use schemas::{
     time::UnixTime,
     topic::{BusTopic, Filter, Kind, NodeTopic, Topic},
 };
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 use tracing::{info, warn};
 
 pub use self::settings::ControllerSettings;
-use self::{diary::Diary, status::Statuses, wire::Heard};
+use self::{diary::Diary, status::Statuses, watchers::Watchers, wire::Heard};
 pub(crate) use self::{
     key::KeyError,
     wire::{Wire, WireError},
 };
 use crate::{
+    clock,
+    discovery::Style,
     log::Log,
+    metrics::Questions,
     nodes::{NodesError, read_root},
 };
 
@@ -45,6 +50,7 @@ pub(crate) struct Controller {
     desk: Desk,
     diary: Diary,
     statuses: Statuses,
+    watchers: Watchers,
     /// Rollouts are carried out, not only looked at.
     conducts: bool,
     key: KeyId,
@@ -65,6 +71,9 @@ pub(crate) fn filters(fleet: &FleetId) -> Vec<Filter> {
         Filter::all_releases(fleet),
         Filter::controllers(fleet),
     ]
+    .into_iter()
+    .chain(watchers::filters(fleet))
+    .collect()
 }
 
 /// The controller's key in the data folder, which is made when there is none.
@@ -78,29 +87,40 @@ impl Controller {
         root: &Path,
         key: SecretKey,
         conducts: bool,
+        style: Style,
         wire: Wire,
         log: Log,
     ) -> Result<Self, NodesError> {
         let trust = read_root(root, Trust::first)?;
+        let watchers = Watchers::new(trust.fleet().clone(), style, clock::now());
         let id = key.public().id();
         Ok(Self {
             wire,
             desk: Desk::new(trust, key, program(), Pace::LIVE),
             diary: Diary::new(log),
             statuses: Statuses::default(),
+            watchers,
             conducts,
             key: id,
             started: since_boot(),
         })
     }
 
-    /// Carries rollouts out until the bus is gone.
-    pub(crate) async fn run(mut self) {
-        self.read().await;
+    /// Carries rollouts out until the bus is gone, or `stop`.
+    ///
+    /// Whoever has a question for it is answered in between.
+    pub(crate) async fn run(mut self, mut questions: Questions, stop: oneshot::Receiver<()>) {
+        let mut stop = pin!(stop);
+        // It may die at any moment, also while it reads.
+        tokio::select! {
+            () = self.read() => {}
+            _ = &mut stop => return,
+        }
         info!(key = %self.key, conducts = self.conducts, "controller reads the bus");
         loop {
-            let wait = self.now().until(self.desk.poll_timeout());
+            let wait = self.now().until(self.desk.poll_timeout().min(self.watchers.poll_timeout()));
             tokio::select! {
+                _ = &mut stop => return self.leave().await,
                 heard = self.wire.next() => match heard {
                     Heard::Message { topic, payload, retained } => self.take(&topic, &payload, !retained),
                     Heard::News => {}
@@ -108,6 +128,10 @@ impl Controller {
                     Heard::Back => self.read().await,
                     Heard::Ended => return,
                 },
+                Some(reply) = questions.recv() => {
+                    // Who asked may have given up waiting.
+                    let _ = reply.send(self.watchers.facts(&self.desk));
+                }
                 () = pause(wait) => self.look(),
             }
         }
@@ -118,6 +142,8 @@ impl Controller {
         for (topic, payload) in self.wire.retained().await {
             self.take(&topic, &payload, false);
         }
+        let now = self.now();
+        self.watchers.has_read(now);
         if self.conducts {
             self.desk.handle(Event::Back, self.now());
         }
@@ -129,13 +155,28 @@ impl Controller {
             // Whether it comes or goes, it was there until now.
             self.diary.saw(node, now.wall);
         }
+        if let Some(ask) = watchers::asked(topic, payload, is_new) {
+            info!(app = %ask.app, what = ?ask.what, "somebody asks for something of a rollout, without a key");
+            self.desk.handle(Event::Ask(&ask), now);
+        }
         if let Some(change) = self.desk.handle(Event::Message(topic, payload), now) {
             self.diary.observe(&change);
+            self.watchers.observe(&change, now);
         }
+        self.watchers.hear(topic, payload, is_new, now, random);
     }
 
     fn look(&mut self) {
         let now = self.now();
+        for (topic, payload) in self.watchers.look(&self.desk, now) {
+            self.wire.publish(topic, payload);
+        }
+        if now.mono_ms >= self.desk.poll_timeout() {
+            self.look_at_rollouts(now);
+        }
+    }
+
+    fn look_at_rollouts(&mut self, now: Now) {
         self.diary.catch_up(Some(self.desk.fleet()), now.wall);
         self.desk.handle_timeout(now);
         while let Some(deed) = self.desk.poll_deed() {
@@ -175,6 +216,13 @@ impl Controller {
         self.publish(Kind::Bus(BusTopic::Event), status::event(milestone, now));
     }
 
+    /// Says the last words.
+    async fn leave(mut self) {
+        let (topic, payload) = watchers::presence(self.desk.fleet().trust().fleet(), false);
+        self.wire.publish(topic.clone(), payload);
+        self.wire.close(&topic).await;
+    }
+
     fn publish(&self, kind: Kind, payload: Vec<u8>) {
         self.wire.publish(kind.of(self.desk.fleet().trust().fleet()), payload);
     }
@@ -212,6 +260,11 @@ async fn pause(wait: Duration) {
 fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+/// Any number; where the system has none, the same one each time does.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or_default()
 }
 
 /// Program and version, as they are said of themselves.

@@ -12,14 +12,14 @@ use bus_client::{
     bus::{Bus, BusUrl, ClientId, Event, Events, Message, Options},
 };
 use schemas::{
-    id::KeyId,
+    id::{FleetId, KeyId},
     time::UnixTime,
     topic::{Filter, Topic},
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use super::ControllerSettings;
+use super::{ControllerSettings, watchers};
 use crate::relay::{Inside, View};
 
 /// Retained messages come in one burst; after so long a silence it is over.
@@ -40,6 +40,8 @@ pub(crate) enum Wire {
         awaited: BTreeSet<Filter>,
         /// All of them.
         filters: Vec<Filter>,
+        /// Those without which rollouts go on all the same.
+        spare: BTreeSet<Filter>,
     },
 }
 
@@ -88,13 +90,19 @@ impl Wire {
         url: &BusUrl,
         settings: &ControllerSettings,
         key: KeyId,
-        filters: Vec<Filter>,
+        fleet: &FleetId,
     ) -> Result<Self, WireError> {
         let id: ClientId =
             format!("controller-{key}").parse().expect("the id of a key is some hexadecimal digits");
         let mut options = Options::new(url.clone(), id);
         // By then another controller may have decided otherwise.
         options.forgets_when_lost = true;
+        let message = |is_there| {
+            let (topic, payload) = watchers::presence(fleet, is_there);
+            Message::new(topic, payload)
+        };
+        options.will = Some(message(false));
+        options.greeting = vec![message(true)];
         if let Some(user) = &settings.user {
             let path = settings.password.as_ref().ok_or(WireError::NoPassword)?;
             let password = read("password", path)?;
@@ -104,9 +112,10 @@ impl Wire {
             let unusable = |source| WireError::Ca { path: path.clone(), source };
             options.tls = Some(Tls::pinned(read("CA", path)?.as_bytes(), UnixTime(0)).map_err(unusable)?);
         }
-        let (bus, events) = Bus::connect(options);
+        let (filters, (bus, events)) = (super::filters(fleet), Bus::connect(options));
         bus.subscribe(filters.clone());
-        Ok(Self::Outside { bus, events, awaited: filters.iter().cloned().collect(), filters })
+        let (awaited, spare) = (filters.iter().cloned().collect(), watchers::filters(fleet));
+        Ok(Self::Outside { bus, events, awaited, filters, spare: spare.into_iter().collect() })
     }
 
     /// What is retained, before anything is decided on it: all of it, or everything would seem to be at its beginning.
@@ -163,7 +172,7 @@ impl Wire {
                     topic.parse().map_or(Heard::News, heard)
                 }
             },
-            Self::Outside { events, awaited, filters, .. } => match events.next().await {
+            Self::Outside { events, awaited, filters, spare, .. } => match events.next().await {
                 None => Heard::Ended,
                 Some(Event::Message(message)) => Heard::Message {
                     topic: message.topic,
@@ -175,6 +184,9 @@ impl Wire {
                     Heard::News
                 }
                 Some(Event::Denied(filter)) => {
+                    if spare.contains(&filter) {
+                        awaited.remove(&filter);
+                    }
                     warn!(%filter, "the bus does not let the controller read: give its user the role controller");
                     Heard::News
                 }
@@ -189,6 +201,17 @@ impl Wire {
                     Heard::Lost
                 }
             },
+        }
+    }
+
+    /// Leaves, once what was published last, on that topic, has arrived.
+    pub(super) async fn close(&mut self, last: &Topic) {
+        match self {
+            Self::Outside { bus, .. } => bus.close().await,
+            Self::Inside(_, view) => {
+                let last = last.to_string();
+                while view.next().await.is_some_and(|(topic, _)| topic != last) {}
+            }
         }
     }
 

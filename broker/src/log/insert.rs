@@ -59,13 +59,24 @@ pub(super) fn drop_known(connection: &Connection, drafts: &mut Vec<Draft>) -> ru
     Ok(())
 }
 
-/// Writes all of it or nothing, and gives the new end of the chain and how many parcels are new.
+/// What was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The new end of the chain.
+    pub(super) head: Head,
+    /// So many parcels are new.
+    pub(super) parcels: u64,
+    /// The entries that are new, by their places in the batch.
+    pub(super) entries: Vec<usize>,
+}
+
+/// Writes all of it or nothing.
 pub(super) fn write(
     connection: &mut Connection,
     head: Head,
     batch: &Batch,
     subscriptions: &Subscriptions,
-) -> rusqlite::Result<(Head, u64)> {
+) -> rusqlite::Result<Written> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let written = insert_new(&transaction, head, &batch.drafts, subscriptions)?;
     let mut put_node = transaction.prepare(PUT_NODE)?;
@@ -88,15 +99,15 @@ fn insert_new(
     head: Head,
     drafts: &[Draft],
     subscriptions: &Subscriptions,
-) -> rusqlite::Result<(Head, u64)> {
+) -> rusqlite::Result<Written> {
     let (mut is_known, mut insert) = (transaction.prepare(IS_KNOWN)?, transaction.prepare(INSERT)?);
-    let (mut end, mut parcels) = (head, 0);
-    for Draft { entry, once } in drafts {
+    let mut written = Written { head, parcels: 0, entries: Vec::new() };
+    for (place, Draft { entry, once }) in drafts.iter().enumerate() {
         let once = once.map(|once| once.0);
         if once.is_some() && is_known.exists([once])? {
             continue;
         }
-        let link = end.next(entry.clone());
+        let link = written.head.next(entry.clone());
         let Chained { entry, digest } = &link;
         insert.execute(params![
             int(entry.seq),
@@ -109,10 +120,11 @@ fn insert_new(
             codec::encode(entry),
             digest.0,
         ])?;
-        parcels += outbox::put(transaction, subscriptions, &link)?;
-        end = link.head();
+        written.parcels += outbox::put(transaction, subscriptions, &link)?;
+        written.head = link.head();
+        written.entries.push(place);
     }
-    Ok((end, parcels))
+    Ok(written)
 }
 
 /// The last entry; the last that was deleted when there is none.

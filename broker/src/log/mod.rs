@@ -46,7 +46,7 @@ use self::{
     database::Place,
     writer::{Command, Writer},
 };
-use crate::{notify::Subscriptions, settings::LogSettings};
+use crate::{metrics::Tallies, notify::Subscriptions, settings::LogSettings};
 
 /// What may wait for the writer. At a few hundred bytes each, what waits while a disk hangs costs some megabytes.
 const MAX_WAITING: usize = 20_000;
@@ -76,6 +76,7 @@ pub struct Log {
     commands: SyncSender<Command>,
     news: watch::Receiver<u64>,
     closing: Arc<AtomicBool>,
+    tallies: Tallies,
 }
 
 impl Log {
@@ -98,10 +99,12 @@ impl Log {
         let (commands, orders) = mpsc::sync_channel(MAX_WAITING);
         let closing = Arc::new(AtomicBool::new(false));
         let (told, news) = watch::channel(0);
-        let writer = Writer::new(&place, opened, settings.clone(), subscriptions, told, Arc::clone(&closing));
+        let (ends, tallies) = (Arc::clone(&closing), Tallies::default());
+        let counts = tallies.clone();
+        let writer = Writer::new(&place, opened, settings.clone(), subscriptions, told, ends, counts);
         let spawned = thread::Builder::new().name("deploy-log".into()).spawn(move || writer.run(&orders));
         spawned.map_err(LogError::Thread)?;
-        Ok(Self { place, commands, news, closing })
+        Ok(Self { place, commands, news, closing, tallies })
     }
 
     /// Hands entries over to be written, all or none, and does not wait for that.
@@ -140,6 +143,11 @@ impl Log {
     /// When the file cannot be read.
     pub fn nodes(&self) -> Result<Vec<SeenNode>, LogError> {
         self.place.read(query::nodes)
+    }
+
+    /// What was written since the start, counted.
+    pub(crate) fn tallies(&self) -> Tallies {
+        self.tallies.clone()
     }
 
     /// Changes whenever something new is in the outbox.

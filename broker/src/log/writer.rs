@@ -24,7 +24,7 @@ use super::{
     keep,
     outbox::Fate,
 };
-use crate::{clock, notify::Subscriptions, settings::LogSettings};
+use crate::{clock, metrics::Tallies, notify::Subscriptions, settings::LogSettings};
 
 /// Most commands that share a transaction.
 const MAX_BATCH: usize = 1_000;
@@ -59,6 +59,8 @@ pub(super) struct Writer {
     /// How many parcels were put into the outbox.
     news: watch::Sender<u64>,
     closing: Arc<AtomicBool>,
+    /// Where new entries are counted.
+    tallies: Tallies,
     /// What came and is not written yet.
     batch: Batch,
     seen_due: Instant,
@@ -73,6 +75,7 @@ impl Writer {
         subscriptions: Subscriptions,
         news: watch::Sender<u64>,
         closing: Arc<AtomicBool>,
+        tallies: Tallies,
     ) -> Self {
         let (place, now) = (Arc::clone(place), Instant::now());
         Self {
@@ -83,6 +86,7 @@ impl Writer {
             subscriptions,
             news,
             closing,
+            tallies,
             batch: Batch::default(),
             seen_due: now + SEEN_PERIOD,
             prune_due: now,
@@ -151,10 +155,12 @@ impl Writer {
 
     fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let written = insert::write(&mut self.connection, self.head, batch, &self.subscriptions)?;
-        let (head, parcels) = written;
-        self.head = head;
-        if parcels > 0 {
-            self.news.send_modify(|all| *all += parcels);
+        self.head = written.head;
+        if written.parcels > 0 {
+            self.news.send_modify(|all| *all += written.parcels);
+        }
+        for place in written.entries {
+            self.tallies.count(&batch.drafts[place].entry);
         }
         Ok(())
     }

@@ -22,14 +22,14 @@ const RECORD: &str = "/record";
 #[derive(Debug, Clone)]
 pub(crate) struct Inside(pub(super) Events);
 
-/// Messages that were retained.
+/// Messages that somebody inside looks at.
 pub(super) type Seen = mpsc::UnboundedReceiver<Observed>;
 
-/// Somebody inside who looks at what is retained for `filters`.
-pub(super) fn observer(filters: &[schemas::topic::Filter]) -> (Observer, Seen) {
+/// Somebody inside who looks at what is said for `filters`; `looks_at_all`: also at what is not retained.
+pub(super) fn observer(filters: &[schemas::topic::Filter], looks_at_all: bool) -> (Observer, Seen) {
     let (sink, seen) = mpsc::unbounded_channel();
     let filters = filters.iter().filter_map(|filter| Filter::parse(filter.as_str()).ok()).collect();
-    (Observer { filters, sink }, seen)
+    (Observer { filters, looks_at_all, sink }, seen)
 }
 
 /// What the service itself reads of its own bus: first what is retained already, then what comes.
@@ -45,7 +45,7 @@ impl View {
         self.retained.pop_front().map(|message| (message.topic.to_string(), message.payload.clone()))
     }
 
-    /// The next message that is retained from now on; nothing when the relay is gone. May be cancelled at any time.
+    /// The next message that is said from now on; nothing when the relay is gone. May be cancelled at any time.
     pub(crate) async fn next(&mut self) -> Option<(String, Bytes)> {
         let (message, _permit) = self.seen.recv().await?;
         Some((message.topic.to_string(), message.payload.clone()))

@@ -46,6 +46,7 @@ pub(crate) use self::{
     inside::{Inside, View},
     retained::LogError,
     router::RouterError,
+    stats::{RelayCounts, RelayNumbers},
     topic::Filter,
 };
 pub use self::{topic::InvalidTopic, transport::Transport};
@@ -128,6 +129,7 @@ pub(crate) struct Relay {
     listeners: Vec<(Transport, SocketAddr)>,
     events: Events,
     hub: JoinHandle<Result<(), RouterError>>,
+    counts: RelayCounts,
     stop: watch::Sender<bool>,
     connections: mpsc::Receiver<()>,
     /// For the one inside who asked for it.
@@ -149,8 +151,8 @@ impl Relay {
         let bound = bind(settings)?;
         let stats = Arc::new(Stats::default());
         let (events, queue) = mpsc::unbounded_channel();
-        let of_nodes = nodes.map(|_| inside::observer(&Nodes::filters(&settings.fleet)));
-        let of_view = (!view.is_empty()).then(|| inside::observer(view));
+        let of_nodes = nodes.map(|_| inside::observer(&Nodes::filters(&settings.fleet), false));
+        let of_view = (!view.is_empty()).then(|| inside::observer(view, true));
         let filters =
             |of: &Option<(Observer, _)>| of.as_ref().map_or_else(Vec::new, |(of, _)| of.filters.clone());
         let (node_filters, view_filters) = (filters(&of_nodes), filters(&of_view));
@@ -171,6 +173,7 @@ impl Relay {
             tokio::spawn(inside.watch(Arc::clone(nodes), seen));
         }
         let view = seen_by_view.map(|seen| View { retained: hub.observed(&view_filters).into(), seen });
+        let counts = RelayCounts(Arc::clone(&stats));
         let shared = Arc::new(Shared::new(access, limits, events.clone(), stats));
         let lobby = lobby(settings, tls, &shared);
         let (alive, connections) = mpsc::channel(1);
@@ -182,12 +185,18 @@ impl Relay {
             tokio::spawn(listener::accept(listener, transport, lobby, alive, stopped));
         }
         tokio::spawn(watch_users(shared, stopped));
-        Ok(Self { listeners, events, hub: tokio::spawn(hub.run(queue)), stop, connections, view })
+        let hub = tokio::spawn(hub.run(queue));
+        Ok(Self { listeners, events, hub, counts, stop, connections, view })
     }
 
     /// Where it listens.
     pub(crate) fn listeners(&self) -> &[(Transport, SocketAddr)] {
         &self.listeners
+    }
+
+    /// What it counts.
+    pub(crate) fn counts(&self) -> RelayCounts {
+        self.counts.clone()
     }
 
     /// What somebody inside reads; once.

@@ -6,6 +6,7 @@ mod door;
 mod http;
 mod layout;
 mod log;
+mod metrics;
 mod range;
 mod server;
 mod upload;
@@ -21,6 +22,7 @@ use crate::{
     access::Access,
     advice,
     log::Log,
+    metrics::Metrics,
     places::{ConnectionLimits, Places},
     settings::Settings,
     tls::Tls,
@@ -96,6 +98,7 @@ impl Store {
         tls: Option<Arc<Tls>>,
         door: Option<Door>,
         log: Log,
+        metrics: Metrics,
     ) -> Result<Self, StoreError> {
         let (root, limits) = (settings.data.join("store"), &settings.limits);
         let layout =
@@ -111,7 +114,10 @@ impl Store {
         let places = Places::new(connections);
         let uploads = UploadLimits { stored_bytes: limits.object_bytes, plain_bytes: limits.plain_bytes };
         let desk = Desk { log, access: Arc::clone(&access) };
-        let router = http::router(Site::new(layout, access, uploads, door)).merge(log::router(desk));
+        let measured = metrics::Desk { metrics: Arc::new(metrics), access: Arc::clone(&access) };
+        let router = http::router(Site::new(layout, access, uploads, door))
+            .merge(log::router(desk))
+            .merge(metrics::router(measured));
         let (stop, stopped) = watch::channel(false);
         let (mut listeners, mut servers) = (Vec::new(), JoinSet::new());
         for (scheme, address, listener) in bound {

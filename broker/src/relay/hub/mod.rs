@@ -68,6 +68,8 @@ pub(super) type Observed = (Arc<Message>, Option<Arc<Permit>>);
 pub(super) struct Observer {
     /// Which ones it looks at.
     pub(super) filters: Vec<Filter>,
+    /// Whether it looks at those that are not retained, too.
+    pub(super) looks_at_all: bool,
     /// Where they go.
     pub(super) sink: mpsc::UnboundedSender<Observed>,
 }

@@ -131,6 +131,7 @@ impl<R: Router> Hub<R> {
     pub(super) fn show(&mut self, message: &Arc<Message>, publisher: Option<ClientKey>) {
         if message.retain {
             self.retained.show(message);
+            self.stats.retained.set(self.retained.len() as u64);
         }
         let (registry, stats) = (&self.registry, &self.stats);
         self.subscriptions.each_match(message.topic.as_str(), publisher, |key, wish| {
@@ -187,12 +188,13 @@ impl<R: Router> Hub<R> {
 
     /// Its memory is given back when they have looked at it: nobody publishes faster than that.
     fn tell_observers(&self, message: &Arc<Message>, permit: Option<&Arc<Permit>>) {
-        let is_of = |observer: &&Observer| observer.filters.iter().any(|f| f.takes(message.topic.as_str()));
-        if message.retain {
-            for observer in self.settings.observers.iter().filter(is_of) {
-                // Nobody looks any more when the service stops.
-                let _ = observer.sink.send((Arc::clone(message), permit.cloned()));
-            }
+        let is_of = |observer: &&Observer| {
+            (message.retain || observer.looks_at_all)
+                && observer.filters.iter().any(|f| f.takes(message.topic.as_str()))
+        };
+        for observer in self.settings.observers.iter().filter(is_of) {
+            // Nobody looks any more when the service stops.
+            let _ = observer.sink.send((Arc::clone(message), permit.cloned()));
         }
     }
 
