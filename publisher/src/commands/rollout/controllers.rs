@@ -17,7 +17,7 @@ use crate::{
     problem::problem,
     screen::Screen,
     session::Session,
-    show::{clean, rollout as show},
+    show::{clean, controllers as show},
 };
 
 /// Lists them; or decides on one.
