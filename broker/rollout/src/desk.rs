@@ -57,6 +57,17 @@ pub enum Event<'a> {
     Ask(&'a BusAsk),
 }
 
+/// Why a rollout was not paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotPaused {
+    /// Another controller carries it out, or none, or there is none of that app.
+    #[error("it is not carried out here")]
+    NotHere,
+    /// It is over, paused, or going back.
+    #[error("it begins nothing new as it is")]
+    NotOn,
+}
+
 /// A controller without bus and clock. It starts cut off: the first [`Event::Back`] says that the bus was read.
 #[derive(Debug)]
 pub struct Desk {
@@ -123,6 +134,20 @@ impl Desk {
             }
         }
         None
+    }
+
+    /// Begins nothing new of the rollout of `app`, on the word of somebody who signs nothing. That is always safe and within every mandate;
+    /// only a wish that people sign lets it go on.
+    ///
+    /// # Errors
+    /// When there is nothing to pause here.
+    pub fn pause(&mut self, app: &AppId, text: String, now: Now) -> Result<(), NotPaused> {
+        let conductor = self.conductors.get_mut(app).ok_or(NotPaused::NotHere)?;
+        if !conductor.stop(text, now) {
+            return Err(NotPaused::NotOn);
+        }
+        self.wakes_ms = now.mono_ms;
+        Ok(())
     }
 
     /// Looks at what it knows, and asks for what follows.

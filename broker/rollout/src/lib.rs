@@ -16,7 +16,7 @@ mod rollouts;
 pub mod samples;
 
 pub use deed::{Deed, Milestone, MilestoneKind, Note};
-pub use desk::{Desk, Event, Pace};
+pub use desk::{Desk, Event, NotPaused, Pace};
 pub use fleet::{Belief, Change, Fleet, Node, Ordered};
 pub use follow::{Ending, Follow, Progress, State};
 pub use rollouts::{Held, Rollouts, Wanted};

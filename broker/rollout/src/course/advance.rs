@@ -42,11 +42,7 @@ impl Conductor {
                 }
             }
             Wish::Pause => {
-                let is_on =
-                    !matches!(self.course.state, CourseState::Paused(_) | CourseState::Reverting { .. });
-                if is_on {
-                    self.pause(cause("somebody has paused it"));
-                }
+                self.stop("somebody has paused it".to_owned(), now);
             }
             // Whoever is told to go back goes back.
             Wish::Abort { .. } if matches!(self.course.state, CourseState::Reverting { .. }) => {}
@@ -61,12 +57,8 @@ impl Conductor {
     /// wish that was signed is that it runs. It is written into the course as any other pause, so it outlives the controller.
     pub(crate) fn ask(&mut self, ask: BusAskKind, now: Now) {
         match (ask, &self.course.state) {
-            (
-                BusAskKind::Halt,
-                CourseState::Scheduled | CourseState::Running | CourseState::AwaitingApproval,
-            ) => {
-                let text = "somebody has halted it by a request, without a key".to_owned();
-                self.pause(Pause { why: PauseReason::Operator, text, at: now.wall });
+            (BusAskKind::Halt, _) => {
+                self.stop("somebody has halted it by a request, without a key".to_owned(), now);
             }
             (BusAskKind::Resume, CourseState::Paused(pause))
                 if pause.why == PauseReason::Operator && self.rollout.wish == Wish::Run =>
@@ -82,6 +74,16 @@ impl Conductor {
         self.becomes(if has_begun { CourseState::Running } else { CourseState::Scheduled });
         self.reopen(now);
         self.tell(MilestoneKind::Resumed, text.to_owned());
+    }
+
+    /// Begins nothing new, by somebody's wish. Not where nothing new begins anyway; says whether.
+    pub(crate) fn stop(&mut self, text: String, now: Now) -> bool {
+        let is_still = matches!(self.course.state, CourseState::Paused(_) | CourseState::Reverting { .. });
+        if is_still || self.course.state.is_over() {
+            return false;
+        }
+        self.pause(Pause { why: PauseReason::Operator, text, at: now.wall });
+        true
     }
 
     /// Does what follows from what is known, until nothing more does.

@@ -298,3 +298,31 @@ fn who_has_no_key_may_halt_a_rollout_and_end_that_halt_and_no_other_pause() {
         assert_eq!(why(&play), Some(PauseReason::Failures));
     }
 }
+
+#[test]
+fn anybody_who_may_ask_pauses_it_and_only_a_signed_wish_lets_it_go_on() {
+    let mut play = Play::begun(&["pi-1", "pi-2"], CANARY_THEN_ALL);
+    let pause = |play: &mut Play| play.desk.pause(&app(), "anna has paused it".to_owned(), at(play.secs));
+    assert_eq!(pause(&mut play), Ok(()));
+    assert!(!play.wait(0).is_empty());
+    assert_eq!(play.state().unwrap().cause().unwrap().text, "anna has paused it");
+    assert_eq!(play.order().0, OrderState::Paused);
+    assert_eq!(pause(&mut play), Err(NotPaused::NotOn));
+    assert_eq!(play.desk.pause(&"api".parse().unwrap(), String::new(), at(1)), Err(NotPaused::NotHere));
+    // Whoever goes on with it after a restart does not take it for running.
+    play.restart();
+    (0..5).for_each(|_| drop(play.wait(1)));
+    assert_eq!(play.state().unwrap().name(), "paused");
+    let resumed = play.sample.planned(CANARY_THEN_ALL, 2, |_| {});
+    play.says(play.topic(Kind::Plan(app())), resumed.to_bytes());
+    play.wait(1);
+    assert_eq!(play.state(), Some(&CourseState::Running));
+    assert_eq!(play.order().0, OrderState::Active);
+}
+
+#[test]
+fn what_is_carried_out_elsewhere_is_not_paused_here() {
+    let mut play = Play::begun(&["pi-1", "pi-2"], CANARY_THEN_ALL);
+    play.desk.handle(Event::Lost, at(1));
+    assert_eq!(play.desk.pause(&app(), String::new(), at(1)), Err(NotPaused::NotHere));
+}
