@@ -15,6 +15,7 @@ mod metrics;
 mod mirrors;
 mod nodes;
 mod notify;
+mod page;
 mod places;
 mod relay;
 mod service;
@@ -30,6 +31,7 @@ pub use self::{
     discovery::{HomeAssistantSettings, Style},
     log::{Draft, Found, Full, Log, LogError, SeenNode, observe},
     notify::{Notice, NoticeKind},
+    page::PageSettings,
     relay::{InvalidTopic, Transport},
     service::Service,
     settings::{Limits, LogSettings, Settings, SettingsError, TlsSettings, WebhookSettings, WebhookUrl},

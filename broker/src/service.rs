@@ -20,6 +20,7 @@ use crate::{
     metrics::{Metrics, Questions},
     nodes::Nodes,
     notify::{Notifier, Subscriptions},
+    page::{self, Lookout},
     relay::{Relay, Transport},
     settings::{Limits, Settings},
     store::{Door, Scheme, Store},
@@ -71,6 +72,8 @@ impl Service {
             tokio::spawn(watch_certificates(Arc::downgrade(tls)));
         }
         let key = settings.follows_the_bus().then(|| controller::open_key(&settings.data)).transpose()?;
+        let (lookout, window) = page::lookout();
+        let window = key.as_ref().map(|_| window);
         let mut relay = match &settings.bus {
             Some(bus) => {
                 info!(%bus, "relay is off, another broker is the bus");
@@ -84,9 +87,11 @@ impl Service {
         let notifier = Notifier::start(&settings.webhook, &log)?;
         let counts = relay.as_ref().map(Relay::counts);
         let (metrics, questions) = Metrics::new(log.tallies(), counts, settings.data.join("store/v1"));
-        let store = Store::start(&settings, access, tls.clone(), door, log.clone(), metrics).await?;
+        let page = page::router(&settings, Arc::clone(&access), window, log.clone())?;
+        let store = Store::start(&settings, access, tls.clone(), door, log.clone(), (metrics, page)).await?;
+        let seen = (questions, lookout);
         let controller = key
-            .map(|key| start_controller(&settings, key, relay.as_mut(), log.clone(), questions))
+            .map(|key| start_controller(&settings, key, relay.as_mut(), log.clone(), seen))
             .transpose()?;
         Ok(Self { relay, store, log, notifier, tls, controller, _lock: lock })
     }
@@ -218,7 +223,7 @@ fn start_controller(
     key: SecretKey,
     relay: Option<&mut Relay>,
     log: Log,
-    questions: Questions,
+    (questions, lookout): (Questions, Lookout),
 ) -> anyhow::Result<Conducting> {
     let own = relay.and_then(|relay| Some(Wire::Inside(relay.inside(), relay.take_view()?)));
     let wire = match (own, &settings.bus) {
@@ -228,7 +233,8 @@ fn start_controller(
     };
     let root = settings.root.as_deref().context("the settings name no root")?;
     let style = settings.home_assistant.discovery;
-    let controller = Controller::new(root, key, settings.controller.enabled, style, wire, log)?;
+    let conducts = settings.controller.enabled;
+    let controller = Controller::new(root, key, conducts, style, wire, log, lookout)?;
     let (stop, stopped) = oneshot::channel();
     Ok(Conducting { task: tokio::spawn(controller.run(questions, stopped)), stop })
 }

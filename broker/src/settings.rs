@@ -26,6 +26,7 @@ pub use self::{
 use crate::{
     controller::ControllerSettings,
     discovery::HomeAssistantSettings,
+    page::PageSettings,
     relay::{Filter, Transport},
     store::Scheme,
 };
@@ -75,6 +76,9 @@ pub struct Settings {
     /// How Home Assistant is told what there is.
     #[serde(default)]
     pub home_assistant: HomeAssistantSettings,
+    /// The web page and the JSON API, where the store listens.
+    #[serde(default)]
+    pub page: PageSettings,
     /// Another broker to use; then no relay runs here.
     pub bus: Option<BusUrl>,
     /// Filters of topics whose retained values may be lost for a minute: spares SD cards.
@@ -140,6 +144,7 @@ impl Settings {
             open_loopback: true,
             controller: ControllerSettings::default(),
             home_assistant: HomeAssistantSettings::default(),
+            page: PageSettings::default(),
             bus: None,
             limits: Limits::default(),
             log: LogSettings::default(),
@@ -403,7 +408,9 @@ mod tests {
     fn every_key_is_in_the_reference() {
         let reference = include_str!("../../docs/settings.md");
         let (_, reference) = reference.split_once("## broker.toml").unwrap();
-        for section in ["", "[tls]", "[controller]", "[home_assistant]", "[limits]", "[log]", "[[webhook]]"] {
+        for section in
+            ["", "[tls]", "[controller]", "[home_assistant]", "[page]", "[limits]", "[log]", "[[webhook]]"]
+        {
             // It names all that there are.
             let error = with_file(&format!("{section}\ncolour = 1"), Overrides::default()).unwrap_err();
             let said = crate::chain(&error);

@@ -110,6 +110,12 @@ impl User {
         }
     }
 
+    /// Somebody of this name, who may do everything.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.into(), ..Self::anybody(&"home".parse().expect("it is a fleet id")) }
+    }
+
     /// The node that a record lets in; none when it has no token, or was retired.
     pub(crate) fn of_record(record: &Record) -> Option<Self> {
         if record.status != RecordStatus::Active {

@@ -41,6 +41,7 @@ use crate::{
     log::Log,
     metrics::Questions,
     nodes::{NodesError, read_root},
+    page::{Errand, Lookout},
 };
 
 /// A desk, and what lies around it: bus, clock, log and pages.
@@ -51,6 +52,8 @@ pub(crate) struct Controller {
     diary: Diary,
     statuses: Statuses,
     watchers: Watchers,
+    /// Shows the page what is known.
+    lookout: Lookout,
     /// Rollouts are carried out, not only looked at.
     conducts: bool,
     key: KeyId,
@@ -61,7 +64,7 @@ pub(crate) struct Controller {
 /// What has to be read on the bus of `fleet`, in the order in which what is retained is to be read.
 pub(crate) fn filters(fleet: &FleetId) -> Vec<Filter> {
     let all_nodes = |topic| Filter::all_nodes(fleet, &topic);
-    vec![
+    [
         Filter::from(&Kind::Trust.of(fleet)),
         all_nodes(NodeTopic::Record),
         all_nodes(NodeTopic::Availability),
@@ -73,6 +76,7 @@ pub(crate) fn filters(fleet: &FleetId) -> Vec<Filter> {
     ]
     .into_iter()
     .chain(watchers::filters(fleet))
+    .chain(Lookout::filters(fleet))
     .collect()
 }
 
@@ -90,6 +94,7 @@ impl Controller {
         style: Style,
         wire: Wire,
         log: Log,
+        lookout: Lookout,
     ) -> Result<Self, NodesError> {
         let trust = read_root(root, Trust::first)?;
         let watchers = Watchers::new(trust.fleet().clone(), style, clock::now());
@@ -100,6 +105,7 @@ impl Controller {
             diary: Diary::new(log),
             statuses: Statuses::default(),
             watchers,
+            lookout,
             conducts,
             key: id,
             started: since_boot(),
@@ -132,6 +138,7 @@ impl Controller {
                     // Who asked may have given up waiting.
                     let _ = reply.send(self.watchers.facts(&self.desk));
                 }
+                errand = self.lookout.next() => self.run_errand(errand),
                 () = pause(wait) => self.look(),
             }
         }
@@ -164,6 +171,24 @@ impl Controller {
             self.watchers.observe(&change, now);
         }
         self.watchers.hear(topic, payload, is_new, now, random);
+        self.lookout.hear(topic, payload);
+    }
+
+    /// Does what people want on the page.
+    fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Look(looking) => self.lookout.show(looking, self.desk.fleet()),
+            Errand::Pause(app, text, answer) => {
+                let paused = self.desk.pause(&app, text, self.now());
+                self.look();
+                // Who has gone away meanwhile sees it later.
+                let _ = answer.send(paused);
+            }
+            Errand::Request(node, ask) => {
+                let payload = serde_json::to_vec(&ask).expect("names are always JSON");
+                self.publish(Kind::Node(node, NodeTopic::Request), payload);
+            }
+        }
     }
 
     fn look(&mut self) {

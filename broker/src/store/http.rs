@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{DefaultBodyLimit, Path, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -262,11 +262,24 @@ async fn enroll(State(site): State<Arc<Site>>, request: Request) -> Response {
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller(pub(super) IpAddr);
+pub(crate) struct Caller {
+    /// The address.
+    pub(crate) from: IpAddr,
+    /// Nobody in between could read it.
+    pub(crate) over_tls: bool,
+}
+
+impl Caller {
+    /// Whose request it is.
+    pub(crate) fn of(extensions: &Extensions) -> Self {
+        let nobody = Self { from: IpAddr::V4(Ipv4Addr::UNSPECIFIED), over_tls: false };
+        extensions.get().copied().unwrap_or(nobody)
+    }
+}
 
 /// Where `request` comes from.
 pub(super) fn caller(request: &Request) -> IpAddr {
-    request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Caller(from)| *from)
+    Caller::of(request.extensions()).from
 }
 
 /// 403 for who may not.
@@ -276,7 +289,7 @@ async fn check_uploader(access: &Access, headers: &HeaderMap, from: IpAddr) -> R
 }
 
 /// Who asks; 401 for who is not known.
-pub(super) async fn log_in(
+pub(crate) async fn log_in(
     access: &Access,
     headers: &HeaderMap,
     from: IpAddr,

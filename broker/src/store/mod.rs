@@ -13,10 +13,14 @@ mod upload;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::Router;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::error;
 
-pub(crate) use self::door::Door;
+pub(crate) use self::{
+    door::Door,
+    http::{Caller, log_in},
+};
 use self::{http::Site, layout::Layout, log::Desk, server::Server, upload::UploadLimits};
 use crate::{
     access::Access,
@@ -91,14 +95,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Starts a store that listens where `settings` say, and keeps its files in their folder.
+    /// Starts a store that listens where `settings` say, and keeps its files in their folder; `page` is served beside it.
     pub(crate) async fn start(
         settings: &Settings,
         access: Arc<Access>,
         tls: Option<Arc<Tls>>,
         door: Option<Door>,
         log: Log,
-        metrics: Metrics,
+        (metrics, page): (Metrics, Router),
     ) -> Result<Self, StoreError> {
         let (root, limits) = (settings.data.join("store"), &settings.limits);
         let layout =
@@ -117,7 +121,8 @@ impl Store {
         let measured = metrics::Desk { metrics: Arc::new(metrics), access: Arc::clone(&access) };
         let router = http::router(Site::new(layout, access, uploads, door))
             .merge(log::router(desk))
-            .merge(metrics::router(measured));
+            .merge(metrics::router(measured))
+            .merge(page);
         let (stop, stopped) = watch::channel(false);
         let (mut listeners, mut servers) = (Vec::new(), JoinSet::new());
         for (scheme, address, listener) in bound {

@@ -90,9 +90,10 @@ impl Server {
         if let Err(err) = stream.set_nodelay(true) {
             return debug!(%peer, error = %err, "connection lost at once");
         }
-        let Some(tls) = &self.tls else { return talk(stream, peer, self.router, stop).await };
+        let caller = Caller { from: peer.ip(), over_tls: self.tls.is_some() };
+        let Some(tls) = &self.tls else { return talk(stream, caller, self.router, stop).await };
         match timeout(HANDSHAKE_LIMIT, Box::pin(tls.accept(stream))).await {
-            Ok(Ok(stream)) => talk(stream, peer, self.router, stop).await,
+            Ok(Ok(stream)) => talk(stream, caller, self.router, stop).await,
             Ok(Err(err)) => debug!(%peer, error = %err, "TLS handshake failed"),
             Err(_late) => debug!(%peer, "no TLS handshake within {} s", HANDSHAKE_LIMIT.as_secs()),
         }
@@ -106,14 +107,14 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
-    peer: SocketAddr,
+    caller: Caller,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
     let stream = TokioIo::new(Impatient::new(stream, STALL_LIMIT));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Caller(peer.ip()));
+        request.extensions_mut().insert(caller);
         router.call(request)
     });
     let mut connection = pin!(
@@ -130,7 +131,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     if let Err(err) = result {
-        debug!(%peer, error = %crate::chain(&err), "connection ended");
+        debug!(peer = %caller.from, error = %crate::chain(&err), "connection ended");
     }
 }
 
