@@ -184,6 +184,12 @@ Examples:
   publisher watch --app web
   publisher watch --json")]
     Watch(Watch),
+    /// Log a browser in on the broker's page: print an address to open once, within ten minutes
+    #[command(after_help = "\
+Examples:
+  publisher web-token
+  publisher web-token --json")]
+    WebToken,
     /// Show what happened to nodes, apps and rollouts, newest last
     #[command(after_help = "\
 Examples:

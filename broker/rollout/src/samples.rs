@@ -259,6 +259,11 @@ fn keys_of(owner: &str) -> BTreeMap<Role, SecretKey> {
     Role::ALL.into_iter().map(key).collect()
 }
 
+/// The root document of the fleet whose keys follow from `owner`, as it lies in a file.
+pub fn root_of(owner: &str) -> Signed<Root> {
+    root(1, &keys_of(owner))
+}
+
 fn root(version: u64, keys: &BTreeMap<Role, SecretKey>) -> Signed<Root> {
     let only = |key: &SecretKey| RoleKeys { keys: vec![key.public().id()], threshold: 1 };
     let root = Root {

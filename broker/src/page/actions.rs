@@ -101,6 +101,8 @@ impl Page {
         let name = visit.name().unwrap_or_default();
         let window = self.window.as_ref().ok_or_else(gone)?;
         let closed = |closed| (StatusCode::SERVICE_UNAVAILABLE, format!("{closed}"));
+        let picture = window.look().await.map_err(closed)?;
+        picture.fleet.rollouts().plan(&app).ok_or_else(gone)?;
         let news = window.news();
         let paused =
             window.pause(app.clone(), format!("{name} has paused it on the page")).await.map_err(closed)?;

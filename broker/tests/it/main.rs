@@ -15,6 +15,7 @@ mod mistakes;
 mod mqtt5;
 mod noise;
 mod notify;
+mod page;
 mod permissions;
 mod pki;
 mod process;

@@ -21,6 +21,7 @@ mod sign;
 mod status;
 mod user;
 mod watch;
+mod web_token;
 mod why;
 mod withdraw;
 
@@ -64,6 +65,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Images(arguments) => block_on(images::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Log(arguments) => block_on(log::run(&Home::open(&dir)?, &arguments, screen)),
+        Command::WebToken => block_on(web_token::run(&Home::open(&dir)?, screen)),
         Command::Watch(arguments) => block_on(watch::run(&Home::open(&dir)?, &arguments, screen)),
     }
 }

@@ -11,6 +11,7 @@ mod fetch;
 mod key;
 mod log;
 mod missing;
+mod page;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -28,6 +29,7 @@ pub use self::{
     fetch::Body,
     key::Key,
     missing::Missing,
+    page::WebToken,
     upload::{Source, Uploaded},
 };
 use crate::{

@@ -54,7 +54,7 @@ struct App {
     /// What the node may be asked for here.
     may_install: bool,
     /// Where that is done otherwise.
-    command: Option<String>,
+    command: Option<Fact>,
 }
 
 #[derive(Debug)]
@@ -195,7 +195,8 @@ fn app(
     now: UnixTime,
 ) -> App {
     let report = node.app(&why.app);
-    let has_rollout = fleet.rollouts().plan(&why.app).is_some();
+    let course = fleet.rollouts().course(&why.app);
+    let has_rollout = course.is_some_and(|course| !course.state.is_over());
     let ask = report.and_then(asks).filter(|_| node.online() == Some(true));
     let outcomes = report.map(|report| report.outcomes.as_slice()).unwrap_or_default();
     let slots = report.map(|report| [("current", &report.installed), ("before it", &report.previous)]);
@@ -207,17 +208,21 @@ fn app(
         outcomes: outcomes.iter().rev().map(|of| outcome(of, now)).collect(),
         may_install: ask.is_some() && may_ask,
         command: match ask {
-            Some(_) if !may_ask => Some(format!("publisher request {name} install --app {}", why.app)),
-            Some(_) => None,
-            None if has_rollout => Some(format!("publisher rollout status {}", why.app)),
-            None => {
-                let installed = report.and_then(|report| report.installed.as_ref());
-                installed.map(|installed| {
-                    format!("publisher rollback --group {} --app {}", installed.group, why.app)
-                })
+            Some(_) if may_ask => None,
+            Some(_) => {
+                let command = format!("publisher request {name} install --app {}", why.app);
+                Some(("to install the release that waits here", command))
             }
+            None => report.and_then(|report| going_back(report, has_rollout)),
         },
     }
+}
+
+/// What takes the ops key: all that are in the group go back. A rollout that is on has its own page for that.
+fn going_back(report: &AppReport, has_rollout: bool) -> Option<Fact> {
+    let installed = report.installed.as_ref().filter(|_| report.previous.is_some() && !has_rollout)?;
+    let command = format!("publisher rollback --group {} --app {}", installed.group, report.app);
+    Some(("to order the release before it for the whole group", command))
 }
 
 fn slot(what: &'static str, installed: &Installed) -> SlotRow {
