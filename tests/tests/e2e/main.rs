@@ -19,6 +19,7 @@ mod metrics;
 mod mistakes;
 mod newcomer;
 mod nodes;
+mod page;
 mod rollouts;
 mod secrets;
 mod signers;
