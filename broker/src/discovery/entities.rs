@@ -155,7 +155,7 @@ fn of_app(topics: Topics<'_>, node: &NodeId, app: &AppId) -> Vec<Entity> {
     let results: Vec<&str> =
         [NO_RESULT].into_iter().chain(Verdict::ALL.iter().map(|verdict| verdict.name())).collect();
     let request = topics.node(node, NodeTopic::Request);
-    let ask = |what| json_text(&Ask { what, app: app.clone() });
+    let ask = |what| json_text(&Ask::new(what, app.clone()));
     let button = |key: &str, name: &str, what| {
         Entity::new("button", format!("{app}_{key}"), format!("{app} {name}"))
             .with("command_topic", request.clone())

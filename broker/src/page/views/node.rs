@@ -137,7 +137,7 @@ impl NodePage {
 /// What an app may be asked for now, by everybody who may ask.
 pub(in crate::page) fn asks(app: &AppReport) -> Option<Ask> {
     let target = app.target.as_ref()?;
-    (target.hold == Some(HoldCode::Consent)).then(|| Ask { what: AskKind::Install, app: app.app.clone() })
+    (target.hold == Some(HoldCode::Consent)).then(|| Ask::new(AskKind::Install, app.app.clone()))
 }
 
 fn facts(node: &Node, now: UnixTime) -> Vec<Fact> {
