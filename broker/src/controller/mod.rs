@@ -117,10 +117,9 @@ impl Controller {
     /// Whoever has a question for it is answered in between.
     pub(crate) async fn run(mut self, mut questions: Questions, stop: oneshot::Receiver<()>) {
         let mut stop = pin!(stop);
-        // It may die at any moment, also while it reads.
         tokio::select! {
             () = self.read() => {}
-            _ = &mut stop => return,
+            _ = &mut stop => return self.leave().await,
         }
         info!(key = %self.key, conducts = self.conducts, "controller reads the bus");
         loop {

@@ -30,7 +30,7 @@ const TOGETHER_MS: u64 = 200;
 const AGAIN_MS: (u64, u64) = (1_000, 10_000);
 
 /// All that is said may have so many bytes: a half of what the broker keeps of one user, for orders of rollouts are kept there, too. A
-/// node takes 6,000.
+/// node with one app takes 4,000.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A message that is to be retained.

@@ -207,7 +207,7 @@ fn a_device_that_somebody_removed_comes_back_with_its_next_change() {
 fn a_fleet_too_large_for_home_assistant_leaves_room_for_rollouts() {
     let mut play = Play::new(Style::Device);
     let apps = |name: &str| (0..64).map(|n| format!("node/{name}/app/app-{n}/version")).collect::<Vec<_>>();
-    let names: Vec<String> = (0..600).map(|n| format!("big-{n}")).collect();
+    let names: Vec<String> = (0..160).map(|n| format!("big-{n}")).collect();
     for name in &names {
         let record = play.sample.record(name, &["all"]);
         play.fleet.take(&play.sample.topic(name, NodeTopic::Record), &record);
