@@ -20,6 +20,7 @@ mod mistakes;
 mod newcomer;
 mod nodes;
 mod page;
+mod pico_w;
 mod rollouts;
 mod secrets;
 mod signers;
