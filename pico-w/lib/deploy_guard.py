@@ -1,11 +1,11 @@
 """Decides at each boot which release runs, and goes back to the one before when a new one does not live.
 
-/deploy/slots is the one truth: `cur` runs; `prev` ran before it; `try` is on trial, may start `left` more times and
-must live `secs` seconds; `bad` is the last one that did not, and `why`. It is replaced by a rename, which littlefs does
-as a whole or not at all. A boot without a trial writes nothing.
+/deploy/slots is the one truth: `cur` runs; `prev` ran before it; `try` is on trial, may start `left` more times, must live
+`secs` seconds and be where it should be within `limit`; `bad` is the last one that did not, and `why`. It is replaced by a
+rename, which littlefs does as a whole or not at all. A boot without a trial writes nothing.
 """
 
-import io, json, machine, os, sys, time
+import hashlib, io, json, machine, os, sys, time
 
 SLOTS = "/deploy/slots"
 CRASH = "/deploy/crash"
@@ -13,7 +13,19 @@ DOG_MS = 8000
 REST_SECS = 30  # after a crash: time for the bridge, or for the client, to bring something better
 works = []  # done at every sign of life: the client over Wi-Fi
 ready = []  # all of them must say yes before a trial ends well
+on_trial = resting = False
 _dog = _ends = None
+_limit_ms = 0
+
+
+def start_dog():
+    global _dog
+    _dog = machine.WDT(timeout=DOG_MS)
+
+
+def feed():
+    if _dog:
+        _dog.feed()
 
 
 def load():
@@ -36,24 +48,83 @@ def say(state, **more):
     print("@deploybus " + json.dumps(more))
 
 
-def is_there(release):
+def exists(path):
     try:
-        return bool(release) and os.stat("/apps/" + release)[0] & 0x4000 != 0
+        os.stat(path)
+        return True
     except OSError:
         return False
 
 
-def stage(release, tries=3, secs=10):
+def is_there(release):
+    return bool(release) and exists("/apps/" + release)
+
+
+def make(path):
+    """The folder and those that it is in."""
+    at = 0
+    while at >= 0:
+        at = path.find("/", at + 1)
+        part = path if at < 0 else path[:at]
+        if not exists(part):
+            os.mkdir(part)
+
+
+def digest(path):
+    sha, buf = hashlib.sha256(), bytearray(1024)
+    with open(path, "rb") as f:
+        while True:
+            n = f.readinto(buf)
+            if not n:
+                return sha.digest().hex()
+            feed()
+            sha.update(memoryview(buf)[:n])
+
+
+def _remove(path):
+    for name, kind, *_ in os.ilistdir(path):
+        feed()
+        if kind & 0x4000:
+            _remove(path + "/" + name)
+        else:
+            os.remove(path + "/" + name)
+    os.rmdir(path)
+
+
+def prune(keep=()):
+    """Removes releases that nothing names. A name without .old or .tmp is a complete release, always."""
+    slots = load()
+    keep = [slots.get(key) for key in ("cur", "prev", "try")] + list(keep)
+    for name in os.listdir("/apps"):
+        if name not in keep:
+            path = "/apps/" + name
+            if not name.endswith((".old", ".tmp")):
+                os.rename(path, path + ".old")
+                path += ".old"
+            _remove(path)
+
+
+def make_room(need, keep=()):
+    """Room for so many bytes; what ran before the present release goes if it must."""
+    block, _, _, free = os.statvfs("/")[:4]
+    if block * free < need:
+        slots = load()
+        if slots.pop("prev", None):
+            save(slots)
+            prune(keep)
+
+
+def stage(release, tries=3, secs=10, limit=120):
     """Puts a complete release on trial from the next boot on."""
     slots = load()
-    for key in ("try", "left", "secs", "bad", "why"):
+    for key in ("try", "left", "secs", "limit", "bad", "why"):
         slots.pop(key, None)
     try:
         os.remove(CRASH)
     except OSError:
         pass
     if release != slots.get("cur"):
-        slots.update({"try": release, "left": tries, "secs": secs})
+        slots.update({"try": release, "left": tries, "secs": secs, "limit": limit})
     save(slots)
 
 
@@ -75,7 +146,7 @@ def select():
 
 def _end_trial(slots, why):
     slots.update({"bad": slots["try"], "why": why})
-    for key in ("try", "left", "secs"):
+    for key in ("try", "left", "secs", "limit"):
         slots.pop(key, None)
     save(slots)
     say("rolled_back", release=slots["bad"], why=why)
@@ -83,12 +154,12 @@ def _end_trial(slots, why):
 
 def confirm():
     """The release on trial is the one that runs from now on."""
-    global _ends
-    _ends = None
+    global on_trial, _ends
+    on_trial, _ends = False, None
     slots = load()
     if "try" in slots:
         slots["prev"], slots["cur"] = slots.get("cur"), slots["try"]
-        for key in ("try", "left", "secs", "bad", "why"):
+        for key in ("try", "left", "secs", "limit", "bad", "why"):
             slots.pop(key, None)
         save(slots)
         say("kept", release=slots["cur"])
@@ -96,12 +167,15 @@ def confirm():
 
 def alive():
     """For the app's loop, at least every few seconds: feeds the watchdog, ends a trial that went well."""
-    if _dog:
-        _dog.feed()
+    feed()
     for work in works:
         work()
-    if _ends and time.ticks_diff(time.ticks_ms(), _ends) >= 0 and all(is_so() for is_so in ready):
+    late = time.ticks_diff(time.ticks_ms(), _ends) if _ends else -1
+    if late >= 0 and all(is_so() for is_so in ready):
         confirm()
+    elif late >= _limit_ms:
+        _keep_crash(load().get("try", "") + "\nwas not back on the bus")
+        machine.reset()
 
 
 def live(secs=None):
@@ -125,7 +199,10 @@ def crashed(release):
 def _note(release, error):
     text = io.StringIO()
     sys.print_exception(error, text)
-    text = release + "\n" + text.getvalue()[-2000:]
+    _keep_crash(release + "\n" + text.getvalue()[-2000:])
+
+
+def _keep_crash(text):
     try:
         with open(CRASH) as f:
             known = f.read() == text
@@ -137,21 +214,24 @@ def _note(release, error):
 
 
 def run():
-    global _dog, _ends
-    release, trial = select()
-    _dog = machine.WDT(timeout=DOG_MS)
-    try:
-        import deploy_client
-    except ImportError:
-        if release is None:
-            return say("empty")
-    else:
-        deploy_client.start()
+    global on_trial, resting, _ends, _limit_ms
+    release, on_trial = select()
+    start_dog()
+    if exists("/deploy/config.json"):
+        try:
+            import deploy_client
+
+            deploy_client.start()
+        except Exception as error:  # whatever is wrong with the client, the app runs
+            say("no_client", why=repr(error))
     if release is None:
-        live()
-    say("trial" if trial else "run", release=release)
-    if trial:
-        _ends = time.ticks_add(time.ticks_ms(), load().get("secs", 10) * 1000)
+        say("empty")
+        return live() if works else None
+    say("trial" if on_trial else "run", release=release)
+    if on_trial:
+        slots = load()
+        _ends = time.ticks_add(time.ticks_ms(), slots.get("secs", 10) * 1000)
+        _limit_ms = max(0, slots.get("limit", 120) - slots.get("secs", 10)) * 1000
     os.chdir("/apps/" + release)
     sys.path.insert(0, "/apps/" + release)
     try:
@@ -160,8 +240,8 @@ def run():
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        rest, _ends = 0 if _ends else REST_SECS, None
+        resting, _ends = True, None
         _note(release, error)
         say("crash", release=release, why=repr(error))
-        live(rest)
+        live(0 if on_trial else REST_SECS)
         machine.reset()

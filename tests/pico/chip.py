@@ -1,7 +1,8 @@
 """One life of a Pico, from power to its end: `chip.py IMAGE CUT_AT TORN ACTION`, for MicroPython's unix port.
 
-The flash is real littlefs in the file IMAGE. The power is cut at the flash write CUT_AT of the action (-1: never), in the
-middle of it when TORN is 1. Its arguments are JSON in $PICO_ARGS, what it is to read comes on stdin. The last line says how many writes there were.
+The flash is real littlefs in the file IMAGE. The power is cut at the flash write CUT_AT of the action (-1: never), in
+the middle of it when TORN is 1. Its arguments are JSON in $PICO_ARGS, what it is to read comes on stdin. The last line
+says how many writes there were.
 """
 
 import json, os, sys
@@ -12,17 +13,22 @@ import machine  # before the flash is all there is
 _REPO = os.getenv("PICO_REPO")
 
 
-def _text(path):
-    with open(_REPO + "/pico-w/" + path) as f:
-        return f.read()
+def _tree(folder, path=""):
+    """All files of a folder of the host."""
+    for name, kind, *_ in os.ilistdir(folder + path):
+        if kind & 0x4000:
+            yield from _tree(folder, path + "/" + name)
+        else:
+            with open(folder + path + "/" + name, "rb") as f:
+                yield path + "/" + name, f.read()
 
 
-def _provision():
+def _provision(_folder):
     for folder in ("/lib", "/apps", "/deploy"):
         os.mkdir(folder)
-    for path, text in SOURCES.items():
-        with open("/" + path, "w") as f:
-            f.write(text)
+    for path, data in TREE:
+        with open(path, "wb") as f:
+            f.write(data)
 
 
 def _look(release, need=0):
@@ -80,13 +86,15 @@ def _read():
 
 
 _, image, cut_at, torn, action = sys.argv
-SOURCES = {name: _text(name) for name in ["main.py"] + ["lib/" + name for name in os.listdir(_REPO + "/pico-w/lib")]}
-HELPER = _text("upload.py")
+with open(_REPO + "/pico-w/upload.py") as f:
+    HELPER = f.read()
+ARGS = json.loads(os.getenv("PICO_ARGS"))
+TREE = list(_tree(ARGS[0])) if action == "provision" else []
 chip = flash.mount(image)
 sys.path[:] = ["", ".frozen", "/lib"]
 chip.torn = torn == "1"
 chip.cut_at = int(cut_at)
-{"provision": _provision, "look": _look, "slots": _slots, "install": _install, "overwrite": _overwrite, "boot": _boot, "read": _read}[action](
-    *json.loads(os.getenv("PICO_ARGS"))
-)
+ACTIONS = {"provision": _provision, "look": _look, "slots": _slots, "install": _install}
+ACTIONS.update({"overwrite": _overwrite, "boot": _boot, "read": _read})
+ACTIONS[action](*ARGS)
 print("ops", chip.ops)

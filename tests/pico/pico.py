@@ -1,4 +1,4 @@
-"""A Pico that lives many lives: each is MicroPython's unix port in a process of its own, on the same littlefs in a file."""
+"""A Pico that lives many lives: each is MicroPython's unix port in a process of its own, on one littlefs in a file."""
 
 import hashlib
 import json
@@ -12,36 +12,46 @@ from pathlib import Path
 import micropython_run
 
 HERE = Path(__file__).resolve().parent
-# A watchdog that bites so many times sooner: nobody waits eight seconds for each hanging release.
-HURRY = 20
+# A watchdog that bites so many times sooner: nobody waits eight seconds for each release that hangs.
+HURRY = 3
 
 
 class Pico:
-    def __init__(self, folder):
+    def __init__(self, folder, tree=HERE.parent.parent / "pico-w"):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.image = self.folder / "flash"
         self.image.unlink(missing_ok=True)
-        self.live("provision")
+        self.live("provision", [str(tree)])
+
+    @classmethod
+    def found(cls, folder):
+        """The Pico that lies in a folder already."""
+        chip = object.__new__(cls)
+        chip.folder = Path(folder)
+        chip.folder.mkdir(parents=True, exist_ok=True)
+        chip.image = chip.folder / "flash"
+        return chip
 
     def copy(self, folder):
         """The same Pico once more, as it is now."""
-        other = object.__new__(Pico)
-        other.folder = Path(folder)
-        other.folder.mkdir(parents=True, exist_ok=True)
-        other.image = other.folder / "flash"
+        other = Pico.found(folder)
         shutil.copyfile(self.image, other.image)
         return other
 
-    def live(self, action, args=(), cut=-1, torn=False, stdin=b""):
-        """One life. What it printed, and how it ended: `done`, `cut`, `reset` or `wdt`."""
+    def live(self, action, args=(), cut=-1, torn=False, stdin=b"", live=False):
+        """One life. What it printed, and how it ended: `done`, `cut`, `reset` or `wdt`. What a `live` one prints goes to
+        our own output, and it may end as it likes."""
+        # As a Pico has, for objects that are twice as large here.
         argv = ["micropython", "-X", "heapsize=200K", str(HERE / "chip.py"), str(self.image), str(cut), str(int(torn))]
         argv.append(action)
         (self.folder / "stdin").write_bytes(stdin)
         pid = os.fork()
         if pid == 0:
-            self._run(argv, json.dumps(args))
+            self._run(argv, json.dumps(args), live)
         starved = self._wait(pid)
+        if live:
+            return "", "wdt" if starved else (self.folder / "exit").read_text() or "cut"
         said = (self.folder / "stdout").read_text()
         if said.splitlines()[-1:] and said.splitlines()[-1].startswith("ops "):
             return said, "done"
@@ -50,11 +60,13 @@ class Pico:
             raise AssertionError(f"{action} died: {said}")
         return said, why
 
-    def _run(self, argv, args):
+    def _run(self, argv, args, live):
         for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
-            os.dup2(os.open(self.folder / name, flags), number)
+            if number == 0 or not live:
+                os.dup2(os.open(self.folder / name, flags), number)
         os.dup2(1, 2)
-        os.environ.update(PICO_ARGS=args, PICO_STATE=str(self.folder), PICO_REPO=str(HERE.parent.parent), MICROPYPATH=str(HERE / "shim"))
+        os.environ.update(PICO_ARGS=args, PICO_STATE=str(self.folder), PICO_REPO=str(HERE.parent.parent))
+        os.environ["MICROPYPATH"] = str(HERE / "shim")
         micropython_run.run_main(argv)
         os._exit(0)
 
