@@ -23,7 +23,7 @@ use crate::{
     page::{self, Lookout},
     relay::{Relay, Transport},
     settings::{Limits, Settings},
-    store::{Door, Scheme, Store},
+    store::{Chunks, Door, Scheme, Store},
     tls::Tls,
 };
 
@@ -85,6 +85,7 @@ impl Service {
         let subscriptions = Subscriptions::new(&settings.fleet, &settings.webhook);
         let log = Log::open_for(&settings.data, &settings.log, subscriptions)?;
         let notifier = Notifier::start(&settings.webhook, &log)?;
+        start_chunks(&settings, relay.as_mut())?;
         let counts = relay.as_ref().map(Relay::counts);
         let (metrics, questions) = Metrics::new(log.tallies(), counts, settings.data.join("store/v1"));
         let page = page::router(&settings, Arc::clone(&access), window, log.clone())?;
@@ -216,6 +217,16 @@ fn start_relay(
 ) -> anyhow::Result<Relay> {
     let view = if settings.follows_the_bus() { controller::filters(&settings.fleet) } else { Vec::new() };
     Ok(Relay::start(settings, settings.lazy_filters()?, access, tls, nodes, &view)?)
+}
+
+/// Nodes that cannot speak HTTP ask for objects on our own bus.
+fn start_chunks(settings: &Settings, relay: Option<&mut Relay>) -> anyhow::Result<()> {
+    if let Some((relay, wants)) = relay.and_then(|relay| relay.take_wants().map(|wants| (relay, wants))) {
+        let chunks = Chunks::new(&settings.data, settings.fleet.clone(), relay.inside())
+            .with_context(|| format!("cannot make the store's folder in {}", settings.data.display()))?;
+        tokio::spawn(chunks.run(wants));
+    }
+    Ok(())
 }
 
 fn start_controller(

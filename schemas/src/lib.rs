@@ -4,6 +4,7 @@
 
 pub mod announcement;
 pub mod build;
+pub mod chunk;
 pub mod codec;
 pub mod deploy_log;
 pub mod enroll;

@@ -39,6 +39,10 @@ pub enum Kind {
     Enroll(KeyId),
     /// Home Assistant's own topics, in the place of a fleet's.
     Assistant(AssistantTopic),
+    /// A node asks for a piece of an object.
+    Want(NodeId),
+    /// What it is given.
+    Piece(NodeId),
 }
 
 /// What the bus service says about itself.
@@ -148,6 +152,7 @@ impl Topic {
             }
             Kind::Bus(topic) => !matches!(topic, BusTopic::Event | BusTopic::Request),
             Kind::Assistant(topic) => *topic != AssistantTopic::Status,
+            Kind::Want(_) | Kind::Piece(_) => false,
             _ => true,
         }
     }
@@ -174,6 +179,8 @@ impl fmt::Display for Topic {
             Kind::Controller(key) => write!(f, "controller/{key}"),
             Kind::Node(node, topic) => write!(f, "node/{node}/{topic}"),
             Kind::Enroll(key) => write!(f, "enroll/request/{key}"),
+            Kind::Want(node) => write!(f, "chunk/want/{node}"),
+            Kind::Piece(node) => write!(f, "chunk/data/{node}"),
         }
     }
 }
@@ -232,6 +239,8 @@ impl FromStr for Topic {
             ["course", app] => Kind::Course(app.parse()?),
             ["controller", key] => Kind::Controller(key.parse().map_err(|_| unknown())?),
             ["enroll", "request", key] => Kind::Enroll(key.parse().map_err(|_| unknown())?),
+            ["chunk", "want", node] => Kind::Want(node.parse()?),
+            ["chunk", "data", node] => Kind::Piece(node.parse()?),
             ["node", node, rest @ ..] => {
                 Kind::Node(node.parse()?, parse_node_topic(rest)?.ok_or_else(unknown)?)
             }
@@ -306,6 +315,11 @@ impl Filter {
         Self(format!("{fleet}/{MAJOR}/enroll/request/+"))
     }
 
+    /// All questions for pieces of objects.
+    pub fn wants(fleet: &FleetId) -> Self {
+        Self(format!("{fleet}/{MAJOR}/chunk/want/+"))
+    }
+
     /// All that people want of rollouts.
     pub fn plans(fleet: &FleetId) -> Self {
         Self(format!("{fleet}/{MAJOR}/plan/+"))
@@ -377,6 +391,8 @@ mod tests {
             "deploybus/v1/course/web",
             "deploybus/v1/controller/0123456789abcdef",
             "deploybus/v1/enroll/request/0123456789abcdef",
+            "deploybus/v1/chunk/want/pico-1",
+            "deploybus/v1/chunk/data/pico-1",
             "deploybus/v1/node/pi-1/command",
             "deploybus/v1/node/pi-1/report",
             "deploybus/v1/node/pi-1/record",

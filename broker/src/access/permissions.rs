@@ -55,6 +55,8 @@ const OWN_RELEASES: Pattern = &[Fleet, Major, Is("release"), Group, Any];
 const OWN: Pattern = &[Fleet, Major, Is("node"), Own, Rest];
 const OWN_COMMAND: Pattern = &[Fleet, Major, Is("node"), Own, Is("command"), Rest];
 const OWN_RECORD: Pattern = &[Fleet, Major, Is("node"), Own, Is("record"), Rest];
+const OWN_WANT: Pattern = &[Fleet, Major, Is("chunk"), Is("want"), Own];
+const OWN_PIECE: Pattern = &[Fleet, Major, Is("chunk"), Is("data"), Own];
 const OWN_REQUEST: Pattern = &[Fleet, Major, Is("node"), Own, Is("request"), Rest];
 
 /// What a role may do, and what it may not all the same.
@@ -86,9 +88,9 @@ impl User {
 fn rule(role: Role, action: Action) -> Rule {
     match (role, action) {
         (Role::Node, Action::Publish) => {
-            Rule { allowed: &[OWN], excepted: &[OWN_COMMAND, OWN_RECORD, OWN_REQUEST] }
+            Rule { allowed: &[OWN, OWN_WANT], excepted: &[OWN_COMMAND, OWN_RECORD, OWN_REQUEST] }
         }
-        (Role::Node, Action::Subscribe) => only(&[TRUST, OWN_RELEASES, OWN]),
+        (Role::Node, Action::Subscribe) => only(&[TRUST, OWN_RELEASES, OWN, OWN_PIECE]),
         (Role::Publisher, Action::Publish) => {
             only(&[RELEASES, PLANS, TRUST, RECORDS, ENROLLMENTS, COMMANDS, REQUESTS, BUS_REQUESTS])
         }
@@ -140,7 +142,9 @@ mod tests {
     #[test]
     fn a_node_writes_below_its_own_name_only() {
         let node = user("pi-1 node", "groups=canary,all");
-        for good in ["home/v1/node/pi-1/report", "home/v1/node/pi-1/app/web/status"] {
+        for good in
+            ["home/v1/node/pi-1/report", "home/v1/node/pi-1/app/web/status", "home/v1/chunk/want/pi-1"]
+        {
             assert!(node.may(Action::Publish, good), "{good}");
         }
         for bad in [
@@ -150,6 +154,8 @@ mod tests {
             "home/v1/node/pi-1/record/x",
             "home/v1/node/pi-2/report",
             "home/v1/node/pi-10/report",
+            "home/v1/chunk/want/pi-2",
+            "home/v1/chunk/data/pi-1",
             "home/v1/release/canary/web",
             "home/v1/trust",
             "other/v1/node/pi-1/report",
@@ -170,6 +176,7 @@ mod tests {
             "home/v1/node/pi-1/#",
             "home/v1/node/pi-1/command",
             "home/v1/node/pi-1",
+            "home/v1/chunk/data/pi-1",
         ] {
             assert!(node.may(Action::Subscribe, good), "{good}");
         }
@@ -181,6 +188,8 @@ mod tests {
             "home/v1/release/kitchen/web",
             "home/v1/node/+/command",
             "home/v1/node/#",
+            "home/v1/chunk/data/+",
+            "home/v1/chunk/want/pi-1",
             "+/v1/trust",
             "$SYS/#",
         ] {

@@ -22,7 +22,7 @@ mod topic;
 mod transport;
 mod wire;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -134,6 +134,8 @@ pub(crate) struct Relay {
     connections: mpsc::Receiver<()>,
     /// For the one inside who asked for it.
     view: Option<View>,
+    /// Questions of nodes for pieces of objects, for who answers them.
+    wants: Option<View>,
 }
 
 impl Relay {
@@ -158,8 +160,9 @@ impl Relay {
         let (node_filters, view_filters) = (filters(&of_nodes), filters(&of_view));
         let (of_nodes, seen) = of_nodes.unzip();
         let (of_view, seen_by_view) = of_view.unzip();
+        let (of_wants, wants) = inside::observer(&[schemas::topic::Filter::wants(&settings.fleet)], true);
         let hub_settings = HubSettings {
-            observers: of_nodes.into_iter().chain(of_view).collect(),
+            observers: of_nodes.into_iter().chain(of_view).chain([of_wants]).collect(),
             queue: QueueLimits { messages: limits.queue_messages, bytes: limits.queue_bytes },
             sessions: limits.sessions,
             of_user: user_limits(&access, limits),
@@ -186,7 +189,8 @@ impl Relay {
         }
         tokio::spawn(watch_users(shared, stopped));
         let hub = tokio::spawn(hub.run(queue));
-        Ok(Self { listeners, events, hub, counts, stop, connections, view })
+        let wants = Some(View { retained: VecDeque::new(), seen: wants });
+        Ok(Self { listeners, events, hub, counts, stop, connections, view, wants })
     }
 
     /// Where it listens.
@@ -202,6 +206,11 @@ impl Relay {
     /// What somebody inside reads; once.
     pub(crate) fn take_view(&mut self) -> Option<View> {
         self.view.take()
+    }
+
+    /// What nodes ask for; once.
+    pub(crate) fn take_wants(&mut self) -> Option<View> {
+        self.wants.take()
     }
 
     /// Where the service itself may have things done.

@@ -2,6 +2,7 @@
 //!
 //! Everything lies in `<data>/store/v1/…` as it is requested, so that any static HTTP server could serve it too.
 
+mod chunks;
 mod door;
 mod http;
 mod layout;
@@ -18,6 +19,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tracing::error;
 
 pub(crate) use self::{
+    chunks::Chunks,
     door::Door,
     http::{Caller, log_in},
 };

@@ -20,7 +20,7 @@ use super::layout::{Layout, Name};
 /// A client that sends nothing for this long is cut off; it can resume.
 const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// zstd's window, as its logarithm: 8 MiB is what a small Pi can unpack.
-const WINDOW_LOG_MAX: u32 = 23;
+pub(super) const WINDOW_LOG_MAX: u32 = 23;
 
 /// How large uploads may be.
 #[derive(Debug, Clone, Copy)]
