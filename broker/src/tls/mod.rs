@@ -16,8 +16,8 @@ use rustls::{
     ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer},
-    server::WebPkiClientVerifier,
-    version::TLS13,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    version::{TLS12, TLS13},
 };
 use schemas::time::UnixTime;
 use tokio::net::TcpStream;
@@ -248,7 +248,8 @@ fn config(
         source => TlsError::Pair { cert: cert.clone(), key: key.clone(), source },
     };
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
+        // Microcontrollers speak TLS 1.2 (mbedTLS): with rustls that is forward secret and authenticated as well.
+        .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(pair)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates, secret)
@@ -257,7 +258,10 @@ fn config(
     // clients there are no tickets: each connection shows that the certificate is still good.
     match ring::Ticketer::new() {
         Ok(ticketer) if files.client_ca.is_none() => config.ticketer = ticketer,
-        _ => config.send_tls13_tickets = 0,
+        _ => {
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
     }
     Ok(config)
 }

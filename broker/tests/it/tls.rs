@@ -75,14 +75,23 @@ fn who_opens_the_tls_port_and_says_nothing_stops_nobody_and_is_cut_off() {
 }
 
 #[test]
-fn older_versions_of_tls_are_refused() {
+fn microcontrollers_speak_tls_1_2_and_show_their_certificate_each_time() {
     let pki = Pki::new();
-    let bus = with_tls(&pki);
-    let config = pki.config(&[&rustls::version::TLS12], None);
-    let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
-    let tcp = TcpStream::connect(bus.address(Transport::Mqtts)).unwrap();
-    let error = StreamOwned::new(connection, tcp).write_all(b"x").unwrap_err();
-    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    let bus = Bus::with_users_and(&["pi-1 node groups=all"], |settings| {
+        settings.mqtts = Some("127.0.0.1:0".parse().unwrap());
+        settings.tls = Some(pki.settings(Some(&pki)));
+    });
+    let config = Arc::new(pki.config(&[&rustls::version::TLS12], Some(&pki.of("pi-1"))));
+    for _ in 0..2 {
+        let connection = ClientConnection::new(Arc::clone(&config), "localhost".try_into().unwrap()).unwrap();
+        let tcp = TcpStream::connect(bus.address(Transport::Mqtts)).unwrap();
+        let mut stream = StreamOwned::new(connection, tcp);
+        stream.write_all(b"x").unwrap();
+        assert_eq!(stream.conn.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
+        let suite = format!("{:?}", stream.conn.negotiated_cipher_suite().unwrap().suite());
+        assert!(suite.starts_with("TLS_ECDHE_") && !suite.contains("CBC"), "{suite}");
+        assert_eq!(stream.conn.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, GeneralSubtree, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, NameConstraints, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use schemas::{id::FleetId, time::UnixTime};
 
@@ -17,6 +17,15 @@ use schemas::{id::FleetId, time::UnixTime};
 const LIFETIME_SECS: u64 = 30 * 365 * 86_400;
 /// For machines whose clocks are a little behind.
 const BACKDATED_SECS: u64 = 86_400;
+/// The extension that says for which names an issuer may speak.
+const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
+const SEQUENCE: u8 = 0x30;
+/// `permittedSubtrees [0]`
+const PERMITTED_SUBTREES: u8 = 0xa0;
+/// `dNSName [2]`
+const DNS_NAME: u8 = 0x82;
+/// `iPAddress [7]`
+const IP_ADDRESS: u8 = 0x87;
 /// Names of the broker for who is on its machine.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -46,8 +55,7 @@ impl Ca {
         let mut issuer = self::authority(&format!("Deploybus {fleet} broker"), now);
         issuer.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         issuer.use_authority_key_identifier_extension = true;
-        let permitted_subtrees = names.iter().map(|name| subtree(name)).collect();
-        issuer.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        issuer.custom_extensions = vec![name_constraints(&names)];
         let issuer_key = KeyPair::generate().context("cannot make a key for TLS")?;
         let signed = issuer.signed_by(&issuer_key, &Issuer::from_params(&authority, &key)).context(what)?;
         Ok(Self {
@@ -72,12 +80,35 @@ fn authority(name: &str, now: UnixTime) -> CertificateParams {
     params
 }
 
-fn subtree(name: &str) -> GeneralSubtree {
+/// The only names that the issuer may speak for (RFC 5280, 4.2.1.10). Not marked critical, which rcgen would do: mbedTLS, and
+/// with it every microcontroller, refuses a whole chain for a critical extension that it does not know. Who knows it heeds it
+/// either way: rustls, OpenSSL, Go and the browsers do.
+fn name_constraints(names: &[String]) -> CustomExtension {
+    let subtrees = names.iter().flat_map(|name| der(SEQUENCE, &general_name(name)));
+    let permitted = der(PERMITTED_SUBTREES, &subtrees.collect::<Vec<_>>());
+    CustomExtension::from_oid_content(NAME_CONSTRAINTS, der(SEQUENCE, &permitted))
+}
+
+fn general_name(name: &str) -> Vec<u8> {
     match name.parse::<IpAddr>() {
-        Ok(address) => {
-            let prefix = if address.is_ipv4() { 32 } else { 128 };
-            GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(address, prefix))
-        }
-        Err(_) => GeneralSubtree::DnsName(name.to_owned()),
+        // The address and a mask for all of it.
+        Ok(IpAddr::V4(address)) => der(IP_ADDRESS, &[address.octets(), [0xff; 4]].concat()),
+        Ok(IpAddr::V6(address)) => der(IP_ADDRESS, &[address.octets(), [0xff; 16]].concat()),
+        Err(_) => der(DNS_NAME, name.as_bytes()),
     }
+}
+
+/// A value of DER: tag, length, content.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let len = content.len().to_be_bytes();
+    let len = &len[len.iter().take_while(|byte| **byte == 0).count()..];
+    let mut value = vec![tag];
+    if content.len() < 0x80 {
+        value.push(content.len() as u8);
+    } else {
+        value.push(0x80 | len.len() as u8);
+        value.extend(len);
+    }
+    value.extend(content);
+    value
 }
