@@ -28,7 +28,7 @@ pub use engine::{BASE_IMAGE, Engine, engine_unavailable};
 pub use forge::{Forge, now, read_key};
 pub use hass::{HomeAssistant, installed as hass_installed};
 pub use interrupt::wait_for_interrupt;
-pub use micropython::micropython_harness;
+pub use micropython::{micropython_harness, micropython_program};
 pub use mqtt::{Mqtt, Retained};
 pub use net::{Answer, free_port, get};
 pub use node::Node;

@@ -23,3 +23,16 @@ pub fn micropython_harness(script: &str) -> Option<Command> {
     harness.arg(tests.join("pico").join(script));
     Some(harness)
 }
+
+/// The MicroPython program `script` of `tests/pico`, run by the unix port; nothing where that is not installed.
+pub fn micropython_program(script: &str) -> Option<Command> {
+    let program = micropython_harness(script)?;
+    let path = program.get_args().next()?.to_owned();
+    let mut python = Command::new(program.get_program());
+    python.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    python
+        .env("PICO_REPO", Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .args(["-m", "micropython_unix"])
+        .arg(path);
+    Some(python)
+}

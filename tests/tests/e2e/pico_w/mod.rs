@@ -1,14 +1,13 @@
 //! What runs on a Pico, unchanged, in MicroPython's unix port.
 
-use std::process::Command;
-
 use e2e::{Output, micropython_harness};
 
 mod guard;
+mod trust;
 
 /// Runs a harness to its good end in a folder of its own, and gives back what it said; nothing where MicroPython is missing.
 fn run(script: &str, arg: &str) -> Option<String> {
-    let mut harness: Command = micropython_harness(script)?;
+    let mut harness = micropython_harness(script)?;
     let folder = tempfile::tempdir().unwrap();
     Some(Output::of(harness.arg(folder.path()).arg(arg)).unwrap().expect(0).unwrap().stdout)
 }
