@@ -5,6 +5,7 @@ mod keys;
 mod log;
 mod node;
 mod order;
+mod pico;
 mod request;
 mod rollout;
 mod user;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     log::{Log, LogCommand, LogShow},
     node::{Membership, NodeAdd, NodeApprove, NodeChange, NodeCommand},
     order::{Announce, Following, Order, Rollback, Withdraw},
+    pico::{PicoCommand, PicoConfig},
     request::{Images, Logs, Request, Wanted},
     rollout::{
         RolloutAbort, RolloutCommand, RolloutControllers, RolloutResume, RolloutSimulate, RolloutStart,
@@ -69,6 +71,9 @@ Examples:
     /// Add nodes, let them in, retire them
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Prepare Picos
+    #[command(subcommand)]
+    Pico(PicoCommand),
     /// Set the environment of nodes' apps without a new release: apps restart, nothing is built
     #[command(subcommand)]
     Env(EnvCommand),

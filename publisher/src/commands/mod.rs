@@ -13,6 +13,7 @@ mod node;
 mod order;
 mod ordering;
 mod pack;
+mod pico;
 mod release;
 mod request;
 mod rollback;
@@ -47,6 +48,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Import(arguments) => import::run(&arguments, screen),
         Command::Decode(decode) => decode::run(&dir, &decode, screen),
         Command::Node(node) => node::run(&Home::open(&dir)?, node, screen),
+        Command::Pico(pico) => pico::run(&Home::open(&dir)?, pico, screen),
         Command::Env(env) => env::run(&Home::open(&dir)?, env, screen),
         Command::Keys(keys) => keys::run(&dir, &keys, screen),
         Command::User(user) => user::run(&dir, user, screen),

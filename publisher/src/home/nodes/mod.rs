@@ -3,6 +3,7 @@
 
 mod change;
 mod enroll;
+mod pico;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-pub(crate) use self::{change::Changeable, enroll::Place};
+pub(crate) use self::{change::Changeable, enroll::Place, pico::PicoPlace};
 use super::{
     CA, Home, files, keys,
     users::{self, Secret},

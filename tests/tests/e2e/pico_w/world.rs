@@ -1,0 +1,146 @@
+//! A fleet whose bus speaks TLS, with a Pico W in it: its own program, unchanged, in MicroPython's unix port.
+
+use std::{fs, path::PathBuf};
+
+use e2e::{BusKind, Mqtt, Process, World, micropython_harness, wait_until};
+use schemas::report::{Outcome, Report};
+use serde_json::Value;
+
+use crate::pico_w::PATIENCE;
+
+/// The kind of device that the Pico says it is.
+pub(super) const PLATFORM: &str = "rp2/rp2040";
+/// An app that feeds the watchdog.
+pub(super) const LOOP: &str =
+    "import deploy_guard, time\nwhile True:\n    deploy_guard.alive()\n    time.sleep_ms(2)\n";
+
+/// The fleet, its Pico and the app that is announced to it.
+pub(super) struct PicoWorld {
+    /// Ends before the fleet does.
+    pico: Option<Process>,
+    pub(super) world: World,
+}
+
+impl PicoWorld {
+    /// With the Pico `pico-w` of the group canary, which runs. Nothing where MicroPython is missing.
+    pub(super) fn new() -> Option<Self> {
+        if micropython_harness("node.py").is_none() {
+            println!("skipped: needs MicroPython's unix port");
+            return None;
+        }
+        let world = World::on(BusKind::Tls).unwrap();
+        world.publisher(&["node", "add", "pico-w", "--group", "canary"]).unwrap().expect(0).unwrap();
+        let mut pico = Self { pico: None, world };
+        let tree = pico.tree();
+        let config = ["pico", "config", "pico-w", "--wifi-ssid", "Garden", "--wifi-open"];
+        let place = ["--platform", PLATFORM, "--out", tree.to_str().unwrap()];
+        pico.world.publisher(&[&config[..], &place].concat()).unwrap().expect(0).unwrap();
+        pico.power_on();
+        Some(pico)
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.world.folder().join("pico-tree")
+    }
+
+    /// Starts the Pico, with what is on its flash.
+    pub(super) fn power_on(&mut self) {
+        let mut harness = micropython_harness("node.py").unwrap();
+        harness.arg(self.world.folder().join("pico")).arg(self.tree());
+        let log = self.world.folder().join("pico.log");
+        self.pico = Some(Process::start(harness, &log, "pico ready").unwrap());
+    }
+
+    /// Takes its power away.
+    pub(super) fn power_off(&mut self) {
+        self.pico.take().unwrap().kill().unwrap();
+    }
+
+    /// What it said on USB.
+    pub(super) fn said(&self) -> String {
+        fs::read_to_string(self.world.folder().join("pico.log")).unwrap()
+    }
+
+    /// Waits until it says so on USB.
+    pub(super) fn wait_said(&self, what: &str) {
+        wait_until(&format!("the Pico to say {what}"), PATIENCE, || self.said().contains(what).then_some(()))
+            .map_err(|error| error.context(self.said()))
+            .unwrap();
+    }
+
+    /// A folder with an app of this version, `main.py`, and more files.
+    pub(super) fn app(&self, version: &str, main: &str, more: &[(&str, &[u8])]) -> PathBuf {
+        self.app_for(PLATFORM, version, main, more)
+    }
+
+    /// The same for another platform.
+    pub(super) fn app_for(
+        &self,
+        platform: &str,
+        version: &str,
+        main: &str,
+        more: &[(&str, &[u8])],
+    ) -> PathBuf {
+        let folder = self.world.folder().join("blink");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let settings = format!(
+            "[app]\nname = \"blink\"\nversion = \"{version}\"\nplatform = \"{platform}\"\n\n[trial]\nmin_healthy = \"1s\"\ndeadline = \"5s\"\n"
+        );
+        fs::write(folder.join("deploybus.toml"), settings).unwrap();
+        fs::write(folder.join("main.py"), main).unwrap();
+        for (path, content) in more {
+            fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+            fs::write(folder.join(path), content).unwrap();
+        }
+        folder
+    }
+
+    /// Announces it to a group and follows it to its end: exit code and what was printed.
+    pub(super) fn announce(&self, folder: &std::path::Path, group: &str) -> (Option<i32>, Value) {
+        let folder = folder.to_str().unwrap();
+        let args = ["announce", folder, "--group", group, "--json", "--timeout", "1m"];
+        let output = self.world.publisher(&args).unwrap();
+        let told = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{}", output.stderr));
+        (output.code, told)
+    }
+
+    /// Announces it and goes on.
+    pub(super) fn announce_only(&self, folder: &std::path::Path, group: &str) {
+        let args = ["announce", folder.to_str().unwrap(), "--group", group, "--no-wait"];
+        self.world.publisher(&args).unwrap().expect(0).unwrap();
+    }
+
+    /// Hears what the Pico asks for.
+    pub(super) fn questions(&self) -> Mqtt {
+        let mut bus = self.world.raw_publisher().unwrap();
+        bus.subscribe("deploybus/v1/chunk/want/pico-w").unwrap();
+        bus
+    }
+
+    /// Waits until it has asked so often.
+    pub(super) fn wait_questions(&self, mut bus: Mqtt, times: usize) {
+        for number in 0..times {
+            assert!(bus.next(PATIENCE).unwrap().is_some(), "{number} questions\n{}", self.said());
+        }
+    }
+
+    /// Waits for a signed report of which `wanted` makes something.
+    pub(super) fn report<T>(&self, what: &str, wanted: impl Fn(&Report) -> Option<T>) -> T {
+        let found = self.world.wait_report("pico-w", what, wanted);
+        found.map_err(|error| error.context(self.said())).unwrap()
+    }
+
+    /// Waits for the verdict on a version.
+    pub(super) fn outcome(&self, version: &str) -> Outcome {
+        let found = self.world.wait_outcome("pico-w", version);
+        found.map_err(|error| error.context(self.said())).unwrap()
+    }
+
+    /// The version that is installed, once a report says one.
+    pub(super) fn installed(&self) -> String {
+        self.report("what is installed", |report| {
+            Some(report.apps.first()?.installed.as_ref()?.version.clone())
+        })
+    }
+}
