@@ -64,8 +64,9 @@ pub struct Ask {
     /// What is asked for.
     #[serde(rename = "do")]
     pub what: AskKind,
-    /// About which app.
-    pub app: AppId,
+    /// About which app, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppId>,
     /// Of [`AskKind::Logs`]: so many of the last lines, at most [`MAX_ASKED_LINES`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lines: u16,
@@ -98,11 +99,26 @@ pub enum AskKind {
     Hold,
     /// Say the last lines that the app has said, and for a minute what it says: on `node/<n>/log`.
     Logs,
+    /// Let go of a Pico's serial port for a while, for tools of people.
+    Release,
+    /// Take it again.
+    Take,
+    /// Bring the guard onto a Pico.
+    Provision,
 }
 
 impl AskKind {
     /// Everything that can be asked for.
-    pub const ALL: [Self; 5] = [Self::Install, Self::Retry, Self::Rollback, Self::Hold, Self::Logs];
+    pub const ALL: [Self; 8] = [
+        Self::Install,
+        Self::Retry,
+        Self::Rollback,
+        Self::Hold,
+        Self::Logs,
+        Self::Release,
+        Self::Take,
+        Self::Provision,
+    ];
 
     /// As topics, settings and the command line spell it.
     pub fn name(self) -> &'static str {
@@ -112,6 +128,9 @@ impl AskKind {
             Self::Rollback => "rollback",
             Self::Hold => "hold",
             Self::Logs => "logs",
+            Self::Release => "release",
+            Self::Take => "take",
+            Self::Provision => "provision",
         }
     }
 }
@@ -146,7 +165,12 @@ pub enum BusAskKind {
 impl Ask {
     /// An ask that has no more to say.
     pub fn new(what: AskKind, app: AppId) -> Self {
-        Self { what, app, lines: 0, id: String::new() }
+        Self { what, app: Some(app), lines: 0, id: String::new() }
+    }
+
+    /// An ask that is about no app.
+    pub fn of_node(what: AskKind) -> Self {
+        Self { what, app: None, lines: 0, id: String::new() }
     }
 
     /// Most bytes of an ask: many times those of the longest name.
@@ -176,6 +200,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"do":"install","app":"web"}"#);
         let ask: Ask = serde_json::from_str(r#"{"do":"logs","app":"web","lines":50,"id":"7"}"#).unwrap();
         assert_eq!((ask.what, ask.lines, ask.id.as_str()), (AskKind::Logs, 50, "7"));
+        let ask: Ask = serde_json::from_str(r#"{"do":"release"}"#).unwrap();
+        assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"do":"release"}"#);
         assert!(serde_json::from_str::<Ask>(r#"{"do":"explode","app":"web"}"#).is_err());
         for what in AskKind::ALL {
             assert_eq!(serde_json::to_value(what).unwrap(), what.name());

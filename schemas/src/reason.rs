@@ -111,6 +111,22 @@ reasons! {
     /// There is too little memory for a build.
     MemoryLow = "memory-low", "stop something on the node, or lower `free_memory_bytes` under [container] in pi-worker.toml";
 
+    // What can go wrong with a Pico.
+    /// The Pico was unplugged, or does not answer.
+    DeviceGone = "device-gone", "plug the Pico in again: what has come already is not sent again";
+    /// Another program has the Pico's serial port.
+    DeviceBusy = "device-busy", "close what has the Pico's port (Thonny, mpremote, a terminal)";
+    /// The Pico does something else than it was asked to.
+    DeviceFault = "device-fault", "read the text below; if it stays so, unplug the Pico and plug it in again, or provision it again with `publisher pico provision NODE`";
+    /// The flash of the Pico is full.
+    DeviceFull = "device-full", "make the release smaller, or remove files from the Pico with `mpremote rm` after `publisher pico release NODE`";
+    /// The guard that goes back by itself is not on the Pico, which has a program of its own.
+    NotProvisioned = "not-provisioned", "bring the guard onto the Pico with `publisher pico provision NODE`: its main.py is kept as main.before.py";
+    /// A Pico runs one app, and this one runs another.
+    OneAppOnly = "one-app-only", "take the Pico out of the groups of one of the two apps";
+    /// The release failed on this Pico too often.
+    Quarantined = "quarantined", "mend the release and announce another version: this one is not tried again on this Pico";
+
     // What can go wrong once it runs.
     /// The app could not be started.
     StartFailed = "start-failed", "see `run` in deploybus.toml: a program of the folder is `./name`, and executable; another must be installed on the node";

@@ -96,6 +96,9 @@ pub enum PartKind {
     Tree,
     /// What an image is built of, on the node.
     Container,
+    /// Files of a MicroPython app, for a Pico; its `main.py` is what is run.
+    #[serde(rename = "micropython")]
+    MicroPython,
     /// A kind of a newer version; never installed.
     #[serde(other)]
     Unknown,
@@ -244,9 +247,9 @@ impl Part {
         self.container.as_deref().filter(|_| self.kind == PartKind::Container)
     }
 
-    /// Whether nothing says if it is well: a container at least runs or does not.
+    /// Whether nothing says if it is well: a container at least runs or does not, and a Pico says what it runs.
     pub fn is_unchecked(&self) -> bool {
-        self.checks.is_empty() && self.container().is_none()
+        self.checks.is_empty() && self.container().is_none() && self.kind != PartKind::MicroPython
     }
 }
 

@@ -2,7 +2,7 @@
 
 use schemas::{
     announcement::{Announced, Announcement, AnnouncementError},
-    hold::Ask,
+    hold::{Ask, AskKind},
     id::{AppId, Digest},
     reason::Reason,
     root::{RootChain, RootError},
@@ -77,9 +77,14 @@ fn ask(payload: &[u8]) -> Result<Ask, (Reason, String)> {
         let text = format!("a request of {} bytes, {} are allowed", payload.len(), Ask::MAX_BYTES);
         return Err((Reason::TooLarge, text));
     }
-    serde_json::from_slice(payload).map_err(|error| {
-        (Reason::Malformed, format!("no request like {{\"do\":\"install\",\"app\":\"web\"}}: {error}"))
-    })
+    let malformed = |why: String| {
+        (Reason::Malformed, format!("no request like {{\"do\":\"install\",\"app\":\"web\"}}: {why}"))
+    };
+    let ask: Ask = serde_json::from_slice(payload).map_err(|error| malformed(error.to_string()))?;
+    if ask.what == AskKind::Install && ask.app.is_none() {
+        return Err(malformed("it names no app".to_owned()));
+    }
+    Ok(ask)
 }
 
 /// Follows the root documents of a chain as far as they verify.
@@ -158,9 +163,10 @@ mod tests {
         let (_home, mut identity) = identity();
         let mut read = |payload: &[u8]| read(&mut identity, &topic("node/pi-1/request"), payload);
         let ask = br#"{"do":"install","app":"web"}"#;
-        assert!(matches!(read(ask), Ok(Inbound::Ask(ask)) if ask.app.as_str() == "web"));
+        assert!(matches!(read(ask), Ok(Inbound::Ask(ask)) if ask.app == "web".parse().ok()));
         for (payload, reason) in [
             (br#"{"do":"explode","app":"web"}"#.to_vec(), Reason::Malformed),
+            (br#"{"do":"install"}"#.to_vec(), Reason::Malformed),
             (br#"{"do":"install","app":"../web"}"#.to_vec(), Reason::Malformed),
             (b"\xff".to_vec(), Reason::Malformed),
             (vec![b' '; Ask::MAX_BYTES + 1], Reason::TooLarge),

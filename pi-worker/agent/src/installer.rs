@@ -1,9 +1,10 @@
-//! The wall between the runtime and what really installs: trees and containers on a Pi, later Picos.
+//! The wall between the runtime and what really installs: trees and containers on a Pi, apps on a Pico.
 
 use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
 
 use machine::{Fault, Health, Slot, Yield};
 use schemas::{
+    hold::AskKind,
     id::{AppId, Digest},
     manifest::Manifest,
     release::PartKind,
@@ -51,6 +52,21 @@ pub struct Said {
 /// Where an installer tells it.
 pub type Notices = mpsc::UnboundedSender<(AppId, Notice)>;
 
+/// What a node is, for people: `node/<n>/info`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// `pi`, `pico` or `pico_w`.
+    pub kind: String,
+    /// Hardware model, or `unknown`.
+    pub model: String,
+    /// Hardware serial number, or `unknown`.
+    pub serial: String,
+    /// The node through which it is reached, or empty.
+    pub via: String,
+    /// Program and version.
+    pub agent: String,
+}
+
 /// Installs, runs and proves the parts of some kinds. Every method may be called again after a crash at any point
 /// of the call before, and then ends as if that call had never begun or had ended.
 pub trait Installer: Send + Sync + 'static {
@@ -60,9 +76,17 @@ pub trait Installer: Send + Sync + 'static {
     /// The kinds that it installs.
     fn kinds(&self) -> &[PartKind];
 
+    /// What the node is, where that is not this machine.
+    fn about(&self) -> Option<About> {
+        None
+    }
+
     /// Takes the environment that ops says for the apps of this node, above the node's own settings. What runs keeps
     /// the one that it was started with; starting it again starts it anew.
     fn set_env(&self, env: &BTreeMap<String, String>);
+
+    /// Somebody asks for something that is not about an app. Not signed: it may only do what harms nobody.
+    fn asked(&self, _what: AskKind) {}
 
     /// The tree to which `current` points, with what is known about it.
     fn active(&self, app: &AppId) -> Option<Slot>;

@@ -36,7 +36,7 @@ pub use durable::DurableError;
 pub use facts::boot_id;
 pub use hold::{HoldSettings, WindowError, Windows};
 pub use identity::IdentityError;
-pub use installer::{AppDirs, Installer, Notice, Notices, Said};
+pub use installer::{About, AppDirs, Installer, Notice, Notices, Said};
 pub use runtime::{Pulse, RunError, run};
 pub use settings::{ContainerSettings, FetchSettings, Settings, SettingsError};
 pub use whole::{replace_file, sweep_drafts};

@@ -15,28 +15,38 @@ use schemas::{
     topic::{Kind, Topic},
 };
 
-use crate::facts::{Facts, Hardware};
+use crate::{
+    facts::{Facts, Hardware},
+    installer::About,
+};
 
 /// Longest text that Home Assistant takes as a summary.
 const MAX_SUMMARY_CHARS: usize = 255;
 /// Longest text that Home Assistant takes as a sensor's state.
 const MAX_ERROR_CHARS: usize = 255;
 
+/// What a node is that is this machine.
+pub(crate) fn pi(hardware: Hardware) -> About {
+    About {
+        kind: "pi".into(),
+        model: hardware.model,
+        serial: hardware.serial,
+        via: String::new(),
+        agent: concat!("pi-worker ", env!("CARGO_PKG_VERSION")).into(),
+    }
+}
+
 /// `node/<n>/info`
-pub(crate) fn info(
-    node: &NodeId,
-    hardware: &Hardware,
-    groups: BTreeSet<GroupId>,
-    at: Timestamp,
-) -> status::Info {
+pub(crate) fn info(node: &NodeId, about: &About, groups: BTreeSet<GroupId>, at: Timestamp) -> status::Info {
+    let About { kind, model, serial, via, agent } = about.clone();
     status::Info {
         node: node.clone(),
-        kind: "pi".into(),
-        model: hardware.model.clone(),
-        serial: hardware.serial.clone(),
-        via: String::new(),
+        kind,
+        model,
+        serial,
+        via,
         groups: groups.into_iter().collect(),
-        agent: concat!("pi-worker ", env!("CARGO_PKG_VERSION")).into(),
+        agent,
         at,
     }
 }
@@ -201,7 +211,7 @@ mod tests {
         let groups = ["all".parse().unwrap()].into();
         for (payload, expected) in [
             (
-                json(info(&node(), &Hardware::default(), groups, AT.into())),
+                json(info(&node(), &pi(Hardware::default()), groups, AT.into())),
                 "agent at groups kind model node serial via",
             ),
             (

@@ -101,7 +101,7 @@ async fn follow(
         tokio::select! {
             heard = session.next_on(log) => {
                 let Some(heard) = heard else { return Ok(Exit::Failed) };
-                if let Some(said) = read(&heard).filter(|said| said.app == ask.app) {
+                if let Some(said) = read(&heard).filter(|said| ask.app.as_ref() == Some(&said.app)) {
                     show(&said, screen)?;
                 }
             }

@@ -38,6 +38,7 @@ use crate::{
     installer::{Installer, Notice, Notices},
     journal::JournalError,
     memory::Memory,
+    mirror,
     settings::Settings,
 };
 
@@ -146,7 +147,7 @@ fn open<I: Installer>(
         key: identity.key.clone(),
         boot: memory.boot,
         started_at: clock.now().wall,
-        hardware: facts::hardware(),
+        about: installer.about().unwrap_or_else(|| mirror::pi(facts::hardware())),
     };
     let node = Node {
         speaker: Speaker::new(voice, bus.clone(), settings.status_file()),

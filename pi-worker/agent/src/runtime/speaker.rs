@@ -15,7 +15,8 @@ use schemas::{
 use serde::Serialize;
 
 use crate::{
-    facts::{Facts, Hardware},
+    facts::Facts,
+    installer::About,
     keeper::Keeper,
     mirror,
     report::fit,
@@ -40,7 +41,7 @@ pub(super) struct Voice {
     pub(super) key: SecretKey,
     pub(super) boot: u64,
     pub(super) started_at: UnixTime,
-    pub(super) hardware: Hardware,
+    pub(super) about: About,
 }
 
 /// What there is to say.
@@ -83,7 +84,7 @@ impl Speaker {
         let report = self.report(view);
         let at = Timestamp::from(view.now);
         let info = self.mirror(NodeTopic::Info, view.now, |voice, at| {
-            mirror::info(&voice.node, &voice.hardware, view.groups.clone(), at)
+            mirror::info(&voice.node, &voice.about, view.groups.clone(), at)
         });
         let problem = mirror::problem(view.apps.iter().map(|(report, _)| report));
         let health = mirror::health(&self.voice.node, view.facts, problem, self.voice.started_at, at.clone());

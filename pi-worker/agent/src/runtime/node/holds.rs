@@ -60,25 +60,32 @@ impl<I: Installer> Node<I> {
     /// Does what somebody asks for. Nobody signed it, so it only chooses among what was verified.
     pub(super) fn on_ask(&mut self, Ask { what, app, lines, id }: &Ask) {
         if !self.settings.requests.contains(what) {
-            info!(%app, %what, "Somebody asks for what `requests` of the settings does not allow");
+            info!(?app, %what, "Somebody asks for what `requests` of the settings does not allow");
             return;
         }
+        let waits = app.as_ref().and_then(|app| self.state.apps.get(app)).is_some_and(waits);
+        info!(?app, %what, waits, "Somebody asks for something");
         let input = match what {
             AskKind::Install => Input::Consent,
             AskKind::Hold => Input::HoldByHand,
             AskKind::Retry => Input::Retry,
             AskKind::Rollback => Input::GoBack,
-            AskKind::Logs => return self.tell_log(app, *lines, id),
+            AskKind::Logs => {
+                let app = app.as_ref().filter(|_| id.len() <= MAX_ASK_ID_BYTES);
+                return app.into_iter().for_each(|app| self.tell_log(app, *lines, id));
+            }
+            AskKind::Release | AskKind::Take | AskKind::Provision => {
+                return self.hands.installer.asked(*what);
+            }
         };
-        info!(%app, %what, waits = self.state.apps.get(app).is_some_and(waits), "Somebody asks for something");
-        self.feed(app, input, Urgency::Change);
+        if let Some(app) = app {
+            self.feed(app, input, Urgency::Change);
+        }
     }
 
     fn tell_log(&self, app: &AppId, lines: u16, id: &str) {
         let installer = &self.hands.installer;
-        let slot = self.state.apps.get(app).and_then(|_| installer.active(app));
-        if let Some(slot) = slot.filter(|_| id.len() <= MAX_ASK_ID_BYTES) {
-            debug!(%app, lines, "Somebody asks for the log");
+        if let Some(slot) = self.state.apps.get(app).and_then(|_| installer.active(app)) {
             installer.listen(app, &slot, usize::from(lines.min(MAX_ASKED_LINES)), id.to_owned());
         }
     }
