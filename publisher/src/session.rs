@@ -1,6 +1,7 @@
 //! A connection to the bus for the time of one command: read what is retained, publish, read back.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     path::PathBuf,
     time::Duration,
@@ -13,6 +14,7 @@ use rollout::{Change, Fleet};
 use schemas::{
     id::Digest,
     root::RootChain,
+    status::Info,
     topic::{Filter, Kind, NodeTopic, Topic},
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -198,6 +200,30 @@ impl Session {
             return Ok(());
         }
         self.publish(Kind::Trust.of(&home.settings.fleet), payload).await
+    }
+
+    /// What nodes say of themselves, as the bus retains it; not signed.
+    pub(crate) async fn read_infos(&mut self, home: &Home) -> Result<Vec<Info>> {
+        let filter = Filter::all_nodes(&home.settings.fleet, &NodeTopic::Info);
+        self.subscribe(vec![filter.clone()]);
+        let limit = Instant::now() + self.patience(READ_LIMIT);
+        let (mut infos, mut quiet_at) = (BTreeMap::new(), limit);
+        while let Ok(event) = timeout_at(quiet_at.min(limit), self.events.next()).await {
+            match event.context("bus connection was closed")? {
+                Event::Subscribed(ours) if ours == filter => quiet_at = Instant::now() + QUIET,
+                Event::Denied(ours) if ours == filter => return Err(self.denied(&format!("read {filter}"))),
+                Event::Message(message) => {
+                    if let Kind::Node(node, NodeTopic::Info) = message.topic.kind
+                        && let Ok(info) = serde_json::from_slice::<Info>(&message.payload)
+                        && info.node == node
+                    {
+                        infos.insert(node, info);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(infos.into_values().collect())
     }
 
     fn subscribe(&mut self, filters: Vec<Filter>) {

@@ -36,6 +36,8 @@ pub(crate) struct AppFile {
     pub(crate) files: FileRules,
     pub(crate) run: Run,
     pub(crate) container: Option<Box<Container>>,
+    /// Whether it is for Picos, which run its `main.py`.
+    pub(crate) pico: bool,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) pre_check: Option<Hook>,
     pub(crate) checks: Vec<Check>,
@@ -108,6 +110,9 @@ pub(crate) enum AppFileError {
     /// A container is run by the engine, and by nothing else.
     #[error("a file has either [run] or [container]")]
     RunAndContainer,
+    /// A Pico runs `main.py`, and its guard says how that is.
+    #[error("a file with [pico] has no [{0}]: a Pico runs main.py of the folder, and its guard watches it")]
+    PicoAnd(&'static str),
 }
 
 #[derive(Deserialize)]
@@ -116,6 +121,7 @@ struct File {
     app: AppTable,
     run: Option<RunTable>,
     container: Option<ContainerTable>,
+    pico: Option<PicoTable>,
     #[serde(default)]
     env: EnvTable,
     #[serde(default)]
@@ -126,6 +132,11 @@ struct File {
     #[serde(default)]
     trial: TrialTable,
 }
+
+/// `[pico]`: that it is there says all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PicoTable {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,6 +210,9 @@ pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
     if file.run.is_some() && file.container.is_some() {
         return Err(AppFileError::RunAndContainer);
     }
+    if let Some(table) = of_no_pico(&file).filter(|_| file.pico.is_some()) {
+        return Err(AppFileError::PicoAnd(table));
+    }
     let checks = file.check.into_iter().map(|entry| check(text, entry)).collect::<Result<_, _>>()?;
     Ok(AppFile {
         name: file.app.name,
@@ -211,12 +225,26 @@ pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
         },
         run: file.run.map_or(Run::None, |run| run.0),
         container: file.container.map(|container| Box::new(container.0)),
+        pico: file.pico.is_some(),
         env: file.env.0,
         pre_check: file.hooks.0,
         checks,
         proof: file.proof.map_or(Proof::None, |proof| proof.0),
         trial: file.trial.0,
     })
+}
+
+/// A table of the file that says nothing to a Pico.
+fn of_no_pico(file: &File) -> Option<&'static str> {
+    let tables = [
+        ("run", file.run.is_some()),
+        ("container", file.container.is_some()),
+        ("env", !file.env.0.is_empty()),
+        ("check", !file.check.is_empty()),
+        ("proof", file.proof.is_some()),
+        ("hooks", file.hooks.0.is_some()),
+    ];
+    tables.into_iter().find_map(|(table, is_there)| is_there.then_some(table))
 }
 
 fn check(text: &str, entry: Spanned<CheckEntry>) -> Result<Check, AppFileError> {

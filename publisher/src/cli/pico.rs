@@ -9,6 +9,38 @@ use schemas::id::NodeId;
 /// What can be done with Picos.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PicoCommand {
+    /// List the Picos that are nodes, with the Pi that each is reached through
+    #[command(after_help = "\
+Examples:
+  publisher pico list
+  publisher pico list --json")]
+    List,
+    /// Have the bridge let go of a Pico's port for ten minutes: for mpremote, Thonny or a terminal
+    #[command(after_help = "\
+Examples:
+  publisher pico release pico-desk
+
+Its app is stopped for that time, and so is its watchdog. On the Pi: mpremote connect id:SERIAL")]
+    Release {
+        /// Name of the node
+        node: NodeId,
+    },
+    /// Have the bridge take the port again before the ten minutes are over; the Pico boots
+    #[command(after_help = "\
+Examples:
+  publisher pico take pico-desk")]
+    Take {
+        /// Name of the node
+        node: NodeId,
+    },
+    /// Bring the guard onto a Pico that has a program of its own, which is kept as main.before.py
+    #[command(after_help = "\
+Examples:
+  publisher pico provision pico-desk")]
+    Provision {
+        /// Name of the node
+        node: NodeId,
+    },
     /// Write all that a Pico W needs to be a node over Wi-Fi, into a folder that is copied onto it once
     #[command(after_help = "\
 Examples:

@@ -4,6 +4,7 @@ mod cache;
 mod container;
 mod git;
 mod hash;
+mod pico;
 mod stamp;
 mod walk;
 
@@ -89,6 +90,9 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         format!("cannot pack {}", folder.display()),
         "rename it, or leave it out with `ignore = [\"…\"]` in deploybus.toml",
     )?;
+    if app.pico {
+        warnings.extend(pico::check(&manifest)?);
+    }
     if let Some(container) = &app.container {
         warnings.extend(container::check(container, &manifest, &folder)?);
     }
@@ -251,7 +255,11 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
     let bytes = manifest.encode();
     Part {
         platform: app.platform.clone(),
-        kind: if app.container.is_some() { PartKind::Container } else { PartKind::Tree },
+        kind: match app {
+            AppFile { pico: true, .. } => PartKind::MicroPython,
+            AppFile { container: Some(_), .. } => PartKind::Container,
+            _ => PartKind::Tree,
+        },
         tree_hash: Digest::of(&bytes),
         size_bytes: manifest.size_bytes(),
         manifest_bytes: bytes.len() as u64,

@@ -109,6 +109,25 @@ fn a_forced_build_is_another_release_of_the_same_tree() {
 }
 
 #[test]
+fn what_a_pico_runs_is_main_py_and_links_are_not_for_it() {
+    let dir = app_folder();
+    fs::remove_file(dir.path().join("link")).unwrap();
+    let settings = "[app]\nname = \"blink\"\nversion = \"1\"\n[pico]\n";
+    fs::write(dir.path().join("deploybus.toml"), settings).unwrap();
+    assert!(error_of(dir.path()).starts_with("error: the folder has no main.py"));
+    fs::write(dir.path().join("main.py"), "print(1)").unwrap();
+    let part = pack_of(dir.path()).unwrap().part;
+    assert_eq!((part.kind, part.is_unchecked()), (PartKind::MicroPython, false));
+    symlink("main.py", dir.path().join("also.py")).unwrap();
+    assert!(error_of(dir.path()).starts_with("error: also.py is a link"));
+    fs::remove_file(dir.path().join("also.py")).unwrap();
+    fs::write(dir.path().join("large.bin"), vec![7; 500_000]).unwrap();
+    assert!(pack_of(dir.path()).unwrap().warnings[0].starts_with("the app has 500 KB"));
+    fs::write(dir.path().join("deploybus.toml"), format!("{settings}[run]\ncommand = [\"x\"]\n")).unwrap();
+    assert!(error_of(dir.path()).contains("a file with [pico] has no [run]"));
+}
+
+#[test]
 fn each_wrong_folder_has_its_own_message() {
     let mut errors = vec![error_of(Path::new("/nowhere"))];
     let dir = app_folder();

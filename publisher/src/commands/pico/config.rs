@@ -1,4 +1,4 @@
-//! `publisher pico`: what a Pico W needs to be a node.
+//! `publisher pico config`: what a Pico W needs to be a node.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -6,21 +6,15 @@ use anyhow::{Context as _, Result};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{PicoCommand, PicoConfig},
+    cli::PicoConfig,
     exit::Exit,
     home::{Home, nodes::PicoPlace},
     problem::problem,
     screen::Screen,
 };
 
-/// Carries out one of the commands for Picos.
-pub(super) fn run(home: &Home, command: PicoCommand, screen: &Screen) -> Result<Exit> {
-    match command {
-        PicoCommand::Config(config) => write_config(home, &config, screen),
-    }
-}
-
-fn write_config(home: &Home, arguments: &PicoConfig, screen: &Screen) -> Result<Exit> {
+/// Writes it into a folder.
+pub(super) fn write(home: &Home, arguments: &PicoConfig, screen: &Screen) -> Result<Exit> {
     let PicoConfig { node, wifi_ssid, bus, ntp, platform, out, .. } = arguments;
     let wifi = (wifi_ssid.clone(), wifi_password(arguments)?);
     let place = PicoPlace { wifi, bus: bus.clone(), ntp: ntp.clone(), platform: platform.clone() };
