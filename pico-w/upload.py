@@ -2,8 +2,9 @@
 
     look(release)                    one JSON line: what this Pico is, its slots, and the digests of what has come already
     folder(release, path)            a folder, also an empty one
-    put(release, path, size, sha)    then the content follows in frames of 1 KiB; each is answered by one byte K,
-                                     the last one by a line with the digest as it was read back from the flash
+    put(release, path, size, sha)    then the content follows in frames of 1 KiB; each is asked for by one byte K: a
+                                     byte 3 before that would interrupt this. Last comes a line with the digest as it was
+                                     read back from the flash
     done(release, tries, secs)       complete: the release goes on trial at the next boot
     reset()                          that boot
 
@@ -56,12 +57,12 @@ def put(release, path, size, sha):
         with open(full, "wb") as f:
             while size:
                 want, got = min(size, FRAME), 0
+                sys.stdout.write("K")
                 while got < want:
                     got += sys.stdin.buffer.readinto(buf[got:want]) or 0
                 feed()
                 f.write(buf[:want])
                 size -= want
-                sys.stdout.write("K")
     finally:
         micropython.kbd_intr(3)
     found = guard.digest(full)

@@ -216,6 +216,8 @@ def _keep_crash(text):
 def run():
     global on_trial, resting, _ends, _limit_ms
     release, on_trial = select()
+    if release is None and not exists("/deploy/config.json"):
+        return say("empty")  # nothing would feed the dog, and people may be at the prompt
     start_dog()
     if exists("/deploy/config.json"):
         try:

@@ -71,7 +71,7 @@ Examples:
     /// Add nodes, let them in, retire them
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Prepare Picos
+    /// See the Picos, work on one by hand, and prepare one for Wi-Fi
     #[command(subcommand)]
     Pico(PicoCommand),
     /// Set the environment of nodes' apps without a new release: apps restart, nothing is built
