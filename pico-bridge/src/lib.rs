@@ -1,1 +1,27 @@
 //! Nodes for the Picos on USB: one node per Pico, installed through the same `machine` and `agent` as a Pi.
+//!
+//! `raw_paste`, [`uf2`] and [`picoboot`] are bytes in and bytes out; `port` and `repl` bring them to a serial port. A `device` is
+//! one Pico, an `installer` installs on it through the guard that runs there, and the `bridge` runs a node for each that is there.
+
+mod bridge;
+mod commands;
+mod device;
+mod fault;
+mod guard;
+mod installer;
+mod nodes;
+pub mod picoboot;
+mod port;
+mod ports;
+mod probe;
+mod provision;
+mod quarantine;
+mod raw_paste;
+mod repl;
+mod shelf;
+mod simulate;
+pub mod uf2;
+mod upload;
+mod watch;
+
+pub use commands::main;

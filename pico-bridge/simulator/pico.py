@@ -1,0 +1,231 @@
+"""A Pico on a pseudo-terminal: real MicroPython on a real littlefs. `pico.py LINK FOLDER SERIAL`
+
+LINK is where its port appears while it is plugged in; FOLDER holds its flash and outlives it. Commands come on stdin:
+`unplug`, `plug`, `unplug-after N` and `stall-after N` (bytes from the host); it ends with the input. What happens is said on
+stdout.
+"""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+
+import micropython_run
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# How long a Pico is away when it boots.
+AWAY_SECS = float(os.environ.get("PICO_AWAY_SECS", "0.7"))
+# A watchdog that bites so many times sooner: nobody waits eight seconds for each hanging release.
+HURRY = float(os.environ.get("PICO_HURRY", "1"))
+RAW = b"raw REPL; CTRL-B to exit\r\n>"
+FRIENDLY = b">>> "
+
+
+class Pico:
+    def __init__(self, link, folder, serial):
+        self.link, self.folder, self.serial = link, folder, serial
+        os.makedirs(folder, exist_ok=True)
+        self.port = self.held = self.chip = self.pid = None
+        self.to_chip = b""
+        self.is_raw = False
+        self.plug_at = time.monotonic()
+        self.after = None
+
+    # The port: what the host sees.
+
+    def plug(self):
+        self.plug_at = None
+        self.port, port = pty.openpty()
+        tty.setraw(port)
+        self.boot(raw=False)
+        os.symlink(os.ttyname(port), self.link + ".new")
+        os.rename(self.link + ".new", self.link)
+        os.set_blocking(self.port, False)
+        # Held open: a port that nobody has open is there all the same.
+        self.held = port
+        say("plugged")
+
+    def unplug(self, why, back_in=None):
+        if os.path.islink(self.link):
+            os.unlink(self.link)
+        self.end()
+        if self.port is not None:
+            os.close(self.port)
+            os.close(self.held)
+        self.port = self.held = None
+        self.after = None
+        self.plug_at = None if back_in is None else time.monotonic() + back_in
+        say(why)
+
+    # The chip: one life of the interpreter.
+
+    def boot(self, raw):
+        for name in ("exit", "wdt"):
+            open(os.path.join(self.folder, name), "w").close()
+        self.chip, chip = pty.openpty()
+        tty.setraw(chip)
+        os.set_blocking(self.chip, False)
+        self.is_raw, self.tail, self.hidden, self.to_chip = raw, b"", b"", b""
+        self.is_up = self.skip = False
+        self.interrupted_at = 0
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            fcntl.ioctl(chip, termios.TIOCSCTTY, 0)
+            for number in (0, 1, 2):
+                os.dup2(chip, number)
+            os.closerange(3, 256)
+            os.environ.update(MICROPYPATH=HERE, PICO_STATE=self.folder, PICO_UID=self.serial, PICO_RAW="1" if raw else "0")
+            micropython_run.run_main(["micropython", "-X", "heapsize=200K", "-i", HERE + "/boot.py"])
+            os._exit(0)
+        os.close(chip)
+
+    def end(self):
+        if self.pid:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            os.waitpid(self.pid, 0)
+            os.close(self.chip)
+        self.pid = self.chip = None
+
+    def wait(self):
+        """One turn: what comes from either side is brought to the other."""
+        # What the chip has not read yet waits with the host, as on a wire.
+        listens = self.port is not None and not self.to_chip
+        files = [0] + ([self.port] if listens else []) + ([self.chip] if self.chip is not None else [])
+        takes = [self.chip] if self.to_chip and self.chip is not None else []
+        ready, takes, _ = select.select(files, takes, [], 0.05)
+        if takes:
+            self.to_chip = self.to_chip[os.write(self.chip, self.to_chip) :]
+        if self.port in ready:
+            self.from_host()
+        if self.chip is not None and self.chip in ready:
+            self.from_chip()
+        if 0 in ready:
+            self.command()
+        self.look()
+
+    def from_host(self):
+        try:
+            data = os.read(self.port, 4096)
+        except OSError:
+            return
+        if self.after is not None:
+            what, left = self.after
+            data, self.after = data[:left], (what, max(left - len(data), 0))
+        if self.chip is not None:
+            self.to_chip += self.interrupts(data)
+        if self.after == ("unplug", 0):
+            self.unplug("unplugged")
+        elif self.after == ("stall", 0) and data:
+            say("stalled")
+
+    def interrupts(self, data):
+        """Ctrl-C interrupts what runs, unless that has switched it off or is the prompt: then it is a byte as others."""
+        with open(f"/proc/{self.pid}/status") as status:
+            caught = int(next(line for line in status if line.startswith("SigCgt")).split()[1], 16)
+        if b"\x03" not in data or not self.is_up or not caught & 1 << (signal.SIGINT - 1):
+            return data
+        # A second one at once would end the unix port.
+        if time.monotonic() - self.interrupted_at > 0.2:
+            self.interrupted_at = time.monotonic()
+            os.kill(self.pid, signal.SIGINT)
+        return data.replace(b"\x03", b"")
+
+    def from_chip(self):
+        try:
+            data = os.read(self.chip, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            return self.ended()
+        if not self.is_up:
+            # What the interpreter says of itself before it is a Pico.
+            self.hidden += data
+            if b"\x06" not in self.hidden:
+                return None
+            data, self.is_up = self.hidden.split(b"\x06", 1)[1], True
+            self.hidden, self.skip = b"", self.is_raw
+        if self.skip:
+            data = self.into_raw(data)
+        self.tail = (self.tail + data)[-64:]
+        if self.tail.endswith(RAW):
+            self.is_raw = True
+        elif self.tail.endswith(FRIENDLY):
+            self.is_raw = False
+        self.to_host(data)
+        return None
+
+    def into_raw(self, data):
+        """A soft reset of the raw REPL comes back to the raw REPL, without the banner for people."""
+        self.hidden += data
+        if self.hidden.endswith(FRIENDLY):
+            self.to_chip += b"\x01"
+        if not self.hidden.endswith(RAW):
+            return b""
+        self.skip = False
+        return self.hidden.split(b"MicroPython ")[0] + RAW
+
+    def to_host(self, data):
+        """Waits for a host that reads slowly as long as a Pico does, then drops it."""
+        while data and self.port is not None:
+            _, takes, _ = select.select([], [self.port], [], 0.5)
+            if not takes:
+                return
+            data = data[os.write(self.port, data) :]
+
+    def ended(self):
+        """The interpreter has ended: by a reset, or at its own prompt."""
+        with open(os.path.join(self.folder, "exit")) as file:
+            why = file.read()
+        was_raw = self.is_raw
+        self.end()
+        if why:
+            return self.unplug(why, AWAY_SECS)
+        self.to_host(b"MPY: soft reboot\r\n")
+        return self.boot(was_raw)
+
+    def look(self):
+        """Its watchdog, and whether it comes back."""
+        if self.plug_at is not None and time.monotonic() >= self.plug_at:
+            self.plug()
+        if self.pid is None:
+            return
+        wdt = os.path.join(self.folder, "wdt")
+        with open(wdt) as file:
+            limit = file.read()
+        if limit and (time.time() - os.stat(wdt).st_mtime) * 1000 * HURRY > int(limit):
+            self.unplug("watchdog", AWAY_SECS)
+
+    def command(self):
+        words = os.read(0, 4096).decode().split()
+        if not words:
+            self.unplug("ended")
+            sys.exit(0)
+        if words[0] == "unplug" and self.port is not None:
+            self.unplug("unplugged")
+        elif words[0] == "plug" and self.port is None:
+            self.plug_at = time.monotonic()
+        elif words[0].endswith("-after"):
+            self.after = (words[0][: -len("-after")], int(words[1]))
+
+
+def say(what):
+    print(what, flush=True)
+
+
+if __name__ == "__main__":
+    PICO = Pico(*sys.argv[1:4])
+    # A child is not to be interrupted before it is MicroPython.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # As the end of the input: no interpreter is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: (PICO.end(), os._exit(0)))
+    while True:
+        PICO.wait()
