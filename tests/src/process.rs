@@ -47,7 +47,18 @@ fn build() -> Result<PathBuf> {
         return Ok(folder.to_path_buf());
     }
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--quiet", "--bin", "broker", "--bin", "publisher", "--bin", "pi-worker"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--bin",
+        "broker",
+        "--bin",
+        "publisher",
+        "--bin",
+        "pi-worker",
+        "--bin",
+        "pico-bridge",
+    ]);
     if me.parent().is_some_and(|folder| folder.ends_with("deps")) {
         // With the features that tests ask of what they share with the binaries, or half of it would be built a second time.
         cargo.args(["--bin", "demo", "--workspace", "--test", "e2e"]);

@@ -21,6 +21,7 @@ mod newcomer;
 mod nodes;
 mod page;
 mod pico_w;
+mod picos;
 mod rollouts;
 mod secrets;
 mod signers;
