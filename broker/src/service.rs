@@ -91,9 +91,8 @@ impl Service {
         let page = page::router(&settings, Arc::clone(&access), window, log.clone())?;
         let store = Store::start(&settings, access, tls.clone(), door, log.clone(), (metrics, page)).await?;
         let seen = (questions, lookout);
-        let controller = key
-            .map(|key| start_controller(&settings, key, relay.as_mut(), log.clone(), seen))
-            .transpose()?;
+        let controller =
+            key.map(|key| start_controller(&settings, key, relay.as_mut(), log.clone(), seen)).transpose()?;
         Ok(Self { relay, store, log, notifier, tls, controller, _lock: lock })
     }
 

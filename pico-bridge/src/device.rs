@@ -65,6 +65,7 @@ pub(crate) struct Device {
     is_booting: AtomicBool,
     heard: Mutex<Heard>,
     said: broadcast::Sender<Said>,
+    lines: broadcast::Sender<String>,
 }
 
 /// What was heard of it.
@@ -98,6 +99,7 @@ impl Device {
             is_booting: AtomicBool::new(false),
             heard: Mutex::default(),
             said: broadcast::Sender::new(BACKLOG),
+            lines: broadcast::Sender::new(BACKLOG),
         })
     }
 
@@ -109,6 +111,11 @@ impl Device {
     /// What the guard says from now on.
     pub(crate) fn said(&self) -> broadcast::Receiver<Said> {
         self.said.subscribe()
+    }
+
+    /// What else it prints from now on.
+    pub(crate) fn lines(&self) -> broadcast::Receiver<String> {
+        self.lines.subscribe()
     }
 
     /// What the guard said last since the Pico booted.
@@ -324,6 +331,8 @@ impl Device {
                 heard.tail.pop_front();
             }
             heard.tail.push_back(line.to_owned());
+            // Nobody may listen.
+            let _ = self.lines.send(line.to_owned());
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     device::{Claim, Device},
     fault,
     guard::{BACK, Guarded, Probed, quoted},
+    listening::Listening,
     provision,
     quarantine::Quarantine,
     shelf::{Shelf, name_of},
@@ -45,6 +46,7 @@ pub(crate) struct PicoInstaller {
     guarded: Arc<Mutex<Guarded>>,
     quarantine: Quarantine,
     watch: Watch,
+    listening: Listening,
     /// What was brought to the Pico and is to be tried.
     staged: Mutex<Option<Digest>>,
 }
@@ -59,7 +61,8 @@ impl PicoInstaller {
     ) -> Self {
         Self {
             quarantine: Quarantine::at(settings.data.join("failures.json")),
-            watch: Watch::new(device.clone(), notices),
+            watch: Watch::new(device.clone(), notices.clone()),
+            listening: Listening::new(device.clone(), notices),
             platform: probed.platform().to_owned(),
             guarded: Arc::new(Mutex::new(probed.guarded())),
             staged: Mutex::default(),
@@ -205,7 +208,8 @@ impl Installer for PicoInstaller {
                 let (device, guarded) = (self.device.clone(), self.guarded.clone());
                 tokio::spawn(async move { provision_asked(&device, &guarded).await });
             }
-            AskKind::Install => {}
+            // The machine's own.
+            AskKind::Install | AskKind::Retry | AskKind::Rollback | AskKind::Hold | AskKind::Logs => {}
         }
     }
 
@@ -297,6 +301,10 @@ impl Installer for PicoInstaller {
 
     async fn prove(&self, _: &AppId, slot: &Slot) -> Result<(), Fault> {
         self.watch.prove(slot).await
+    }
+
+    fn listen(&self, app: &AppId, _: &Slot, lines: usize, id: String) {
+        self.listening.begin(app, lines, id);
     }
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ mod device;
 mod fault;
 mod guard;
 mod installer;
+mod listening;
 mod nodes;
 pub mod picoboot;
 mod port;

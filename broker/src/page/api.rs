@@ -12,7 +12,7 @@ use axum::{
 };
 use schemas::{
     deploy_log::{self, Page as LogPage},
-    hold::Ask,
+    hold::{Ask, AskKind},
     id::{AppId, NodeId},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -187,7 +187,11 @@ async fn pause(State(page): State<Arc<Page>>, Path(app): Path<String>, request: 
 async fn request(State(page): State<Arc<Page>>, Path(node): Path<String>, request: Request) -> Response {
     let answer = async {
         let (visit, ask): (_, Ask) = page.deed(request).await?;
-        let asked = page.ask(&visit, &node, ask.app.as_str()).await.map_err(refused)?;
+        let app = ask.app.filter(|_| ask.what == AskKind::Install);
+        let app = app.ok_or_else(|| {
+            error(StatusCode::BAD_REQUEST, "an app is installed, and nothing else is asked here")
+        })?;
+        let asked = page.ask(&visit, &node, app.as_str()).await.map_err(refused)?;
         Ok((StatusCode::ACCEPTED, json(&asked)).into_response())
     };
     answer.await.unwrap_or_else(|refused| refused)

@@ -60,7 +60,7 @@ fn told(node: &NodeId, what: AskKind) -> String {
         }
         AskKind::Take => format!("asked the bridge to take {node} again"),
         AskKind::Provision => format!("asked the bridge to bring the guard onto {node}"),
-        AskKind::Install => format!("asked {node} to install what waits"),
+        _ => format!("asked {node} to {what}"),
     }
 }
 
