@@ -2,7 +2,8 @@
 
 use std::{fs, time::Duration};
 
-use e2e::{BusKind, Mqtt, World, wait_until};
+use e2e::{App, BusKind, Mqtt, World, wait_until};
+use serde_json::Value;
 
 const DEVICE: &str = "homeassistant/device/deploybus_pi-1/config";
 const AVAILABILITY: &str = "deploybus/v1/bus/availability";
@@ -66,4 +67,81 @@ fn on_the_broker_of_others_its_last_will_says_that_it_is_gone() {
     wait_until("the bus service to be there again", PATIENCE, || is("online")).unwrap();
     assert_eq!(world.stop_broker().unwrap(), Some(0));
     wait_until("its last words", PATIENCE, || is("offline")).unwrap();
+}
+
+#[test]
+fn what_is_said_for_people_is_flat_and_written_down_and_what_they_ask_is_bounded() {
+    let (mut world, app) = World::serving().unwrap();
+    app.commit("1.1.0").unwrap();
+    let plan = world.folder().join("plan.toml");
+    fs::write(&plan, "app = \"web\"\n[[stage]]\ngroup = \"canary\"\nsoak = \"1s\"\n").unwrap();
+    let (folder, plan) = (app.folder().to_str().unwrap(), plan.to_str().unwrap());
+    let start = ["rollout", "start", folder, "--plan", plan, "--yes", "--timeout", "2m"];
+    world.publisher(&start).unwrap().expect(0).unwrap();
+    check_topics(&world);
+
+    let settings = world.node("pi-1").unwrap().folder().join("pi-worker.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("requests = [\"install\"]\n{text}")).unwrap();
+    world.node("pi-1").unwrap().stop().unwrap();
+    world.node("pi-1").unwrap().start().unwrap();
+    orders_nothing(&world, &app);
+}
+
+/// Every JSON payload has the keys that the reference names, and is as it says.
+fn check_topics(world: &World) {
+    let reference = include_str!("../../../docs/topics.md");
+    let retained = world.raw_publisher().unwrap().retained("deploybus/v1/#", QUIET).unwrap();
+    let mut seen = Vec::new();
+    for (topic, payload) in &retained {
+        let Ok(Value::Object(said)) = serde_json::from_slice(payload) else { continue };
+        let kind = topic.trim_start_matches("deploybus/v1/");
+        let kind = kind
+            .replace("pi-1", "<n>")
+            .replace("app/web", "app/<app>")
+            .replace("canary/web", "<group>/<app>");
+        let row = reference.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("{kind} is not in docs/topics.md"));
+        for (key, value) in &said {
+            assert!(row.contains(&format!("`{key}`")), "{kind} has `{key}`");
+            assert!(key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{key}");
+            assert!(!value.is_object() && (!value.is_array() || key == "groups"), "{kind} {key}: {value}");
+            assert!(!value.is_null() || key == "update_percentage", "{kind} {key} is null");
+            if key == "at" || key.ends_with("_at") {
+                assert!(
+                    value.as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')),
+                    "{key}: {value}"
+                );
+            }
+        }
+        assert!(!kind.starts_with("node/") || kind.ends_with("/update") || said["node"] == "pi-1", "{kind}");
+        seen.push(kind);
+    }
+    assert_eq!(seen.len(), 7, "{seen:?}");
+}
+
+/// Whoever has Home Assistant's password.
+fn orders_nothing(world: &World, app: &App) {
+    const RELEASE: &str = "deploybus/v1/release/canary/web";
+    let add = ["user", "add", "homeassistant", "--role", "home-assistant", "--json"];
+    let added: Value =
+        serde_json::from_str(&world.publisher(&add).unwrap().expect(0).unwrap().stdout).unwrap();
+    let port = world.ports().0;
+    let connect = || Mqtt::connect(port, Some(("homeassistant", added["token"].as_str()?))).ok();
+    let mut thief = wait_until("the user to be let in", PATIENCE, connect).unwrap();
+    for what in ["rollback", "retry", "hold"] {
+        let ask = format!("{{\"do\":\"{what}\",\"app\":\"web\"}}");
+        thief.publish("deploybus/v1/node/pi-1/request", ask.as_bytes(), false).unwrap();
+    }
+    // Refused: an acknowledgement of MQTT 3.1.1 says nothing.
+    drop(thief.publish(RELEASE, b"mine", true));
+    let said = world.raw_publisher().unwrap().retained(RELEASE, QUIET).unwrap();
+    assert_ne!(said[RELEASE], b"mine");
+    // All of that was before this order, which the node follows as if there had been nothing.
+    app.commit("1.2.0").unwrap();
+    let (code, told) = world.announce(app, "canary").unwrap();
+    assert_eq!(code, Some(0), "{told}");
+    let before =
+        |report: &schemas::report::Report| report.apps[0].previous.as_ref().map(|slot| slot.version.clone());
+    assert_eq!(world.wait_report("pi-1", "what ran before", before).unwrap(), "1.1.0");
 }
