@@ -14,7 +14,7 @@ from deploy_trust import SLACK_SECS, Refused, Trust, believe, digest, includes, 
 AGENT = "pico-w 1"
 CHUNK = 4096
 KEEP_BYTES = 16 * CHUNK  # what a power cut costs at most of a file
-MAX_MANIFEST = 16 * 1024
+MAX_MANIFEST = 8 * 1024
 FIRST_SECS = 15  # before the app starts: an app that hangs at once can still be replaced
 HEALTH_SECS = 60
 ASK_AGAIN_SECS = 20 * 60
@@ -69,7 +69,6 @@ class Client:
             self.state.update({"installed": None, "previous": None, "trying": None, "fresh": 0})
         self.seq, self.refusals, self.phase, self.permille = 0, [], "idle", 0
         self.started = time.ticks_ms()
-        self.spoken = time.ticks_add(self.started, -10_000)
         self.clock_set = self.boot_counted = self.reported = self.settled = self.app_runs = False
         self.inbox, self.chunk, self.missed, self.fetched = {}, None, False, [0, 0]
         self.offer = self.under_way = None  # what is to begin, what has begun
@@ -109,7 +108,8 @@ class Client:
     def _lost(self, error):
         guard.say("offline", why=repr(error))
         self.bus.close()
-        self.bus, self.reported, self.settled = mqtt.Mqtt(self._got), False, False
+        self.reported = self.settled = False
+        self.chunk, self.inbox, self.under_way = None, {}, None
         gc.collect()
 
     def _session(self):
@@ -118,19 +118,21 @@ class Client:
         if not self.state["record"]:
             record = yield from believe(self.trust.record(_read("/deploy/record.cbor"), self.node, None))
             self.state["record"] = record
+        c = self.config
+        will = (self.own + "availability", "offline")
+        yield from self.bus.connect(c["host"], c["port"], _read("/deploy/ca.der"), self.node, c["password"], will)
         if not self.boot_counted:  # not before there is a bus: a loop of crashes writes nothing
             self.state["boot"] += 1
             self.boot_counted = True
             self.save()
-        c = self.config
-        will = (self.own + "availability", "offline")
-        yield from self.bus.connect(c["host"], c["port"], _read("/deploy/ca.der"), self.node, c["password"], will)
         yield from self._subscribe()
         yield from self.bus.publish(self.own + "availability", b"online", True, 1)
         yield from self._mirror("info", self._info())
-        self.news, health, again, state = True, 0, time.ticks_ms(), self.state
+        self.news, health, again = True, 0, time.ticks_ms()
+        self.spoken = time.ticks_add(again, -10_000)
         while True:
-            self.news |= self._settle_trial()
+            if self._settle_trial():
+                self.news = self.missed = True  # what was ordered meanwhile
             if self.news and time.ticks_diff(time.ticks_ms(), self.spoken) > 1000:  # signing is work
                 self.news, self.spoken = False, time.ticks_ms()
                 yield from self._report()
@@ -139,9 +141,9 @@ class Client:
                 busy = self.news = True
                 topic = next(iter(self.inbox))
                 yield from self._read_message(topic, self.inbox.pop(topic))
-            if not busy and not self.bus.waiting:
+            if not busy and not self.news and not self.bus.waiting:
                 self.reported = True
-                if self.offer and not state["trying"] and time.ticks_diff(time.ticks_ms(), self.offer["due"]) >= 0:
+                if self.offer and time.ticks_diff(time.ticks_ms(), self.offer["due"]) >= 0:
                     yield from self._begin(self.offer)
                     self.news = True
                 else:
@@ -209,9 +211,9 @@ class Client:
         if topic == self.topic + "chunk/data/" + self.node:
             self.chunk = payload or b"\0"  # where it was read; it counts until the next packet
         elif payload is None:
-            self._refuse(topic, Refused("too-large", "more than %d bytes" % mqtt.MAX_PACKET))
+            self._refuse(topic, Refused("too-large", "more bytes than this Pico has room for"))
         elif payload and (len(self.inbox) < 4 or topic in self.inbox):
-            self.inbox[topic] = bytes(payload)
+            self.inbox[topic] = payload if self.bus.kept else bytes(payload)
         elif payload:
             self.missed = True  # it comes again by another subscribing
 
@@ -221,6 +223,8 @@ class Client:
             if levels[0] == "trust":
                 yield from self._follow(cbor.decode(data))
             elif levels[0] == "release" and levels[1] in self.state["record"]["groups"]:
+                if self.state["trying"]:
+                    return  # it comes again after the trial
                 yield from self._announced(levels[1], levels[2], data)
             elif topic == self.own + "record":
                 record = yield from believe(self.trust.record(data, self.node, self.state["record"]))

@@ -7,7 +7,7 @@ skipped without memory. A session begins clean: what counts is retained, and ask
 import errno, select, socket, time
 import tls
 
-MAX_PACKET = 16 * 1024
+MAX_PACKET = 8 * 1024
 PATIENCE_MS = 20_000
 KEEP_ALIVE_SECS = 30
 
@@ -28,6 +28,7 @@ class Mqtt:
         self.waiting = {}  # packet id: what it is for
         self._id = 0
         self._room = bytearray(4608)  # for nearly every packet: a piece of an object is one
+        self.kept = False  # whether the payload lies elsewhere, so that it may be kept as it is
 
     def connect(self, host, port, ca, node, password, will):
         """Connects, checks the certificate, logs in. `will` is topic and payload, retained."""
@@ -65,6 +66,7 @@ class Mqtt:
                 except OSError:
                     pass
         self.sock = self.raw = None
+        self.waiting = {}
 
     def publish(self, topic, payload, retain=False, qos=0):
         body = _text(topic)
@@ -169,10 +171,13 @@ class Mqtt:
                 break
             if shift > 21:
                 raise Lost("the bus sends no MQTT")
-        kind = first[0]
-        if size <= MAX_PACKET:
-            if size > len(room):
-                room = memoryview(bytearray(size))
+        kind, self.kept = first[0], len(room) < size <= MAX_PACKET
+        if self.kept:
+            try:
+                return kind, (yield from self._read(memoryview(bytearray(size)), deadline))
+            except MemoryError:
+                self.kept = False
+        elif size <= len(room):
             return kind, (yield from self._read(room[:size], deadline))
         yield from self._read(room[:600], deadline)
         size -= 600

@@ -43,7 +43,7 @@ class Pico:
         """One life. What it printed, and how it ended: `done`, `cut`, `reset` or `wdt`. What a `live` one prints goes to
         our own output, and it may end as it likes."""
         # As a Pico has, for objects that are twice as large here.
-        argv = ["micropython", "-X", "heapsize=200K", str(HERE / "chip.py"), str(self.image), str(cut), str(int(torn))]
+        argv = ["micropython", "-X", "heapsize=256K", str(HERE / "chip.py"), str(self.image), str(cut), str(int(torn))]
         argv.append(action)
         (self.folder / "stdin").write_bytes(stdin)
         pid = os.fork()

@@ -4,6 +4,7 @@ import os, vfs
 
 BLOCK = 4096
 PAGE = 256
+ERASED = b"\xff" * BLOCK  # made once: the heap of a Pico is small
 BLOCKS = 212  # 848 KiB, what MicroPython keeps for files on a Pico W
 
 
@@ -17,7 +18,7 @@ class Flash:
         except OSError:
             with open(path, "wb") as f:
                 for _ in range(BLOCKS):
-                    f.write(b"\xff" * BLOCK)
+                    f.write(ERASED)
             self.f = open(path, "r+b")
 
     def _write(self, at, data):
@@ -45,7 +46,7 @@ class Flash:
         if op == 5:
             return BLOCK
         if op == 6:
-            self._write(arg * BLOCK, b"\xff" * BLOCK)
+            self._write(arg * BLOCK, ERASED)
         return 0
 
 
