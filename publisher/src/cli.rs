@@ -182,11 +182,12 @@ Examples:
   publisher status
   publisher status --json")]
     Status,
-    /// Show what changes, until Ctrl-C
+    /// Show rollouts, nodes and what changes, until Ctrl-C: in place on a terminal, else a line for each change
     #[command(after_help = "\
 Examples:
   publisher watch
   publisher watch --app web
+  publisher watch --lines | tee changes.txt
   publisher watch --json")]
     Watch(Watch),
     /// Log a browser in on the broker's page: print an address to open once, within ten minutes
@@ -354,6 +355,9 @@ pub(crate) struct Watch {
     /// Only what is about this app
     #[arg(long)]
     pub(crate) app: Option<AppId>,
+    /// A line for each change, as where the output is no terminal
+    #[arg(long)]
+    pub(crate) lines: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! `rollback` (where to go back to), `show`; and in the crate `rollout` (what of the bus is believed, how far each node is).
 
 mod app_file;
+mod canvas;
 mod cli;
 mod clock;
 mod commands;

@@ -70,6 +70,19 @@ impl Screen {
         }
     }
 
+    /// Lines as they can be printed here.
+    pub(crate) fn printable<'a>(&self, text: &'a str) -> std::borrow::Cow<'a, str> {
+        printable(text, self.paints())
+    }
+
+    /// Sends to the terminal what steers it.
+    pub(crate) fn steer(&self, codes: &str) {
+        let sent = write!(io::stdout(), "{codes}").and_then(|()| io::stdout().flush());
+        if let Err(error) = sent {
+            self.broken.set(error).ok();
+        }
+    }
+
     fn print(&self, text: &str) {
         let text = printable(text, self.paints());
         if let Err(error) = self.bars.suspend(|| writeln!(io::stdout(), "{text}")) {

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rollout::{Fleet, NotPaused};
@@ -16,12 +16,17 @@ use schemas::{
     topic::{Filter, Kind, NodeTopic, Topic},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
 
 use crate::nodes::WAITING_LIMIT;
 
 /// What is asked for and was not answered yet; more people than that wait for their turn.
 const MAX_WAITING: usize = 64;
+/// So long somebody waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A picture is shown to everybody who looks within so long, so that many people cost no more than one.
 pub(super) const FRESH: Duration = Duration::from_millis(250);
 /// The JSON topics are a few hundred bytes; what is larger was written by somebody else.
@@ -77,7 +82,14 @@ pub(crate) struct Lookout {
 pub(crate) struct Window {
     errands: mpsc::Sender<Errand>,
     news: watch::Receiver<u64>,
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Last>,
+}
+
+/// What was seen last, and when it was looked in vain.
+#[derive(Debug, Default)]
+struct Last {
+    seen: Option<Seen>,
+    in_vain: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -87,10 +99,16 @@ struct Seen {
     at: Instant,
 }
 
-/// The service stops, so that nobody follows the bus any more.
+/// Why there is nothing to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the broker is about to stop")]
-pub(super) struct Closed;
+pub(super) enum Unseen {
+    /// Nobody follows the bus any more.
+    #[error("the broker is about to stop")]
+    Closed,
+    /// Who follows the bus reads it, or waits for it to be there.
+    #[error("the bus is away, or is being read: try again in a moment")]
+    Busy,
+}
 
 /// A page's window, and who shows something in it.
 pub(crate) fn lookout() -> (Lookout, Window) {
@@ -152,18 +170,23 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 
 impl Window {
     /// The fleet, as it was [`FRESH`] ago at the earliest.
-    pub(super) async fn look(&self) -> Result<Arc<Picture>, Closed> {
+    pub(super) async fn look(&self) -> Result<Arc<Picture>, Unseen> {
         let mut last = self.last.lock().await;
         let version = *self.news.borrow();
-        if let Some(seen) = &*last
+        if let Some(seen) = &last.seen
             && (seen.version == version || seen.at.elapsed() < FRESH)
         {
             return Ok(Arc::clone(&seen.picture));
         }
+        // Else everybody who waits for this would wait for their own turn as well.
+        if last.in_vain.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return Err(Unseen::Busy);
+        }
         let (send, picture) = oneshot::channel();
-        self.send(Errand::Look(Looking(send))).await?;
-        let picture = Arc::new(picture.await.map_err(|_| Closed)?);
-        *last = Some(Seen { picture: Arc::clone(&picture), version, at: Instant::now() });
+        let looked = self.ask(Errand::Look(Looking(send)), picture).await;
+        last.in_vain = looked.is_err().then(Instant::now);
+        let picture = Arc::new(looked?);
+        last.seen = Some(Seen { picture: Arc::clone(&picture), version, at: Instant::now() });
         Ok(picture)
     }
 
@@ -173,18 +196,91 @@ impl Window {
     }
 
     /// Begins nothing new of a rollout; `text` says whose wish that is.
-    pub(super) async fn pause(&self, app: AppId, text: String) -> Result<Result<(), NotPaused>, Closed> {
+    pub(super) async fn pause(&self, app: AppId, text: String) -> Result<Result<(), NotPaused>, Unseen> {
         let (send, answer) = oneshot::channel();
-        self.send(Errand::Pause(app, text, send)).await?;
-        answer.await.map_err(|_| Closed)
+        self.ask(Errand::Pause(app, text, send), answer).await
     }
 
     /// Asks something of a node, which decides by itself.
-    pub(super) async fn request(&self, node: NodeId, ask: Ask) -> Result<(), Closed> {
-        self.send(Errand::Request(node, ask)).await
+    pub(super) async fn request(&self, node: NodeId, ask: Ask) -> Result<(), Unseen> {
+        self.errands.send(Errand::Request(node, ask)).await.map_err(|_| Unseen::Closed)
     }
 
-    async fn send(&self, errand: Errand) -> Result<(), Closed> {
-        self.errands.send(errand).await.map_err(|_| Closed)
+    async fn ask<T>(&self, errand: Errand, answer: oneshot::Receiver<T>) -> Result<T, Unseen> {
+        let asked = async {
+            self.errands.send(errand).await.map_err(|_| Unseen::Closed)?;
+            answer.await.map_err(|_| Unseen::Closed)
+        };
+        timeout(PATIENCE, asked).await.unwrap_or(Err(Unseen::Busy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout::samples::Sample;
+
+    use super::*;
+
+    /// Answers whoever looks, and counts them.
+    async fn serve(mut lookout: Lookout, fleet: Fleet, mut stop: oneshot::Receiver<()>) -> usize {
+        let mut looked = 0;
+        loop {
+            tokio::select! {
+                errand = lookout.next() => if let Errand::Look(looking) = errand {
+                    looked += 1;
+                    lookout.show(looking, &fleet);
+                },
+                _ = &mut stop => return looked,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_looks_at_the_same_shares_a_picture() {
+        let (lookout, window) = lookout();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(lookout, Sample::new().empty_fleet(), stopped));
+        for _ in 0..5 {
+            window.look().await.unwrap();
+        }
+        stop.send(()).unwrap();
+        assert_eq!(served.await.unwrap(), 1);
+        // The same as long as nothing is said; and whoever wants more hears that nobody is there.
+        assert!(window.look().await.is_ok());
+        assert_eq!(window.request("pi-1".parse().unwrap(), ask()).await, Err(Unseen::Closed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_looks_while_the_bus_is_read_is_not_kept_waiting() {
+        let (_lookout, window) = lookout();
+        let begin = tokio::time::Instant::now();
+        let all = futures_util::future::join_all((0..9).map(|_| window.look())).await;
+        assert!(all.iter().all(|seen| matches!(seen, Err(Unseen::Busy))));
+        assert_eq!(begin.elapsed(), PATIENCE);
+    }
+
+    #[test]
+    fn what_a_node_says_of_another_or_at_length_is_not_taken() {
+        let (mut lookout, _window) = lookout();
+        let topic = Kind::Node("pi-1".parse().unwrap(), NodeTopic::Info).of(&"home".parse().unwrap());
+        let info = |node: &str, model: &str| {
+            format!(
+                r#"{{"node":"{node}","kind":"pi","model":"{model}","serial":"","via":"","groups":[],"agent":"","at":""}}"#
+            )
+        };
+        let long = "x".repeat(MAX_TOLD_BYTES);
+        for (payload, is_taken) in [
+            (info("pi-1", "Pi 4"), true),
+            (info("pi-2", "Pi 4"), false),
+            (info("pi-1", &long), false),
+            (String::new(), false),
+        ] {
+            lookout.hear(&topic, payload.as_bytes());
+            assert_eq!(lookout.told.len(), usize::from(is_taken), "{payload:.80}");
+        }
+    }
+
+    fn ask() -> Ask {
+        Ask { what: schemas::hold::AskKind::Install, app: "web".parse().unwrap() }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure but for the time zone of the machine, so that tests compare whole outputs. What only one of them shows is there.
 
 pub mod amount;
+pub mod board;
 mod clean;
 pub mod log;
 pub mod rollout;

@@ -6,4 +6,6 @@ pub(crate) mod follow;
 mod hostile;
 pub(crate) mod images;
 
-pub(crate) use ::show::{amount, clean, doing, json, log, printable, rollout, status, table, watch, why};
+pub(crate) use ::show::{
+    amount, board, clean, doing, json, log, printable, rollout, status, table, watch, why,
+};

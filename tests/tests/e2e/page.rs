@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -103,4 +104,26 @@ fn publisher_login(world: &World) -> (String, String) {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+#[test]
+fn somebody_at_a_terminal_watches_what_happens() {
+    let (world, app) = World::serving().unwrap();
+    app.commit("1.1.0").unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("page/terminal.py");
+    let mut terminal = Command::new("python3");
+    terminal.arg(script).arg(binary("publisher").unwrap()).arg("--home").arg(world.home()).arg("watch");
+    let mut terminal =
+        terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let wanted = "1 of 1 nodes online\npi-1  web  online  1.1.0\nLAST\npi-1 web kept 1.1.0 after\n";
+    terminal.stdin.take().unwrap().write_all(wanted.as_bytes()).unwrap();
+    // Only what happens from then on is told.
+    let (mut first, mut told) = (String::new(), BufReader::new(terminal.stdout.take().unwrap()));
+    told.read_line(&mut first).unwrap();
+    world.announce_only(&app, "canary").unwrap();
+    let mut said = String::new();
+    told.read_to_string(&mut said).unwrap();
+    let ended = terminal.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{first}{said}{}", String::from_utf8_lossy(&ended.stderr));
+    println!("{said}");
 }

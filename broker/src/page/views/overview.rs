@@ -309,3 +309,101 @@ fn asking(picture: &Picture, now: UnixTime) -> Vec<Asking> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use askama::Template as _;
+    use rollout::samples::{NOW, Sample, ended, outcome};
+    use schemas::{
+        reason::Reason,
+        report::Outcome,
+        status::{Info, Timestamp},
+    };
+
+    use super::*;
+
+    fn picture(names: &[String], via: &[(&str, &str)]) -> Picture {
+        let sample = Sample::new();
+        let kept = ended(outcome(50, Verdict::Kept));
+        let nodes: Vec<_> = names.iter().map(|name| (name.as_str(), Some(kept.clone()))).collect();
+        let info = |(name, via): &(&str, &str)| {
+            let info = Info {
+                node: name.parse().unwrap(),
+                kind: "pico".into(),
+                model: "Raspberry Pi Pico".into(),
+                serial: "unknown".into(),
+                via: (*via).to_owned(),
+                groups: Vec::new(),
+                agent: String::new(),
+                at: Timestamp::never(),
+            };
+            (name.parse().unwrap(), Told { info: Some(info), health: None })
+        };
+        let told = via.iter().map(info).collect();
+        Picture { fleet: sample.fleet(&nodes), told, asking: BTreeSet::new() }
+    }
+
+    fn page(picture: &Picture, find: &str) -> Overview {
+        let frame = Frame {
+            fleet: "home".into(),
+            title: "Fleet".into(),
+            user: None,
+            form: String::new(),
+            path: "/".into(),
+            at: NOW.to_string(),
+        };
+        Overview::new(frame, picture, &BTreeMap::new(), &Find { find: find.to_owned() }, NOW.plus_secs(90))
+    }
+
+    fn names(picture: &Picture, find: &str) -> Vec<String> {
+        let mark = |node: &NodeRow| format!("{}{}", if node.is_child { "- " } else { "" }, node.name);
+        page(picture, find).nodes.iter().map(mark).collect()
+    }
+
+    #[test]
+    fn picos_come_below_their_pi_whatever_they_say_of_each_other() {
+        let all = ["a-pi", "b-pico", "c-pico", "d-loop", "e-loop", "f-self", "g-lost"].map(str::to_owned);
+        let via = [
+            ("b-pico", "a-pi"),
+            ("c-pico", "a-pi"),
+            ("d-loop", "e-loop"),
+            ("e-loop", "d-loop"),
+            ("f-self", "f-self"),
+            ("g-lost", "nobody"),
+        ];
+        let picture = picture(&all, &via);
+        let expected = ["a-pi", "- b-pico", "- c-pico", "d-loop", "e-loop", "f-self", "g-lost"];
+        assert_eq!(names(&picture, ""), expected);
+        assert_eq!(names(&picture, "pico"), ["b-pico", "c-pico"]);
+        assert_eq!(names(&picture, "canary").len(), all.len());
+        assert!(names(&picture, "nothing").is_empty());
+    }
+
+    #[test]
+    fn a_large_fleet_is_shown_in_part_and_found_by_name() {
+        let all: Vec<String> = (0..MAX_NODES + 20).map(|n| format!("pi-{n:04}")).collect();
+        let picture = picture(&all, &[]);
+        let shown = page(&picture, "");
+        assert_eq!((shown.nodes.len(), shown.more_nodes, shown.total), (MAX_NODES, 20, MAX_NODES + 20));
+        assert!(shown.render().unwrap().contains("and 20 more: find them by name or group"));
+        assert_eq!(names(&picture, "pi-0519"), ["pi-0519"]);
+    }
+
+    #[test]
+    fn what_went_wrong_needs_a_person_and_says_what_to_do() {
+        let sample = Sample::new();
+        let failed = Outcome {
+            reason: Some(Reason::Unhealthy),
+            text: "it answered 500".into(),
+            ..outcome(50, Verdict::RolledBack)
+        };
+        let fleet =
+            sample.fleet(&[("pi-1", Some(ended(failed))), ("pi-2", Some(ended(outcome(50, Verdict::Kept))))]);
+        let shown = page(&Picture { fleet, told: BTreeMap::new(), asking: BTreeSet::new() }, "");
+        let matters: Vec<_> = shown.matters.iter().map(|of| (of.name.as_str(), of.text.as_str())).collect();
+        assert_eq!(matters, [("pi-1", "web 1.1.0 rolled back: unhealthy, it answered 500")]);
+        assert!(shown.matters[0].advice.is_some());
+    }
+}
