@@ -243,8 +243,7 @@ impl Controller {
     /// Says the last words.
     async fn leave(mut self) {
         let (topic, payload) = watchers::presence(self.desk.fleet().trust().fleet(), false);
-        self.wire.publish(topic.clone(), payload);
-        self.wire.close(&topic).await;
+        self.wire.leave(topic, payload).await;
     }
 
     fn publish(&self, kind: Kind, payload: Vec<u8>) {

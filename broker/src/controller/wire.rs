@@ -204,13 +204,18 @@ impl Wire {
         }
     }
 
-    /// Leaves, once what was published last, on that topic, has arrived.
-    pub(super) async fn close(&mut self, last: &Topic) {
+    /// Says its last word, which is retained, and ends when that has arrived.
+    pub(super) async fn leave(&mut self, topic: Topic, payload: Vec<u8>) {
         match self {
-            Self::Outside { bus, .. } => bus.close().await,
-            Self::Inside(_, view) => {
-                let last = last.to_string();
-                while view.next().await.is_some_and(|(topic, _)| topic != last) {}
+            Self::Outside { bus, .. } => {
+                // As its own state: else the client would take it for the will of an earlier connection, and object.
+                drop(bus.set_retained(Message::new(topic, payload)));
+                bus.close().await;
+            }
+            Self::Inside(inside, view) => {
+                let (name, last) = (topic.to_string(), payload.clone());
+                inside.publish(&topic, payload);
+                while view.next().await.is_some_and(|(topic, payload)| topic != name || payload != last) {}
             }
         }
     }

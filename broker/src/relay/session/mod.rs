@@ -273,6 +273,10 @@ impl State {
             out.push_reply(&reply);
         }
         if let Some(end) = self.end {
+            if end == End::Shutdown && self.take_again(out).is_none() {
+                // That the service goes is among what waits, and of use only now.
+                self.take_queued(out, limits);
+            }
             return Taken::Ended(end);
         }
         if !self.replies.is_empty() {

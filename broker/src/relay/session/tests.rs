@@ -159,6 +159,17 @@ fn a_publish_at_qos_2_is_answered_when_it_is_safe_whichever_connection_there_is_
     assert_eq!(session.take(&mut out), Taken::Ended(End::NotStored));
 }
 
+#[test]
+fn a_shutdown_leaves_room_for_what_waits_and_nothing_else_that_ends_a_connection_does() {
+    for (end, is_empty) in [(End::Shutdown, false), (End::NotAuthorized, true), (End::TakenOver, true)] {
+        let session = attached();
+        session.publish(event("a", Grant::AtLeastOnce));
+        session.end(Attachment(1), end);
+        let mut out = out();
+        assert_eq!((session.take(&mut out), out.is_empty()), (Taken::Ended(end), is_empty));
+    }
+}
+
 fn attached() -> Session {
     let session = Session::new(LIMITS);
     session.attach(Attachment(1));
