@@ -4,7 +4,7 @@ Everything is one chain of generators of which each sign of life of the app take
 What must survive a cut is in /deploy/node (CBOR, replaced as a whole) before it is relied on.
 """
 
-import gc, hashlib, json, machine, os, sys, time
+import gc, json, machine, os, socket, sys, time
 import deploy_cbor as cbor
 import deploy_ed25519 as ed25519
 import deploy_guard as guard
@@ -120,7 +120,8 @@ class Client:
             self.state["record"] = record
         c = self.config
         will = (self.own + "availability", "offline")
-        yield from self.bus.connect(c["host"], c["port"], _read("/deploy/ca.der"), self.node, c["password"], will)
+        address, ca = (yield from self._resolve(c["host"])), _read("/deploy/ca.der")
+        yield from self.bus.connect(c["host"], address, c["port"], ca, self.node, c["password"], will)
         if not self.boot_counted:  # not before there is a bus: a loop of crashes writes nothing
             self.state["boot"] += 1
             self.boot_counted = True
@@ -173,33 +174,55 @@ class Client:
         if not self.wlan.isconnected():
             raise mqtt.Lost("no Wi-Fi, status %d" % self.wlan.status())
 
+    def _ask(self, address, port, question, understand):
+        """Asks over UDP, three times at most; what `understand` makes of an answer, or None."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        try:
+            for _ in range(3):
+                sock.sendto(question, socket.getaddrinfo(address, port)[0][-1])
+                until = time.ticks_add(time.ticks_ms(), 1500)
+                while time.ticks_diff(until, time.ticks_ms()) > 0:
+                    yield
+                    try:
+                        found = understand(sock.recv(512))
+                    except OSError:
+                        continue
+                    if found:
+                        return found
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+    def _resolve(self, host):
+        """The address of a name. getaddrinfo would wait for longer than the watchdog where no DNS answers."""
+        if not hasattr(self, "wlan") or all(c in "0123456789." for c in host):
+            return host
+        query = mqtt.dns_query(host, os.urandom(2))
+        found = yield from self._ask(self.wlan.ifconfig()[3], 53, query, lambda data: mqtt.dns_answer(query, data))
+        if not found:
+            raise mqtt.Lost("no address for " + host)
+        return found
+
     def _clock(self):
         """By NTP; else not before the newest time that was signed, which is enough for TLS and is said in reports."""
         if self.clock_set or not hasattr(machine, "RTC"):
             self.clock_set = True
             return
-        import socket
-
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setblocking(False)
+        secs = None
         try:
-            sock.sendto(b"\x1b" + bytes(47), socket.getaddrinfo(self.config["ntp"], 123)[0][-1])
-            until = time.ticks_add(time.ticks_ms(), 3000)
-            while time.ticks_diff(until, time.ticks_ms()) > 0 and not self.clock_set:
-                yield
-                try:
-                    answer = sock.recv(48)
-                except OSError:
-                    continue
-                secs = int.from_bytes(answer[40:44], "big") - 2208988800
-                self.clock_set = secs >= self.state["floor"]
-        except OSError:
+            address = yield from self._resolve(self.config["ntp"])
+            secs = yield from self._ask(address, 123, b"\x1b" + bytes(47), self._ntp_time)
+        except mqtt.Lost:
             pass
-        finally:
-            sock.close()
-        secs = secs if self.clock_set else self.now()
-        y, month, day, hour, minute, second, weekday = time.gmtime(secs - EPOCH)[:7]
+        self.clock_set = secs is not None
+        y, month, day, hour, minute, second, weekday = time.gmtime((secs or self.now()) - EPOCH)[:7]
         machine.RTC().datetime((y, month, day, weekday, hour, minute, second, 0))
+
+    def _ntp_time(self, answer):
+        secs = int.from_bytes(answer[40:44], "big") - 2208988800
+        return secs if len(answer) >= 44 and secs >= self.state["floor"] else None
 
     def _subscribe(self):
         topics = [self.topic + "trust", self.own + "record", self.topic + "chunk/data/" + self.node]

@@ -16,6 +16,27 @@ class Lost(Exception):
     """The connection is over."""
 
 
+def dns_query(host, mark):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in host.split("."))
+    return mark + b"\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+
+
+def dns_answer(query, answer):
+    """The first address (RFC 1035, 4.1), or None where there is none."""
+    at = len(query)
+    if answer[:2] != query[:2] or answer[12:at] != query[12:]:
+        return None
+    for _ in range(int.from_bytes(answer[6:8], "big")):
+        while at < len(answer) and answer[at] and answer[at] < 0xC0:
+            at += 1 + answer[at]
+        at += 2 if at < len(answer) and answer[at] else 1
+        size = int.from_bytes(answer[at + 8 : at + 10], "big")
+        if answer[at : at + 4] == b"\0\1\0\1" and len(answer) >= at + 14 and size == 4:
+            return ".".join(str(byte) for byte in answer[at + 10 : at + 14])
+        at += 10 + size
+    return None
+
+
 def _text(text):
     data = text if isinstance(text, bytes) else text.encode()
     return len(data).to_bytes(2, "big") + data
@@ -30,13 +51,13 @@ class Mqtt:
         self._room = bytearray(4608)  # for nearly every packet: a piece of an object is one
         self.kept = False  # whether the payload lies elsewhere, so that it may be kept as it is
 
-    def connect(self, host, port, ca, node, password, will):
-        """Connects, checks the certificate, logs in. `will` is topic and payload, retained."""
+    def connect(self, host, address, port, ca, node, password, will):
+        """Connects, checks that the certificate is of `host`, logs in. `will` is topic and payload, retained."""
         deadline = time.ticks_add(time.ticks_ms(), PATIENCE_MS)
         self.raw = socket.socket()
         self.raw.setblocking(False)
         try:
-            self.raw.connect(socket.getaddrinfo(host, port)[0][-1])
+            self.raw.connect(socket.getaddrinfo(address, port)[0][-1])
         except OSError as error:
             if error.errno != errno.EINPROGRESS:
                 raise

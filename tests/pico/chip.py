@@ -8,7 +8,7 @@ says how many writes there were.
 import json, os, sys
 
 import flash
-import machine  # before the flash is all there is
+import machine, network  # before the flash is all there is
 
 _REPO = os.getenv("PICO_REPO")
 

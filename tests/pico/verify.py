@@ -7,6 +7,7 @@
     record ROOT NODE BYTES           yes | the reason
     follow ROOT BYTES                the version that is trusted then | the reason
     manifest SIZE BYTES              yes | no
+    dns HOST ANSWER                  the address | no
     time                             microseconds of a verification, of a signature, and the heap that they take at most
 """
 
@@ -16,6 +17,7 @@ sys.path.insert(0, os.getenv("PICO_REPO") + "/pico-w/lib")
 
 import deploy_cbor as cbor
 import deploy_ed25519 as ed25519
+import deploy_mqtt as mqtt
 import deploy_trust as trust
 
 
@@ -74,6 +76,11 @@ def manifest(size, data):
     return "yes" if trust.manifest(data, int.from_bytes(size, "big")) is not None else "no"
 
 
+def dns(host, answer):
+    query = mqtt.dns_query(str(host, "utf-8"), b"\x12\x34")
+    return mqtt.dns_answer(query, answer) or "no"
+
+
 def measure():
     seed, message = bytes(range(32)), bytes(400)
     key, signature = (bytes.fromhex(part) for part in sign(seed, message).split())
@@ -95,7 +102,7 @@ def measure():
 
 
 ASK = {"ed": ed, "sign": sign, "cbor": decode, "announce": announce, "record": record, "follow": follow}
-ASK.update({"manifest": manifest, "time": measure})
+ASK.update({"manifest": manifest, "dns": dns, "time": measure})
 for line in sys.stdin:
     name, *args = line.split()
     try:

@@ -29,6 +29,8 @@ use crate::relay::{Inside, View};
 const BURST: f64 = 256.0;
 /// … and so many in a second from then on: 1 MiB, more than a Pico W can write.
 const PER_SECOND: f64 = 256.0;
+/// To give a piece, all that is before it is unpacked: so many bytes of that count as one question more.
+const UNPACKED_BYTES: u64 = 256 * 1024;
 /// So many nodes are remembered; whoever is not begins with a full burst.
 const MOST_NODES: usize = 10_000;
 
@@ -46,17 +48,18 @@ pub(crate) struct Chunks {
 struct Pace(HashMap<NodeId, (f64, Instant)>);
 
 impl Pace {
-    /// Whether `node` may ask now.
-    fn lets(&mut self, node: &NodeId, now: Instant) -> bool {
+    /// Whether `node` may ask now for what is at `offset`.
+    fn lets(&mut self, node: &NodeId, offset: u64, now: Instant) -> bool {
         if self.0.len() >= MOST_NODES && !self.0.contains_key(node) {
             self.0.clear();
         }
         let (left, since) = self.0.entry(node.clone()).or_insert((BURST, now));
         *left = (*left + now.duration_since(*since).as_secs_f64() * PER_SECOND).min(BURST);
         *since = now;
-        let lets = *left >= 1.0;
+        let cost = 1.0 + (offset.min(MAX_OBJECT_BYTES) / UNPACKED_BYTES) as f64;
+        let lets = *left >= cost;
         if lets {
-            *left -= 1.0;
+            *left -= cost;
         }
         lets
     }
@@ -80,7 +83,7 @@ impl Chunks {
                 debug!(%node, "Question for a piece is unreadable");
                 continue;
             };
-            if !self.pace.lets(&node, Instant::now()) {
+            if !self.pace.lets(&node, want.offset, Instant::now()) {
                 debug!(%node, "Node asks for pieces too fast");
                 continue;
             }
@@ -167,10 +170,12 @@ mod tests {
     async fn a_node_has_a_pace_and_others_have_their_own() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         let (one, two): (NodeId, NodeId) = ("one".parse().unwrap(), "two".parse().unwrap());
-        let answered = (0..1_000).filter(|_| pace.lets(&one, now)).count();
+        let answered = (0..1_000).filter(|_| pace.lets(&one, 0, now)).count();
         assert_eq!(answered, 256);
-        assert!(pace.lets(&two, now));
+        assert!(pace.lets(&two, 0, now));
         let later = now + Duration::from_millis(500);
-        assert_eq!((0..1_000).filter(|_| pace.lets(&one, later)).count(), 128);
+        assert_eq!((0..1_000).filter(|_| pace.lets(&one, 0, later)).count(), 128);
+        // What is far behind costs more.
+        assert_eq!((0..1_000).filter(|_| pace.lets(&two, MAX_OBJECT_BYTES, later)).count(), 15);
     }
 }

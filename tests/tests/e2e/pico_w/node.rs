@@ -130,6 +130,34 @@ fn a_download_goes_on_after_the_broker_and_the_pico_were_cut_off() {
 }
 
 #[test]
+fn without_a_time_server_it_comes_in_by_what_was_signed_and_says_so() {
+    let Some(mut pico) = PicoWorld::new() else { return };
+    assert!(!pico.report("a report", |report| Some(report.clock_unset)));
+    pico.power_off();
+    pico.power_on_with(&[("PICO_RTC", "1")]);
+    pico.report("a report that says so", |report| report.clock_unset.then_some(()));
+    assert!(pico.said().contains("clock (20"), "{}", pico.said());
+}
+
+#[test]
+fn an_update_goes_on_wherever_the_power_fails() {
+    let Some(mut pico) = PicoWorld::new() else { return };
+    assert_eq!(pico.announce(&pico.app("1.0.0", LOOP, &[]), "canary").0, Some(0), "{}", pico.said());
+    pico.power_off();
+    let flash = pico.world.folder().join("pico/flash");
+    let before = fs::read(&flash).unwrap();
+    pico.announce_only(&pico.app("2.0.0", LOOP, &[("x.py", &[b'#'; 9_000])]), "canary");
+    // All of them were tried by hand: from the first write of the boot counter to the last one before the reset.
+    for (number, cut) in ["2", "7", "13", "19"].iter().enumerate() {
+        fs::write(&flash, &before).unwrap();
+        pico.power_on_with(&[("PICO_CUT", cut)]);
+        pico.wait_said_times("ended: cut", number + 1);
+        pico.wait_said_times("\"state\": \"kept\"", number + 2);
+        pico.power_off();
+    }
+}
+
+#[test]
 fn secrets_of_a_pico_are_written_for_the_owner_and_printed_nowhere() {
     let Some(pico) = PicoWorld::new() else { return };
     let tree = pico.world.folder().join("pico-tree");

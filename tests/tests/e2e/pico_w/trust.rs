@@ -297,6 +297,25 @@ fn hostile_bytes_end_as_a_refusal_and_take_no_memory() {
 }
 
 #[test]
+fn a_name_is_found_in_the_answer_to_its_question_alone() {
+    let question = b"\x03bus\x03lan\x00\x00\x01\x00\x01";
+    let head = b"\x12\x34\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00";
+    let alias = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x04\x01a\xc0\x0c";
+    let address = b"\x01a\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\xc0\xa8\x01\x0a";
+    let whole = [&head[..], question, alias, address].concat();
+    let mut questions = Questions::default();
+    questions.ask("dns", &[b"bus.lan", &whole]);
+    questions.ask("dns", &[b"bus.lam", &whole]);
+    questions.ask("dns", &[b"bus.lan", &[&[0x12, 0x35], &whole[2..]].concat()]);
+    for len in 0..whole.len() {
+        questions.ask("dns", &[b"bus.lan", &whole[..len]]);
+    }
+    let Some(answers) = questions.answers() else { return };
+    assert_eq!(answers[0], "192.168.1.10");
+    assert!(answers[1..].iter().all(|answer| answer == "no"), "{answers:?}");
+}
+
+#[test]
 fn verifying_and_signing_take_little_time_and_memory() {
     let mut questions = Questions::default();
     questions.ask("time", &[]);

@@ -45,7 +45,13 @@ impl PicoWorld {
 
     /// Starts the Pico, with what is on its flash.
     pub(super) fn power_on(&mut self) {
+        self.power_on_with(&[]);
+    }
+
+    /// The same with something of its surroundings changed.
+    pub(super) fn power_on_with(&mut self, env: &[(&str, &str)]) {
         let mut harness = micropython_harness("node.py").unwrap();
+        harness.envs(env.iter().copied());
         harness.arg(self.world.folder().join("pico")).arg(self.tree());
         let log = self.world.folder().join("pico.log");
         self.pico = Some(Process::start(harness, &log, "pico ready").unwrap());
@@ -63,9 +69,14 @@ impl PicoWorld {
 
     /// Waits until it says so on USB.
     pub(super) fn wait_said(&self, what: &str) {
-        wait_until(&format!("the Pico to say {what}"), PATIENCE, || self.said().contains(what).then_some(()))
-            .map_err(|error| error.context(self.said()))
-            .unwrap();
+        self.wait_said_times(what, 1);
+    }
+
+    /// Waits until it has said so this many times.
+    pub(super) fn wait_said_times(&self, what: &str, times: usize) {
+        let is_said = || (self.said().matches(what).count() >= times).then_some(());
+        let waited = wait_until(&format!("the Pico to say {what}"), PATIENCE, is_said);
+        waited.map_err(|error| error.context(self.said())).unwrap();
     }
 
     /// A folder with an app of this version, `main.py`, and more files.
