@@ -187,7 +187,7 @@ Examples:
 Examples:
   publisher watch
   publisher watch --app web
-  publisher watch --lines | tee changes.txt
+  publisher watch --lines
   publisher watch --json")]
     Watch(Watch),
     /// Log a browser in on the broker's page: print an address to open once, within ten minutes

@@ -152,7 +152,7 @@ impl Page {
                 return;
             }
             // Else the picture is the same.
-            tokio::time::sleep(super::lookout::FRESH).await;
+            tokio::time::sleep(window.fresh()).await;
         }
     }
 }

@@ -14,23 +14,23 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Page, lookout::FRESH};
+use super::Page;
 
 /// So many pages are told at a time; others ask every few seconds. Each is a connection with a timer.
 pub(super) const MAX_LISTENERS: usize = 64;
-/// What comes within so long is told together. More than [`FRESH`], so that who asks then sees it.
+/// What comes within so long is told together; in longer, where a picture is shown for longer, so that who asks then sees it.
 const TOGETHER: Duration = Duration::from_millis(500);
 /// A line is sent that often at least: who is gone is noticed.
 const ALIVE: Duration = Duration::from_secs(15);
 /// After so long a browser has to come again, and show that it still may.
 const LIFE: Duration = Duration::from_hours(1);
 
-const _: () = assert!(TOGETHER.as_millis() > FRESH.as_millis());
-
 /// A browser that listens.
 struct Listener {
     news: watch::Receiver<u64>,
     until: Instant,
+    /// How long to wait for what comes together.
+    together: Box<dyn Fn() -> Duration + Send>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -43,7 +43,11 @@ pub(super) async fn listen(State(page): State<Arc<Page>>, request: Parts) -> Res
     let Ok(place) = Arc::clone(&page.listeners).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "as many pages listen as may\n").into_response();
     };
-    let listener = Listener { news: window.news(), until: Instant::now() + LIFE, _place: place };
+    let news = window.news();
+    let of = Arc::clone(&page);
+    let fresh = move || of.window.as_ref().map(|window| window.fresh() * 2).unwrap_or_default();
+    let together = Box::new(move || TOGETHER.max(fresh()));
+    let listener = Listener { news, until: Instant::now() + LIFE, together, _place: place };
     let events = stream::unfold((listener, true), |(mut listener, is_first)| async move {
         let line = if is_first { ": hello\n\n".to_owned() } else { listener.next().await? };
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), (listener, false)))
@@ -59,7 +63,7 @@ impl Listener {
         match timeout_at(wait, self.news.changed()).await {
             Ok(Ok(())) => {
                 let version = *self.news.borrow_and_update();
-                sleep(TOGETHER).await;
+                sleep((self.together)()).await;
                 Some(format!("data: {version}\n\n"))
             }
             Ok(Err(_ended)) => None,
@@ -78,7 +82,8 @@ mod tests {
     async fn what_comes_together_is_told_once_and_what_comes_later_again() {
         let (tell, news) = watch::channel(0);
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let mut listener = Listener { news, until: Instant::now() + LIFE, _place: place };
+        let mut listener =
+            Listener { news, until: Instant::now() + LIFE, together: Box::new(|| TOGETHER), _place: place };
         assert_eq!(listener.next().await.unwrap(), ": still here\n\n");
         for version in [1, 2] {
             tell.send(version).unwrap();

@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,8 +30,11 @@ use crate::nodes::WAITING_LIMIT;
 const MAX_WAITING: usize = 64;
 /// So long somebody waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A picture is shown to everybody who looks within so long, so that many people cost no more than one.
-pub(super) const FRESH: Duration = Duration::from_millis(250);
+/// A picture is shown to everybody who looks within so long, so that many people cost no more than one; where it takes the controller
+/// long, as with thousands of nodes, for so many times as long, so that pages take no more than a tenth of its time.
+const FRESH: Duration = Duration::from_millis(250);
+const FRESH_TIMES: u32 = 10;
+const MAX_FRESH: Duration = Duration::from_secs(5);
 /// The JSON topics are a few hundred bytes; what is larger was written by somebody else.
 const MAX_TOLD_BYTES: usize = 16 * 1024;
 
@@ -83,6 +89,7 @@ pub(crate) struct Window {
     errands: mpsc::Sender<Errand>,
     news: watch::Receiver<u64>,
     last: Mutex<Last>,
+    fresh_ms: AtomicU64,
 }
 
 /// What was seen last, and when it was looked in vain.
@@ -97,6 +104,7 @@ struct Seen {
     picture: Arc<Picture>,
     version: u64,
     at: Instant,
+    fresh: Duration,
 }
 
 /// Why there is nothing to see.
@@ -115,7 +123,7 @@ pub(crate) fn lookout() -> (Lookout, Window) {
     let (send, errands) = mpsc::channel(MAX_WAITING);
     let (tell, news) = watch::channel(0);
     let lookout = Lookout { errands, news: tell, told: BTreeMap::new(), asking: BTreeMap::new() };
-    (lookout, Window { errands: send, news, last: Mutex::default() })
+    (lookout, Window { errands: send, news, last: Mutex::default(), fresh_ms: AtomicU64::new(0) })
 }
 
 impl Lookout {
@@ -169,12 +177,17 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 }
 
 impl Window {
-    /// The fleet, as it was [`FRESH`] ago at the earliest.
+    /// So long a picture is shown to everybody.
+    pub(super) fn fresh(&self) -> Duration {
+        FRESH.max(Duration::from_millis(self.fresh_ms.load(Ordering::Relaxed)))
+    }
+
+    /// The fleet, as it was [`Self::fresh`] ago at the earliest.
     pub(super) async fn look(&self) -> Result<Arc<Picture>, Unseen> {
         let mut last = self.last.lock().await;
         let version = *self.news.borrow();
         if let Some(seen) = &last.seen
-            && (seen.version == version || seen.at.elapsed() < FRESH)
+            && (seen.version == version || seen.at.elapsed() < seen.fresh)
         {
             return Ok(Arc::clone(&seen.picture));
         }
@@ -183,10 +196,13 @@ impl Window {
             return Err(Unseen::Busy);
         }
         let (send, picture) = oneshot::channel();
+        let begin = Instant::now();
         let looked = self.ask(Errand::Look(Looking(send)), picture).await;
         last.in_vain = looked.is_err().then(Instant::now);
         let picture = Arc::new(looked?);
-        last.seen = Some(Seen { picture: Arc::clone(&picture), version, at: Instant::now() });
+        let fresh = (begin.elapsed() * FRESH_TIMES).clamp(FRESH, MAX_FRESH);
+        self.fresh_ms.store(u64::try_from(fresh.as_millis()).unwrap_or_default(), Ordering::Relaxed);
+        last.seen = Some(Seen { picture: Arc::clone(&picture), version, at: Instant::now(), fresh });
         Ok(picture)
     }
 

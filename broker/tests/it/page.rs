@@ -1,6 +1,10 @@
 //! The web page and the JSON API: who may read, who may do what, and that what the bus says is text.
 
-use std::net::SocketAddr;
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use broker::Settings;
 use rollout::samples::{NOW, Sample, ended, outcome, root_of};
@@ -173,9 +177,9 @@ fn a_session_ends_with_its_user() {
     let cookie = log_in(&bus, "eve");
     std::fs::write(bus.folder().join("users"), crate::bus::user_line("anna publisher")).unwrap();
     let read = || get(bus.http(), "/", &[AWAY, ("Cookie", &cookie)]).status;
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(10);
     while read() != 303 {
-        assert!(std::time::Instant::now() < until, "who is gone still reads");
+        assert!(Instant::now() < until, "who is gone still reads");
         std::thread::yield_now();
     }
 }
@@ -245,13 +249,13 @@ fn what_a_node_says_is_text_wherever_it_is_shown() {
     say(NodeTopic::Info, info.to_string().as_bytes());
     let page = |path: &str| text(&get_as(&bus, path, "localhost"));
     let shown = |path: &str, what: &str| {
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(10);
         loop {
             let shown = page(path);
             if shown.contains(what) {
                 return shown;
             }
-            assert!(std::time::Instant::now() < until, "{path} shows no {what}: {shown}");
+            assert!(Instant::now() < until, "{path} shows no {what}: {shown}");
             std::thread::yield_now();
         }
     };
@@ -270,4 +274,55 @@ fn what_a_node_says_is_text_wherever_it_is_shown() {
     assert!(!page("/?find=%22%3E%3Cscript%3E").contains("<script>"));
     let next = page("/login?next=%22%3E%3Cscript%3E&token=%22%3E%3Cscript%3E");
     assert!(!next.contains("<script>"), "{next}");
+}
+
+/// A browser that listens.
+struct Listener(BufReader<TcpStream>);
+
+impl Listener {
+    fn open(bus: &Bus) -> Self {
+        let mut stream = TcpStream::connect(bus.http()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Reads until a line begins like this.
+    fn until(&mut self, begin: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "it ends before `{begin}`");
+            if line.starts_with(begin) {
+                return line;
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_are_told_that_something_changed_and_only_so_many_listen() {
+    const MOST: usize = 64;
+    let bus = bus();
+    let mut listeners: Vec<_> = (0..MOST).map(|_| Listener::open(&bus)).collect();
+    for listener in &mut listeners {
+        listener.until("HTTP/1.1 200");
+        listener.until(": hello");
+    }
+    Listener::open(&bus).until("HTTP/1.1 503");
+    let (sample, mut client) = (Sample::new(), bus.user("bob", "bob"));
+    let record = sample.topic("pi-1", NodeTopic::Record).to_string();
+    client.send_publish(&record, &sample.record("pi-1", &["all"]), 1, true);
+    for listener in &mut listeners {
+        listener.until("data: ");
+    }
+    drop(listeners);
+    let until = Instant::now() + Duration::from_mins(1);
+    loop {
+        let mut next = Listener::open(&bus);
+        if next.until("HTTP/1.1 ").contains("200") {
+            break;
+        }
+        assert!(Instant::now() < until, "places are not given back");
+        std::thread::yield_now();
+    }
 }
