@@ -1,5 +1,5 @@
 # What people run. Every target works on a fresh Debian 12 machine with Rust 1.95.
-.PHONY: demo demo-containers test check bench fmt build needs tools soak
+.PHONY: demo demo-containers demo-picos test check bench fmt build needs tools soak
 
 # The main job, all embedded: broker, three nodes, five releases. STAY=1 leaves it running and prints the addresses.
 demo: build
@@ -8,6 +8,11 @@ demo: build
 # The same for an app that is a container, on a Docker engine of its own; needs root.
 demo-containers: tools build
 	@cargo run --quiet --bin demo -- --containers
+
+# The same for Picos, which are simulated: real MicroPython on pseudo-terminals.
+demo-picos: needs tools
+	@cargo build --bin broker --bin publisher --bin pi-worker --bin pico-bridge --bin demo-picos
+	@cargo run --quiet --bin demo-picos
 
 build: needs
 	cargo build --bin broker --bin publisher --bin pi-worker --bin demo
@@ -35,7 +40,7 @@ fmt:
 
 # Figures beside those of Mosquitto, and as JSON lines in target/bench/. ONLY=fanout,storm measures some of them.
 bench: tools
-	cargo build --release --bin broker --bin publisher --bin pi-worker --bin bench
+	cargo build --release --bin broker --bin publisher --bin pi-worker --bin pico-bridge --bin bench
 	@cargo run --quiet --release --package e2e --bin bench -- $(if $(ONLY),--only $(ONLY))
 
 # The real counterparts that tests talk to, from the distribution. Without root they are left out, and tests say so.

@@ -31,7 +31,11 @@ pub struct Bridge {
     folder: PathBuf,
     config: PathBuf,
     data: PathBuf,
+    blocks: u32,
 }
+
+/// What MicroPython keeps for files on a Pico W: 848 KiB.
+const BLOCKS: u32 = 212;
 
 /// A simulated Pico.
 #[derive(Debug)]
@@ -65,7 +69,17 @@ impl Bridge {
                 }
             }
         }
-        Ok(Some(Self { process: None, picos: Vec::new(), folder, config, data }))
+        Ok(Some(Self { process: None, picos: Vec::new(), folder, config, data, blocks: BLOCKS }))
+    }
+
+    /// Picos that are plugged in from now on have so many blocks of 4 KiB for files.
+    pub fn set_flash(&mut self, blocks: u32) {
+        self.blocks = blocks;
+    }
+
+    /// The bridge, while it runs.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
     }
 
     /// Adds a node for the Pico with this serial number, as people do it, and plugs the Pico in.
@@ -90,7 +104,7 @@ impl Bridge {
     /// # Errors
     /// When it cannot be started.
     pub fn plug_in_stranger(&mut self, serial: &str) -> Result<&mut Pico> {
-        let pico = Pico::start(&self.folder, serial)?;
+        let pico = Pico::start(&self.folder, serial, self.blocks)?;
         self.picos.push(pico);
         self.picos.last_mut().context("no Pico")
     }
@@ -147,7 +161,7 @@ impl Bridge {
 }
 
 impl Pico {
-    fn start(folder: &Path, serial: &str) -> Result<Self> {
+    fn start(folder: &Path, serial: &str, blocks: u32) -> Result<Self> {
         let (port, log) = (folder.join("ports").join(serial), folder.join(format!("{serial}.log")));
         // The same Python with the same path as that of the harness, with another script.
         let harness = micropython_harness("pico.py").context("MicroPython is not installed")?;
@@ -156,7 +170,7 @@ impl Pico {
             python.env(name, value.unwrap_or_default());
         }
         python.arg(folder.join("code/pico.py")).arg(&port).arg(folder.join(serial)).arg(serial);
-        python.env("PICO_HURRY", HURRY).env("PICO_AWAY_SECS", "0.3");
+        python.env("PICO_HURRY", HURRY).env("PICO_AWAY_SECS", "0.3").env("PICO_BLOCKS", blocks.to_string());
         let out = fs::File::create(&log)?;
         python.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
         let mut child = python.spawn().context("cannot run python3")?;

@@ -13,6 +13,7 @@ mod fleet;
 mod install;
 mod memory;
 mod nodes;
+mod picos;
 mod pretender;
 mod simulate;
 mod storm;
@@ -32,7 +33,7 @@ const FILES: u64 = 65_536;
 
 type Measure = fn(&mut Figures) -> Result<()>;
 
-const BENCHES: [(&str, Measure); 11] = [
+const BENCHES: [(&str, Measure); 12] = [
     ("install", install::measure),
     ("memory", memory::measure),
     ("fanout", fanout::measure),
@@ -44,6 +45,7 @@ const BENCHES: [(&str, Measure); 11] = [
     ("control", control::measure),
     ("nodes", nodes::measure),
     ("containers", containers::measure),
+    ("picos", picos::measure),
 ];
 
 /// Measures Deploybus, and Mosquitto where it is installed.
