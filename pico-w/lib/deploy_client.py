@@ -18,11 +18,28 @@ MAX_MANIFEST = 8 * 1024
 FIRST_SECS = 15  # before the app starts: an app that hangs at once can still be replaced
 HEALTH_SECS = 60
 ASK_AGAIN_SECS = 20 * 60
+DAY_SECS = 24 * 3600
 FRESH_BYTES = 80 * 1024  # with less free memory an update waits for a fresh boot
 EPOCH = 0 if time.gmtime(0)[0] == 1970 else 946684800
 ATTACKS = "bad-signature too-few-signatures weak-key wrong-fleet wrong-topic wrong-release beyond-mandate root-fork"
 ATTACKS = (ATTACKS + " replayed digest-mismatch below-floor").split()
 BEGUN = ("kept", "rolled_back", "failed")
+
+
+def _decoded(data):
+    try:
+        return cbor.decode(data)
+    except ValueError as error:
+        raise Refused("malformed", repr(error))
+
+
+def _taken(path, block):
+    """What of a folder lies on the flash already."""
+    taken = 0
+    for name, kind, *_ in os.ilistdir(path):
+        part = path + "/" + name
+        taken += 2 * block + _taken(part, block) if kind & 0x4000 else -(-os.stat(part)[6] // block) * block
+    return taken
 
 
 class Failed(Exception):
@@ -109,7 +126,8 @@ class Client:
         guard.say("offline", why=repr(error))
         self.bus.close()
         self.reported = self.settled = False
-        self.chunk, self.inbox, self.under_way = None, {}, None
+        # What is ordered is retained, and judged anew: its time may be over by then.
+        self.chunk, self.inbox, self.under_way, self.offer = None, {}, None, None
         gc.collect()
 
     def _session(self):
@@ -244,7 +262,7 @@ class Client:
         levels = topic[len(self.topic) :].split("/")
         try:
             if levels[0] == "trust":
-                yield from self._follow(cbor.decode(data))
+                yield from self._follow(_decoded(data))
             elif levels[0] == "release" and levels[1] in self.state["record"]["groups"]:
                 if self.state["trying"]:
                     return  # it comes again after the trial
@@ -257,6 +275,8 @@ class Client:
                     raise mqtt.Lost("another record: begins anew with its groups")
         except Refused as refused:
             self._refuse(topic, refused)
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            self._refuse(topic, Refused("malformed", repr(error)))
 
     def _refuse(self, topic, refused):
         reason, at, self.news = refused.reason, self.now(), True
@@ -294,7 +314,8 @@ class Client:
             raise Refused("revision-conflict", "two different orders carry revision %d" % revision)
         if not seen or revision > seen[0]:
             state["seen"][place] = [revision, order["digest"]]
-            state["floor"] = max(state["floor"], order["head"]["issued_at"])
+            self._raise_floor(order["signed_at"])
+            self.save()  # or a power cut would have it believe an older one
         try:
             offer = self._judge(order, release)
         except Failed as failed:
@@ -308,6 +329,14 @@ class Client:
             self.offer = offer
         if offer is None and self.offer and self.offer["place"] == place:
             self.offer = None
+
+    def _raise_floor(self, signed_at):
+        """It is no earlier than what was signed; nobody who signs moves it beyond the root, or a day beyond a clock that is set."""
+        latest = self.trust.expires
+        if self.clock_set:
+            latest = min(latest, int(time.time()) + EPOCH + DAY_SECS)
+        if self.state["floor"] < signed_at <= latest:
+            self.state["floor"] = signed_at
 
     def _subject(self, order, release):
         subject = {"revision": order["revision"], "release": order["release"], "version": release["version"]}
@@ -349,7 +378,7 @@ class Client:
         wait = place_ms(self.node, str(first), order.get("policy", {}).get("jitter_ms", 0))
         begin = max(order.get("not_before", 0), order["head"]["issued_at"])
         wait = max(0, order.get("not_before", 0) - now) * 1000 + max(0, wait - max(0, now - begin) * 1000)
-        offer["due"] = time.ticks_add(time.ticks_ms(), min(wait, 24 * 3600 * 1000))
+        offer["due"] = time.ticks_add(time.ticks_ms(), min(wait, DAY_SECS * 1000))
         return offer
 
     def _part(self, offer, release):
@@ -406,6 +435,7 @@ class Client:
             return
         self.phase = "fetching"
         yield from self._report()
+        guard.make("/apps")
         guard.prune([name + ".tmp"])
         guard.make_room(offer["size"] + offer["listed"] + 64 * 1024, [name + ".tmp"])
         block, _, _, free = os.statvfs("/")[:4]
@@ -423,6 +453,12 @@ class Client:
             raise Failed("bad-manifest", str(error))
         tmp, here = "/apps/" + name + ".tmp", "/apps/" + guard.load().get("cur", "")
         guard.make(tmp)
+        # Each file and folder takes whole blocks.
+        need = sum(-(-size // block) * block if sha else 2 * block for _, size, sha in entries)
+        need = need + 16 * block - _taken(tmp, block)
+        if block * os.statvfs("/")[3] < need:
+            guard.prune()
+            raise Failed("disk-full", "%d bytes are free, %d are needed" % (block * os.statvfs("/")[3], need))
         for path, size, sha in entries:
             if sha is None:
                 guard.make(tmp + "/" + path)

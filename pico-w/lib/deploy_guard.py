@@ -91,17 +91,22 @@ def _remove(path):
     os.rmdir(path)
 
 
+def _discard(release):
+    """Removes a release that slots may still name: its name goes first, for it says that the release is complete."""
+    os.rename("/apps/" + release, "/apps/" + release + ".old")
+    _remove("/apps/" + release + ".old")
+
+
 def prune(keep=()):
     """Removes releases that nothing names. A name without .old or .tmp is a complete release, always."""
     slots = load()
     keep = [slots.get(key) for key in ("cur", "prev", "try")] + list(keep)
-    for name in os.listdir("/apps"):
+    for name in os.listdir("/apps") if exists("/apps") else ():
         if name not in keep:
-            path = "/apps/" + name
-            if not name.endswith((".old", ".tmp")):
-                os.rename(path, path + ".old")
-                path += ".old"
-            _remove(path)
+            if name.endswith((".old", ".tmp")):
+                _remove("/apps/" + name)
+            else:
+                _discard(name)
 
 
 def make_room(need, keep=()):
@@ -109,7 +114,11 @@ def make_room(need, keep=()):
     block, _, _, free = os.statvfs("/")[:4]
     if block * free < need:
         slots = load()
-        if slots.pop("prev", None):
+        prev = slots.pop("prev", None)
+        if prev:
+            # First: there may be no room for the slots file before. A name of what is gone is nothing to go back to.
+            if is_there(prev):
+                _discard(prev)
             save(slots)
             prune(keep)
 
@@ -134,8 +143,11 @@ def select():
     trying = slots.get("try")
     if trying and slots.get("left", 0) > 0 and is_there(trying):
         slots["left"] -= 1
-        save(slots)
-        return trying, True
+        try:
+            save(slots)
+            return trying, True
+        except OSError:  # the flash is full: a try that cannot be counted is not made
+            _discard(trying)
     if trying:
         _end_trial(slots, crashed(trying) or "gave no sign of life in its trial")
     for key in ("cur", "prev"):
@@ -224,8 +236,9 @@ def run():
             import deploy_client
 
             deploy_client.start()
-        except Exception as error:  # whatever is wrong with the client, the app runs
+        except Exception as error:  # whatever is wrong with the client, the app runs; it is not kept
             say("no_client", why=repr(error))
+            ready.append(lambda: False)
     if release is None:
         say("empty")
         return live() if works else None

@@ -24,7 +24,7 @@ def _tree(folder, path=""):
 
 
 def _provision(_folder):
-    for folder in ("/lib", "/apps", "/deploy"):
+    for folder in ("/lib", "/deploy"):
         os.mkdir(folder)
     for path, data in TREE:
         with open(path, "wb") as f:
@@ -81,7 +81,8 @@ def _read():
                     found[path + "/" + name] = hashlib.sha256(f.read()).digest().hex()
 
     found = {}
-    walk("/apps")
+    if "apps" in os.listdir("/"):
+        walk("/apps")
     print(json.dumps(found))
 
 
