@@ -20,7 +20,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::{ControllerSettings, watchers};
-use crate::relay::{Inside, View};
+use crate::{
+    page::Lookout,
+    relay::{Inside, View},
+};
 
 /// Retained messages come in one burst; after so long a silence it is over.
 const QUIET: Duration = Duration::from_secs(2);
@@ -114,8 +117,10 @@ impl Wire {
         }
         let (filters, (bus, events)) = (super::filters(fleet), Bus::connect(options));
         bus.subscribe(filters.clone());
-        let (awaited, spare) = (filters.iter().cloned().collect(), watchers::filters(fleet));
-        Ok(Self::Outside { bus, events, awaited, filters, spare: spare.into_iter().collect() })
+        let awaited = filters.iter().cloned().collect();
+        // Without these it carries rollouts out all the same.
+        let spare = watchers::filters(fleet).into_iter().chain(Lookout::filters(fleet)).collect();
+        Ok(Self::Outside { bus, events, awaited, filters, spare })
     }
 
     /// What is retained, before anything is decided on it: all of it, or everything would seem to be at its beginning.

@@ -33,6 +33,9 @@ const AGAIN_MS: (u64, u64) = (1_000, 10_000);
 /// node with one app takes 4,000.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// So many messages about our devices are remembered: many times those of the largest fleet that there is room for.
+const MAX_SAID: usize = 20_000;
+
 /// A message that is to be retained.
 pub(crate) type Said = (Topic, Vec<u8>);
 /// What is retained of a device, by its digest and its length: all of it lies with the broker already.
@@ -80,6 +83,11 @@ impl Discovery {
         }
         let Some(id) = device_of(about) else { return };
         if device::is_of(&self.fleet, payload) {
+            let is_known = self.said.get(id).is_some_and(|said| said.contains_key(topic));
+            if !is_known && self.said.values().map(BTreeMap::len).sum::<usize>() >= MAX_SAID {
+                // Somebody fills the memory; what is not ours is taken back when all is looked at.
+                return self.look_at_all(now_ms);
+            }
             self.said.entry(id.to_owned()).or_default().insert(topic.clone(), mark(payload));
         } else if let Some(said) = self.said.get_mut(id) {
             // Whoever removes a device in Home Assistant has it back when that starts again, or the device changes.

@@ -27,6 +27,7 @@ use super::{
     visit::{Visit, is_from_the_page},
 };
 use crate::{
+    access::Access,
     clock,
     store::{Caller, log_in},
 };
@@ -200,7 +201,12 @@ async fn request(State(page): State<Arc<Page>>, Path(node): Path<String>, reques
 /// What logs a browser in, once, as the one who asks for it.
 async fn web_token(State(page): State<Arc<Page>>, request: Request) -> Response {
     let answer = async {
+        let by_password = request.headers().contains_key(header::AUTHORIZATION);
         let (visit, Nothing {}) = page.deed(request).await?;
+        // A session makes no other: it would outlive its week.
+        if !by_password && !matches!(*page.access, Access::Open(_)) {
+            return Err(error(StatusCode::FORBIDDEN, "name and password of a user are needed for a token"));
+        }
         let user = visit.user.filter(|user| user.may_read_log());
         let user = user.ok_or_else(|| error(StatusCode::FORBIDDEN, "this user may not read the fleet"))?;
         let drawn =

@@ -297,6 +297,6 @@ mod tests {
     }
 
     fn ask() -> Ask {
-        Ask { what: schemas::hold::AskKind::Install, app: "web".parse().unwrap() }
+        Ask::new(schemas::hold::AskKind::Install, "web".parse().unwrap())
     }
 }

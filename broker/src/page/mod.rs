@@ -32,11 +32,14 @@ use schemas::id::FleetId;
 use tokio::sync::Semaphore;
 use tracing::error;
 
-pub(crate) use self::lookout::{Errand, Lookout, Window, lookout};
 pub use self::settings::PageSettings;
 use self::{
     lookout::Picture,
     sessions::{Sessions, Ticket},
+};
+pub(crate) use self::{
+    lookout::{Errand, Lookout, Window, lookout},
+    visit::is_from_here,
 };
 use crate::{access::Access, log::Log, settings::Settings};
 

@@ -132,7 +132,7 @@ pub(super) fn is_from_the_page(headers: &HeaderMap, otherwise: bool) -> bool {
 
 /// Whether somebody on this machine asks. A name that leads here may be anybody's: a site of a stranger whose name does (DNS rebinding)
 /// would read the page through a browser on this machine.
-fn is_from_here(from: IpAddr, headers: &HeaderMap) -> bool {
+pub(crate) fn is_from_here(from: IpAddr, headers: &HeaderMap) -> bool {
     let is_local = |host: Authority| {
         let name = host.host().trim_start_matches('[').trim_end_matches(']');
         name.eq_ignore_ascii_case("localhost")

@@ -32,7 +32,10 @@ use super::{
     range::{Span, Wanted},
     upload::{Announced, UploadError, UploadLimits, Uploaded, Uploads, partial_bytes},
 };
-use crate::access::{Access, User};
+use crate::{
+    access::{Access, User},
+    page::is_from_here,
+};
 
 /// Where an upload goes on.
 const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -294,6 +297,10 @@ pub(crate) async fn log_in(
     headers: &HeaderMap,
     from: IpAddr,
 ) -> Result<Arc<User>, Response> {
+    // Where nobody has a password, whoever is not on this machine by a name of it is a page of somebody else's in its browser.
+    if matches!(access, Access::Open(_)) && !is_from_here(from, headers) {
+        return Err(StatusCode::UNAUTHORIZED.into_response());
+    }
     let login = credentials(headers);
     let login = login.as_ref().map(|(name, password)| (name.as_str(), password.as_bytes()));
     access.log_in(login, from).await.map_err(|_| {

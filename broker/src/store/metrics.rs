@@ -15,6 +15,7 @@ use super::http::{caller, log_in};
 use crate::{
     access::Access,
     metrics::{CONTENT_TYPE, Metrics},
+    page::is_from_here,
 };
 
 /// What all requests share.
@@ -31,7 +32,7 @@ pub(super) fn router(desk: Desk) -> Router {
 
 async fn metrics(State(desk): State<Desk>, request: Request) -> Response {
     let from = caller(&request);
-    if !from.to_canonical().is_loopback() {
+    if !is_from_here(from, request.headers()) {
         match log_in(&desk.access, request.headers(), from).await {
             Ok(user) if user.may_read_log() => {}
             Ok(_) => return StatusCode::FORBIDDEN.into_response(),

@@ -85,7 +85,7 @@ pub trait Installer: Send + Sync + 'static {
     /// the one that it was started with; starting it again starts it anew.
     fn set_env(&self, env: &BTreeMap<String, String>);
 
-    /// Somebody asks for something that is not about an app. Not signed: it may only do what harms nobody.
+    /// Somebody asks for something that is not about an app. Not signed: it installs nothing.
     fn asked(&self, _what: AskKind) {}
 
     /// The tree to which `current` points, with what is known about it.

@@ -78,7 +78,7 @@ async fn answer(session: &mut Session, log: &Topic, ask: &Ask, screen: &Screen) 
         let heard = timeout_at(limit, session.next_on(log)).await.map_err(|_| {
             problem(
                 "the node does not answer",
-                "see whether it is online with `publisher status`; a worker that is older than this program tells no log",
+                "see whether it is online with `publisher status`; `requests` of its settings may not have `logs`, and an older worker tells none",
             )
         })?;
         let said = read(&heard.context("bus connection was closed")?);

@@ -11,7 +11,7 @@ use e2e::{World, binary};
 
 /// Two nodes after one, each wave watched for a while.
 const PLAN: &str =
-    "app = \"web\"\n[[stage]]\ngroup = \"canary\"\nwaves = [\"1\", \"2\", \"100%\"]\nsoak = \"4s\"\n";
+    "app = \"web\"\n[[stage]]\ngroup = \"canary\"\nwaves = [\"1\", \"2\", \"100%\"]\nsoak = \"10s\"\n";
 
 #[test]
 fn somebody_at_a_browser_follows_a_rollout_and_stops_it() {

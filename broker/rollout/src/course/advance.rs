@@ -20,6 +20,9 @@ const SOAK_NOTE: Duration = Duration::from_secs(30);
 /// Names of nodes in a sentence.
 pub(super) const MAX_NAMES: usize = 5;
 
+/// Why a rollout is paused that somebody without a key has halted: by this text such a pause is known again, also by another controller.
+const HALTED: &str = "somebody has halted it by a request, without a key";
+
 impl Conductor {
     /// Takes note of what people want, once.
     pub(super) fn heed(&mut self, now: Now) {
@@ -53,15 +56,16 @@ impl Conductor {
     /// Somebody without a key asks for a halt, or for the end of one.
     ///
     /// A controller may always order less than it is allowed to, so anybody who is let in may have it begin nothing new. What people
-    /// with keys want, or failures have stopped, does not go on by that: only a halt ends, which is a pause by a person while the last
+    /// with keys, or on the page, want, or failures have stopped, does not go on by that: only a halt ends, which is a pause by a person while the last
     /// wish that was signed is that it runs. It is written into the course as any other pause, so it outlives the controller.
     pub(crate) fn ask(&mut self, ask: BusAskKind, now: Now) {
         match (ask, &self.course.state) {
             (BusAskKind::Halt, _) => {
-                self.stop("somebody has halted it by a request, without a key".to_owned(), now);
+                self.stop(HALTED.to_owned(), now);
             }
             (BusAskKind::Resume, CourseState::Paused(pause))
-                if pause.why == PauseReason::Operator && self.rollout.wish == Wish::Run =>
+                if (pause.why, pause.text.as_str()) == (PauseReason::Operator, HALTED)
+                    && self.rollout.wish == Wish::Run =>
             {
                 self.go_on("somebody has ended the halt by a request, without a key", now);
             }

@@ -308,6 +308,10 @@ fn anybody_who_may_ask_pauses_it_and_only_a_signed_wish_lets_it_go_on() {
     assert_eq!(play.state().unwrap().cause().unwrap().text, "anna has paused it");
     assert_eq!(play.order().0, OrderState::Paused);
     assert_eq!(pause(&mut play), Err(NotPaused::NotOn));
+    // Not even who may halt it.
+    play.desk.handle(Event::Ask(&BusAsk { what: BusAskKind::Resume, app: app() }), at(play.secs));
+    play.wait(0);
+    assert_eq!(play.order().0, OrderState::Paused);
     assert_eq!(play.desk.pause(&"api".parse().unwrap(), String::new(), at(1)), Err(NotPaused::NotHere));
     // Whoever goes on with it after a restart does not take it for running.
     play.restart();
