@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use schemas::{
     announcement::Announcement,
+    chunk::{Piece, Want},
     codec,
     deploy_log::{self, Entry},
     enroll::Request,
@@ -17,8 +18,8 @@ use schemas::{
 };
 
 use crate::sample::{
-    announcement, chain, controller, course, key, log_entry, mandate, mandated, manifest, order, planned,
-    record, report, request, root, trust,
+    announcement, chain, controller, course, key, log_entry, mandate, mandated, manifest, order, piece,
+    planned, record, report, request, root, trust, want,
 };
 
 /// The bytes that this version writes, by the name of their golden file.
@@ -32,10 +33,12 @@ fn written() -> BTreeMap<&'static str, Vec<u8>> {
         ("enroll", Signed::seal(&request(), &[key(9)]).to_bytes()),
         ("mandated", mandated(&order(), &mandate()).to_bytes()),
         ("manifest", manifest().encode()),
+        ("piece", piece().to_bytes()),
         ("planned", planned().to_bytes()),
         ("record", Signed::seal(&record(), &[key(3)]).to_bytes()),
         ("report", Signed::seal(&report(), &[key(9)]).to_bytes()),
         ("root", Signed::seal(&root(), &[key(1)]).to_bytes()),
+        ("want", codec::encode(&want())),
     ])
 }
 
@@ -79,6 +82,8 @@ fn every_released_version_is_read() {
     assert_eq!(read.verify_own(trust().fleet()).unwrap().into_inner(), controller());
     assert_eq!(Trust::first(&Signed::<Root>::from_bytes(&v1["root"]).unwrap()).unwrap(), trust());
     assert_eq!(codec::decode::<Entry>(&v1["deploy_log"], 999).unwrap(), log_entry());
+    assert_eq!(Want::from_bytes(&v1["want"]).unwrap(), want());
+    assert_eq!(codec::decode::<Piece>(&v1["piece"], 999).unwrap(), piece());
     let read = RootChain::from_bytes(&v1["chain"]).unwrap();
     assert_eq!((read.last(), trust().follow(&read).unwrap()), (1, None));
 }

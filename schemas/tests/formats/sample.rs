@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::{
     announcement::Announcement,
+    chunk::{Piece, Want},
     deploy_log::{Entry as LogEntry, What},
     enroll::{self, Request},
     id::{Counter, Digest, Revision, Seq},
@@ -67,6 +68,14 @@ pub(crate) fn manifest() -> Manifest {
         Entry { path: "static/latest".into(), node: Node::Symlink { target: "index.html".into() } },
     ])
     .unwrap()
+}
+
+pub(crate) fn want() -> Want {
+    Want { digest: Digest::of(b"abc"), offset: 4_096, length: 4_095 }
+}
+
+pub(crate) fn piece() -> Piece {
+    Piece { digest: Digest::of(b"abc"), offset: 4_096, bytes: b"abc".to_vec(), error: None }
 }
 
 pub(crate) fn release() -> Release {

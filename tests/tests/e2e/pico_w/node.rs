@@ -1,6 +1,6 @@
 //! A Pico W as a node of its own: what is announced comes over the bus, proves itself, and is reported signed.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use schemas::{
     id::{Digest, Revision},
@@ -95,7 +95,7 @@ fn forged_foreign_and_replayed_orders_change_nothing() {
     bus.publish(&topic, &genuine, true).unwrap();
     assert!(refusal(Reason::Replayed).attack);
     // Rubbish.
-    bus.publish(&topic, &[0xff; 5_000], true).unwrap();
+    bus.publish(&topic, &[0xff; 500], true).unwrap();
     refusal(Reason::Malformed);
     bus.publish(&topic, &vec![0; 60_000], true).unwrap();
     refusal(Reason::TooLarge);
@@ -169,6 +169,21 @@ fn secrets_of_a_pico_are_written_for_the_owner_and_printed_nowhere() {
     for secret in ["key", "password"] {
         assert!(!pico.said().contains(config[secret].as_str().unwrap()));
     }
+    // The password of the Wi-Fi comes on standard input, goes into the file and nowhere else.
+    let out = pico.world.folder().join("again");
+    let command = ["pico", "config", "pico-w", "--wifi-ssid", "Garden", "--wifi-password-stdin", "--out"];
+    let mut publisher = pico.world.publisher_command(&command).unwrap();
+    let mut asked = { publisher.arg(&out) }.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    asked.stdin.take().unwrap().write_all(b"roses are red\n").unwrap();
+    let told = String::from_utf8(asked.wait_with_output().unwrap().stdout).unwrap();
+    let config = fs::read_to_string(out.join("deploy/config.json")).unwrap();
+    assert!(
+        config.contains("roses are red") && told.contains("mpremote cp") && !told.contains("roses"),
+        "{told}"
+    );
+    let plain = [&command[..4], &["Garden", "--wifi-open", "--bus", "mqtt://bus.lan", "--out", "y"]].concat();
+    let refused = pico.world.publisher(&plain).unwrap();
+    assert!(refused.stderr.contains("over TLS alone"), "{}", refused.stderr);
     let refused =
         pico.world.publisher(&["pico", "config", "pico-w", "--wifi-ssid", "x", "--out", "y"]).unwrap();
     assert!(refused.stderr.contains("--wifi-password-stdin"), "{}", refused.stderr);

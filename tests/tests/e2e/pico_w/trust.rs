@@ -1,6 +1,6 @@
 //! What a Pico W believes is what every other node believes: its verifier beside that of `schemas`.
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, process::Stdio};
+use std::{collections::BTreeMap, fmt::Write as _, fs, io::Write as _, path::Path, process::Stdio};
 
 use e2e::micropython_program;
 use schemas::{
@@ -294,6 +294,33 @@ fn hostile_bytes_end_as_a_refusal_and_take_no_memory() {
     assert_eq!(answers[0], "yes");
     assert!(answers[1..14].iter().all(|answer| answer == "no"), "{answers:?}");
     assert_eq!(answers[14..], ["yes", "no", "no", "no"]);
+}
+
+#[test]
+fn what_was_written_once_is_read_on_a_pico_too_and_the_corpus_of_attackers_is_refused() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/testdata");
+    let read = |path: &Path| {
+        let digits: Vec<u8> = fs::read(path).unwrap().into_iter().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        digits.chunks(2).map(byte).collect::<Vec<u8>>()
+    };
+    let golden = |name: &str| read(&folder.join(format!("v1/{name}.hex")));
+    let root = golden("root");
+    let mut questions = Questions::default();
+    questions.ask("announce", &[&root, b"canary", b"web", &golden("announcement")]);
+    questions.ask("announce", &[&root, b"canary", b"web", &golden("mandated")]);
+    questions.ask("follow", &[&root, &golden("chain")]);
+    for name in ["piece", "want", "report", "record"] {
+        questions.ask("cbor", &[&golden(name)]);
+    }
+    let corpus = fs::read_dir(folder.join("hostile")).unwrap();
+    let hostile: Vec<_> = corpus.map(|file| read(&file.unwrap().path())).collect();
+    for bytes in &hostile {
+        questions.ask("announce", &[&root, b"canary", b"web", bytes]);
+    }
+    let Some(answers) = questions.answers() else { return };
+    assert_eq!(answers[..7], ["yes", "yes", "1", "yes", "yes", "yes", "yes"]);
+    assert!(hostile.len() >= 10 && answers[7..].iter().all(|answer| answer == "malformed"), "{answers:?}");
 }
 
 #[test]
