@@ -250,10 +250,21 @@ fn noise(length: usize) -> Vec<u8> {
     .collect()
 }
 
+#[test]
+fn a_broker_that_is_open_for_its_machine_is_closed_for_pages_of_strangers() {
+    let bus = Bus::open();
+    for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example"] {
+        let login = [("Host", host), ("Authorization", "Basic eDp4")];
+        let answer = request(bus.http(), "POST", "/v1/missing", &login, b"{}");
+        assert_eq!(answer.status, 401, "{host}");
+    }
+    assert_eq!(request(bus.http(), "POST", "/v1/missing", &[("Host", "127.0.0.1:80")], b"{}").status, 200);
+}
+
 fn head(method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
     let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let lines = lines.concat();
-    let host = if lines.contains("Host: ") { "" } else { "Host: x\r\n" };
+    let host = if lines.contains("Host: ") { "" } else { "Host: localhost\r\n" };
     format!("{method} {path} HTTP/1.1\r\n{host}Connection: close\r\n{lines}Content-Length: {length}\r\n\r\n")
 }
 

@@ -40,7 +40,7 @@ fn home_assistant_shows_the_fleet_and_its_buttons_work() {
     let mut mqtt = Mqtt::connect(world.ports().0, Some(("homeassistant", &token))).unwrap();
     many_appear(&hass, &mut mqtt, style);
 
-    world.publisher(&["node", "retire", "pi-1"]).unwrap().expect(0).unwrap();
+    world.publisher(&["node", "retire", "pi-1", "--yes"]).unwrap().expect(0).unwrap();
     let is_gone = || hass.state(UPDATE).is_none().then_some(());
     wait_until("the retired node to vanish", PATIENCE, is_gone).unwrap();
     assert!(hass.state("binary_sensor.pi_1_problem").is_none());
