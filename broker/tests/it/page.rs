@@ -37,8 +37,14 @@ fn bus() -> Bus {
     Bus::with_users_and(&USERS, with_root)
 }
 
+/// By a name that is not one of its machine, unless the headers have another.
 fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
-    request(address, "GET", path, headers, b"")
+    request(address, "GET", path, &named(headers), b"")
+}
+
+fn named<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let has_name = headers.iter().any(|(name, _)| *name == "Host");
+    headers.iter().copied().chain((!has_name).then_some(("Host", "x"))).collect()
 }
 
 fn text(answer: &Answer) -> String {
@@ -57,7 +63,7 @@ fn log_in(bus: &Bus, user: &str) -> String {
 
 fn post(bus: &Bus, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    request(bus.http(), "POST", path, &[&form[..], headers].concat(), body.as_bytes())
+    request(bus.http(), "POST", path, &named(&[&form[..], headers].concat()), body.as_bytes())
 }
 
 /// What is in the forms of a page.

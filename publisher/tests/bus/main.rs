@@ -50,7 +50,7 @@ fn announce_ends_with_3_and_says_why_when_a_node_did_not_keep_it() {
     for part in [
         "pi-1: unhealthy",
         "it answered 500",
-        "what to do: look at what",
+        "what to do: see what its check answered",
         "| last words",
         "0 of 1 node kept it",
     ] {

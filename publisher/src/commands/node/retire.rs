@@ -23,7 +23,8 @@ use crate::{
 /// in until its own user list says otherwise.
 pub(super) async fn retire(home: &Home, name: &NodeId, yes: bool, screen: &Screen) -> Result<Exit> {
     let question = format!("{name} cannot come back with the key that it has. Retire it?");
-    if !yes && !screen.confirm(&question, "say --yes when it is meant")? {
+    let is_known = home.nodes()?.iter().any(|known| known.record.node == *name);
+    if is_known && !yes && !screen.confirm(&question, "say --yes when it is meant")? {
         screen.say("nothing was changed");
         return Ok(Exit::Failed);
     }
