@@ -35,6 +35,7 @@ class Pico:
         self.is_raw = False
         self.plug_at = time.monotonic()
         self.after = None
+        self.line = b""
 
     # The port: what the host sees.
 
@@ -109,7 +110,7 @@ class Pico:
         if self.chip is not None and self.chip in ready:
             self.from_chip()
         if 0 in ready:
-            self.command()
+            self.commands()
         self.look()
 
     def from_host(self):
@@ -204,17 +205,23 @@ class Pico:
         if limit and (time.time() - os.stat(wdt).st_mtime) * 1000 * HURRY > int(limit):
             self.unplug("watchdog", AWAY_SECS)
 
-    def command(self):
-        words = os.read(0, 4096).decode().split()
-        if not words:
+    def commands(self):
+        data = os.read(0, 4096)
+        if not data:
             self.unplug("ended")
             sys.exit(0)
-        if words[0] == "unplug" and self.port is not None:
+        # One line may come in several pieces.
+        *lines, self.line = (self.line + data).split(b"\n")
+        for line in lines:
+            self.command(*line.decode().split())
+
+    def command(self, word="", number=0):
+        if word == "unplug" and self.port is not None:
             self.unplug("unplugged")
-        elif words[0] == "plug" and self.port is None:
+        elif word == "plug" and self.port is None:
             self.plug_at = time.monotonic()
-        elif words[0].endswith("-after"):
-            self.after = (words[0][: -len("-after")], int(words[1]))
+        elif word.endswith("-after"):
+            self.after = (word[: -len("-after")], int(number))
 
 
 def say(what):
