@@ -19,6 +19,7 @@ pub mod journal;
 mod keeper;
 mod memory;
 mod mirror;
+pub mod program;
 mod refusals;
 mod report;
 mod roots;
@@ -30,7 +31,6 @@ mod testing;
 mod whole;
 mod work;
 
-pub use bus_client::{keep_out_of_core_dumps, problem};
 pub use cancel::{Cancel, Canceller};
 pub use durable::DurableError;
 pub use facts::boot_id;

@@ -1,17 +1,12 @@
 //! What a person should do about the error that ended a command. Each error says it of itself; here they are asked.
 
 use agent::{
-    IdentityError, RunError, SettingsError, enroll::EnrollError, journal::JournalError, problem,
+    IdentityError, RunError, SettingsError, enroll::EnrollError, journal::JournalError,
     status_file::StatusFileError,
 };
 
 use super::enroll::NotAsked;
 use crate::{data::DataError, fault::Failed};
-
-/// The error as it is printed.
-pub(super) fn render(error: &anyhow::Error) -> String {
-    problem::render(format!("{error:#}"), of(error))
-}
 
 /// What to do about it.
 pub(super) fn of(error: &anyhow::Error) -> Option<&'static str> {

@@ -9,12 +9,13 @@ use std::{
 use agent::{
     Settings,
     enroll::{self, News},
+    program::say,
 };
 use anyhow::{Context as _, Result};
 use tokio::runtime;
 use tracing::{info, warn};
 
-use super::{EnrollArgs, say};
+use super::EnrollArgs;
 use crate::data;
 
 /// Why the command does not begin to ask.

@@ -4,12 +4,12 @@
 
 use std::{path::Path, process::ExitCode};
 
-use agent::{Settings, boot_id, journal};
+use agent::{Settings, boot_id, journal, program::say};
 use machine::Guarded;
 use schemas::id::AppId;
 use tracing::error;
 
-use super::{advice, say};
+use super::advice;
 use crate::{
     data::{self, DataError},
     fault::Failed,

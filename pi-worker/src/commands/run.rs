@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use agent::Pulse;
+use agent::{Pulse, program::say};
 use anyhow::Context as _;
 use sd_notify::NotifyState;
 use tokio::{
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{enroll, say};
+use super::enroll;
 use crate::{data, installer::TreeInstaller};
 
 /// How long work on the disk that cannot be ended early holds up the end of the worker.

@@ -2,12 +2,14 @@
 
 use std::{fmt::Write as _, path::Path, process::ExitCode};
 
-use agent::status_file::{self, AppStatus, NodeStatus};
+use agent::{
+    program::say,
+    status_file::{self, AppStatus, NodeStatus},
+};
 use jiff::{Timestamp, tz::TimeZone};
 use schemas::{hold::HoldCode, id::AppId, report::Target, status::Phase};
 use serde::Serialize;
 
-use super::say;
 use crate::data::{self, Lock};
 
 #[derive(Debug, Serialize)]

@@ -2,10 +2,10 @@
 
 use std::{path::Path, process::ExitCode};
 
+use agent::program::say;
 use anyhow::Context as _;
 use tokio::{runtime, sync::mpsc::unbounded_channel};
 
-use super::say;
 use crate::{data, installer::TreeInstaller};
 
 pub(super) fn stop(config: &Path) -> anyhow::Result<ExitCode> {

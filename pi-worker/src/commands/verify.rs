@@ -2,7 +2,8 @@
 
 use std::{path::Path, process::ExitCode};
 
-use super::say;
+use agent::program::say;
+
 use crate::{data, fault::Failed, installer::slots_of};
 
 pub(super) fn verify(config: &Path) -> anyhow::Result<ExitCode> {

@@ -1,15 +1,11 @@
 //! What a person should do about the error that ended a command. Each error says it of itself; here they are asked.
 
-use agent::{SettingsError, problem};
+use agent::SettingsError;
 
 use crate::{commands::run::CannotRun, nodes::NodesError, simulate::SimulateError};
 
-/// The error as it is printed.
-pub(super) fn render(error: &anyhow::Error) -> String {
-    problem::render(format!("{error:#}"), of(error))
-}
-
-fn of(error: &anyhow::Error) -> Option<&'static str> {
+/// What to do about it.
+pub(super) fn of(error: &anyhow::Error) -> Option<&'static str> {
     error.chain().find_map(|cause| {
         let of = [
             cause.downcast_ref().map(SettingsError::advice),

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use agent::Settings;
+use agent::{Settings, program::say};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::{Place, say};
+use super::Place;
 use crate::{nodes::Nodes, ports::Ports};
 
 pub(super) fn list(place: &Place, as_json: bool) -> anyhow::Result<ExitCode> {

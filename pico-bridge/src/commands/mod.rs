@@ -4,17 +4,10 @@ mod advice;
 mod list;
 mod run;
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
+use agent::program::{self, Program};
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
-
-/// Exit code of a command line or of settings that make no sense.
-const USAGE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,45 +60,24 @@ struct Place {
 
 /// The `pico-bridge` program.
 pub fn main() -> ExitCode {
-    agent::keep_out_of_core_dumps();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(err) => {
-            // Nothing is left to do when even that cannot be printed.
-            let _ = err.print();
-            return if err.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+    program::main::<Cli>()
+}
+
+impl Program for Cli {
+    fn carry_out(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run { place, simulate } => run::run(&place, simulate),
+            Command::List { place, json } => list::list(&place, json),
         }
-    };
-    log_to_stderr();
-    let done = match cli.command {
-        Command::Run { place, simulate } => run::run(&place, simulate),
-        Command::List { place, json } => list::list(&place, json),
-    };
-    done.unwrap_or_else(|err| {
-        // Nothing is left to do when even that cannot be printed.
-        let _ = writeln!(std::io::stderr(), "{}", advice::render(&err));
-        if advice::is_about_settings(&err) { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
-    })
-}
-
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // The journal has the time of each line already.
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init();
-    } else {
-        log.init();
     }
-}
 
-/// Prints a line for people and scripts. That nobody reads it is no failure.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    fn advice(error: &anyhow::Error) -> Option<&'static str> {
+        advice::of(error)
+    }
+
+    fn is_about_settings(error: &anyhow::Error) -> bool {
+        advice::is_about_settings(error)
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use agent::Settings;
+use agent::{Settings, program::say};
 use anyhow::Context as _;
 use rustix::{
     fs::{FlockOperation, flock},
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{Place, say};
+use super::Place;
 use crate::{bridge::Bridge, nodes::Nodes, ports::Ports, simulate::Simulation};
 
 /// Why the bridge does not begin.
