@@ -7,7 +7,10 @@ mod rollout;
 
 use askama::{Template, filters::HtmlSafe};
 use schemas::{id::FleetId, time::UnixTime};
-use show::{amount, rollout::Counts};
+use show::{
+    amount,
+    rollout::{Counts, WaveView, times},
+};
 
 pub(super) use self::{
     log::{LogPage, Wanted},
@@ -62,6 +65,30 @@ impl Advice {
     fn new(text: &str) -> Option<Self> {
         let pieces = text.split('`').enumerate().map(|(at, piece)| (at % 2 == 1, piece.to_owned()));
         (!text.is_empty()).then(|| Self { pieces: pieces.filter(|(_, piece)| !piece.is_empty()).collect() })
+    }
+}
+
+/// A wave of a rollout, as `bar.html` draws it.
+#[derive(Debug)]
+struct Wave {
+    number: usize,
+    group: String,
+    state: &'static str,
+    times: String,
+    parts: Vec<Part>,
+    counts: String,
+}
+
+impl Wave {
+    fn new(wave: &WaveView, now: UnixTime) -> Self {
+        Self {
+            number: wave.number,
+            group: wave.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+            state: wave.state,
+            times: times(wave, now),
+            parts: parts(&wave.counts),
+            counts: wave.counts.text(),
+        }
     }
 }
 

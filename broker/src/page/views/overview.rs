@@ -13,7 +13,7 @@ use schemas::{
 use serde::Deserialize;
 use show::{clean, rollout as rollouts, rollout::RolloutView, status};
 
-use super::{Advice, Frame, Part, age, parts};
+use super::{Advice, Frame, Wave, age};
 use crate::page::lookout::{Picture, Told};
 
 /// More nodes than that are found by name: a page with all of a large fleet is of no use.
@@ -61,17 +61,7 @@ struct RolloutCard {
     state: String,
     since: String,
     waves: String,
-    bars: Vec<Bar>,
-}
-
-#[derive(Debug)]
-struct Bar {
-    number: usize,
-    group: String,
-    state: &'static str,
-    times: String,
-    parts: Vec<Part>,
-    counts: String,
+    bars: Vec<Wave>,
 }
 
 #[derive(Debug)]
@@ -277,21 +267,13 @@ pub(super) fn is_over(view: &RolloutView) -> bool {
 }
 
 fn card(view: &RolloutView, now: UnixTime) -> RolloutCard {
-    let bar = |wave: &rollouts::WaveView| Bar {
-        number: wave.number,
-        group: wave.group.as_ref().map(ToString::to_string).unwrap_or_default(),
-        state: wave.state,
-        times: rollouts::times(wave, now),
-        parts: parts(&wave.counts),
-        counts: wave.counts.text(),
-    };
     RolloutCard {
         app: view.app.to_string(),
         version: view.version.clone(),
         state: rollouts::state(view),
         since: view.since.map(|since| format!("for {}", age(since, now))).unwrap_or_default(),
         waves: format!("{} of {} waves passed", view.waves_passed, view.waves_total),
-        bars: view.waves.iter().filter(|_| !is_over(view)).map(bar).collect(),
+        bars: view.waves.iter().filter(|_| !is_over(view)).map(|wave| Wave::new(wave, now)).collect(),
     }
 }
 

@@ -4,7 +4,7 @@ use askama::Template;
 use schemas::time::UnixTime;
 use show::rollout::{self as rollouts, NodeView, RolloutView};
 
-use super::{Advice, Frame, Part, age, overview::is_over, parts};
+use super::{Advice, Frame, Wave, age, overview::is_over};
 
 /// More nodes than that are counted in the bars: who failed comes first.
 const MAX_NODES: usize = 500;
@@ -33,16 +33,6 @@ pub(in crate::page) struct RolloutPage {
 }
 
 #[derive(Debug)]
-struct Wave {
-    number: usize,
-    group: String,
-    state: &'static str,
-    times: String,
-    parts: Vec<Part>,
-    counts: String,
-}
-
-#[derive(Debug)]
 struct Seat {
     node: String,
     wave: usize,
@@ -55,14 +45,6 @@ struct Seat {
 
 impl RolloutPage {
     pub(in crate::page) fn new(frame: Frame, view: &RolloutView, may_pause: bool, now: UnixTime) -> Self {
-        let wave = |wave: &rollouts::WaveView| Wave {
-            number: wave.number,
-            group: wave.group.as_ref().map(ToString::to_string).unwrap_or_default(),
-            state: wave.state,
-            times: rollouts::times(wave, now),
-            parts: parts(&wave.counts),
-            counts: wave.counts.text(),
-        };
         let order = |order: &rollouts::OrderView| {
             [
                 order.group.to_string(),
@@ -81,7 +63,7 @@ impl RolloutPage {
             why: view.text.clone(),
             advice: Advice::new(&view.advice),
             facts: facts(view, now),
-            waves: view.waves.iter().map(wave).collect(),
+            waves: view.waves.iter().map(|wave| Wave::new(wave, now)).collect(),
             failed: view.nodes.iter().filter(|node| node.failed).take(MAX_NODES).map(seat).collect(),
             nodes: view.nodes.iter().take(MAX_NODES).map(seat).collect(),
             more: view.nodes.len().saturating_sub(MAX_NODES),
