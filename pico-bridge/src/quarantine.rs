@@ -10,7 +10,7 @@ use crate::fault;
 
 /// So often a release may fail on one Pico.
 const MOST_FAILURES: u32 = 3;
-/// More releases than that are not under way at a time; the count of older ones is forgotten.
+/// More releases than that do not fail on one Pico: the count of the one that failed least is forgotten for another.
 const MOST_RELEASES: usize = 32;
 
 /// The tries of one Pico that did not end well, in a file.
@@ -39,10 +39,12 @@ impl Quarantine {
     /// A try begins: it counts as a failure until it has ended well, whatever happens in between.
     pub(crate) fn begin(&self, tree: Digest) {
         let mut failures = self.load();
-        while failures.len() >= MOST_RELEASES {
-            failures.pop_first();
+        let tree = tree.to_string();
+        while failures.len() >= MOST_RELEASES && !failures.contains_key(&tree) {
+            let least = failures.iter().min_by_key(|(_, count)| **count).map(|(tree, _)| tree.clone());
+            least.map(|least| failures.remove(&least));
         }
-        *failures.entry(tree.to_string()).or_default() += 1;
+        *failures.entry(tree).or_default() += 1;
         self.store(&failures);
     }
 
@@ -89,5 +91,11 @@ mod tests {
         let quarantine = Quarantine::at(folder.path().join("failures.json"));
         assert_eq!(quarantine.admit(bad).unwrap_err().reason, Reason::Quarantined);
         quarantine.admit(good).unwrap();
+        // However many others fail once.
+        for other in 0..100_u8 {
+            quarantine.begin(Digest::of(&[other]));
+            quarantine.begin(bad);
+        }
+        assert_eq!(quarantine.admit(bad).unwrap_err().reason, Reason::Quarantined);
     }
 }
