@@ -143,6 +143,10 @@ impl Lookout {
 
     /// Something was said on the bus.
     pub(crate) fn hear(&mut self, topic: &Topic, payload: &[u8]) {
+        // Of devices of others, too; nothing of it is shown.
+        if matches!(topic.kind, Kind::Assistant(_)) {
+            return;
+        }
         if let Kind::Node(node, of @ (NodeTopic::Info | NodeTopic::Health)) = &topic.kind {
             let told = self.told.entry(node.clone()).or_default();
             match of {
