@@ -7,7 +7,7 @@ use schemas::{
     hold::{Ask, AskKind, BusAsk, BusAskKind},
     id::{AppId, FleetId, GroupId, NodeId},
     report::Verdict,
-    status::{EventType, Phase, availability},
+    status::{EventType, Info, Phase, availability},
     topic::{AppTopic, BusTopic, Kind, NodeTopic},
 };
 use serde::Serialize;
@@ -87,15 +87,25 @@ pub(super) fn of_node(topics: Topics<'_>, name: &NodeId, node: &NodeMirror) -> V
         connection(topics.node(name, NodeTopic::Availability))
             // Else it could never say that the node is gone.
             .with("availability", json!([topics.bus_availability()])),
-        Entity::new("event", "event", "Event")
-            .with("state_topic", topics.node(name, NodeTopic::Event))
-            .with("event_types", event_types),
     ];
+    let hears = node.info.as_ref().is_none_or(hears);
+    if hears {
+        entities.push(
+            Entity::new("event", "event", "Event")
+                .with("state_topic", topics.node(name, NodeTopic::Event))
+                .with("event_types", event_types),
+        );
+    }
     if let Some(health) = &node.health {
         entities.extend(of_health(&topics.node(name, NodeTopic::Health), health.temperature_c.is_some()));
     }
-    entities.extend(node.apps.keys().flat_map(|app| of_app(topics, name, app)));
+    entities.extend(node.apps.keys().flat_map(|app| of_app(topics, name, app, hears)));
     entities
+}
+
+/// Whether a node hears what is asked of it, and tells what happens as events: a Pico W on Wi-Fi follows its groups and nothing else.
+fn hears(info: &Info) -> bool {
+    info.kind != "pico_w" || !info.via.is_empty()
 }
 
 fn connection(topic: String) -> Entity {
@@ -144,7 +154,7 @@ fn of_health(topic: &str, has_temperature: bool) -> Vec<Entity> {
     entities
 }
 
-fn of_app(topics: Topics<'_>, node: &NodeId, app: &AppId) -> Vec<Entity> {
+fn of_app(topics: Topics<'_>, node: &NodeId, app: &AppId, hears: bool) -> Vec<Entity> {
     let topic = |topic| topics.node(node, NodeTopic::App(app.clone(), topic));
     let sensor = |key: &str, name: &str, from: AppTopic, value: &str| {
         Entity::new("sensor", format!("{app}_{key}"), format!("{app} {name}"))
@@ -162,11 +172,9 @@ fn of_app(topics: Topics<'_>, node: &NodeId, app: &AppId) -> Vec<Entity> {
             .with("payload_press", ask(what))
             .with("entity_category", "config")
     };
-    vec![
-        Entity::new("update", format!("{app}_update"), app.as_str())
-            .with("state_topic", topic(AppTopic::Update))
-            .with("command_topic", request.clone())
-            .with("payload_install", ask(AskKind::Install)),
+    let update = Entity::new("update", format!("{app}_update"), app.as_str())
+        .with("state_topic", topic(AppTopic::Update));
+    let mut entities = vec![
         sensor("version", "version", AppTopic::Version, "{{ value_json.installed }}").diagnostic(),
         sensor("phase", "phase", AppTopic::Status, "{{ value_json.phase }}")
             .with("device_class", "enum")
@@ -182,9 +190,16 @@ fn of_app(topics: Topics<'_>, node: &NodeId, app: &AppId) -> Vec<Entity> {
         .with("json_attributes_topic", topic(AppTopic::Status))
         .with("json_attributes_template", attribute("last_error"))
         .diagnostic(),
-        button("roll_back", "roll back", AskKind::Rollback),
-        button("retry", "retry", AskKind::Retry),
-    ]
+    ];
+    if hears {
+        let install = ask(AskKind::Install);
+        entities.push(update.with("command_topic", request.clone()).with("payload_install", install));
+        entities.push(button("roll_back", "roll back", AskKind::Rollback));
+        entities.push(button("retry", "retry", AskKind::Retry));
+    } else {
+        entities.push(update);
+    }
+    entities
 }
 
 /// The entities of the bus service, and of the rollouts on it.

@@ -85,8 +85,10 @@ impl Discovery {
         if device::is_of(&self.fleet, payload) {
             let is_known = self.said.get(id).is_some_and(|said| said.contains_key(topic));
             if !is_known && self.said.values().map(BTreeMap::len).sum::<usize>() >= MAX_SAID {
-                // Somebody fills the memory; what is not ours is taken back when all is looked at.
-                return self.look_at_all(now_ms);
+                // Somebody fills the memory; what is not ours is taken back when all is looked at, and that is not at each message.
+                self.has_changed = true;
+                self.due_ms.get_or_insert(now_ms + TOGETHER_MS);
+                return;
             }
             self.said.entry(id.to_owned()).or_default().insert(topic.clone(), mark(payload));
         } else if let Some(said) = self.said.get_mut(id) {

@@ -221,3 +221,34 @@ fn a_fleet_too_large_for_home_assistant_leaves_room_for_rollouts() {
     assert!((MAX_BYTES / 2..=MAX_BYTES).contains(&bytes), "{bytes}");
     assert!(play.discovery.take_full() && !play.discovery.take_full());
 }
+
+#[test]
+fn who_makes_devices_of_ours_up_fills_no_memory() {
+    let mut play = Play::new(Style::Device);
+    play.wait(0);
+    let ours = play.retained.len();
+    for n in 0..MAX_SAID + 1_000 {
+        let topic = format!("homeassistant/device/home_{n}/config");
+        play.hears(&topic, br#"{"availability":[{"topic":"home/v1/bus/availability"}]}"#);
+    }
+    assert_eq!(play.discovery.said.values().map(BTreeMap::len).sum::<usize>(), MAX_SAID);
+    play.wait(TOGETHER_MS);
+    assert_eq!((play.discovery.said.len(), play.retained.len()), (ours, ours), "they are taken back");
+}
+
+#[test]
+fn a_pico_on_wi_fi_has_no_button_that_it_does_not_hear() {
+    let mut play = Play::new(Style::Device);
+    let record = play.sample.record("pico-2", &["all"]);
+    play.fleet.take(&play.sample.topic("pico-2", NodeTopic::Record), &record);
+    play.says("node/pico-2/info", &info("pico-2", "pico_w", ""));
+    play.says("node/pico-2/app/blink/version", &version("pico-2", "blink", "1.0.0"));
+    play.wait(0);
+    let topic = play.retained.keys().find(|topic| topic.contains("pico-2")).unwrap().clone();
+    let config = play.config(&topic);
+    let entities = config["cmps"].as_object().or(config["components"].as_object()).unwrap();
+    let platforms: Vec<_> = entities.values().map(|entity| entity["platform"].as_str().unwrap()).collect();
+    assert!(platforms.contains(&"update") && platforms.contains(&"sensor"), "{platforms:?}");
+    assert!(!platforms.contains(&"button") && !platforms.contains(&"event"), "{platforms:?}");
+    assert!(entities.values().all(|entity| entity.get("command_topic").is_none()), "{config}");
+}
