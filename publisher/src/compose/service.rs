@@ -46,7 +46,7 @@ impl Service {
             "ports" => self.list(key, value, port),
             "volumes" => self.volumes(value),
             "devices" => self.list(key, value, text),
-            "group_add" => self.list_as("groups", value, text),
+            "group_add" => self.list("groups", value, text),
             "networks" | "network_mode" => self.networks(value),
             "mem_limit" => self.one("memory", value, memory),
             "cpus" => self.one("cpus", value, number),
@@ -105,10 +105,6 @@ impl Service {
     }
 
     fn list(&mut self, key: &str, value: &Value, read: fn(&Value) -> Result<String, String>) {
-        self.list_as(key, value, read);
-    }
-
-    fn list_as(&mut self, key: &str, value: &Value, read: fn(&Value) -> Result<String, String>) {
         let Some(entries) = value.as_array() else { return self.fault(format!("`{key}` is no list")) };
         match entries.iter().map(read).collect::<Result<Vec<_>, _>>() {
             Ok(entries) if entries.is_empty() => {}
@@ -210,6 +206,9 @@ impl Service {
                 _ => self.fault(format!("`deploy.resources.limits.{key}` cannot be said here")),
             }
         }
+        if value.pointer("/resources/reservations").is_some() {
+            self.left_out.push("deploy.resources.reservations: a node has what it has".to_owned());
+        }
         for key in
             value.as_object().into_iter().flatten().map(|(key, _)| key).filter(|key| *key != "resources")
         {
@@ -251,10 +250,10 @@ impl Service {
                         .map(|word| (*word).to_owned())
                         .chain(words.iter().cloned())
                         .collect(),
-                    _ => return,
+                    _ => return self.left_out.push("healthcheck: none is asked".to_owned()),
                 }
             }
-            _ => return,
+            _ => return self.left_out.push("healthcheck: none is asked".to_owned()),
         };
         self.check.push(format!("exec = {}", strings(&test)));
         for (from, to) in [("interval", "interval"), ("timeout", "timeout")] {
