@@ -231,6 +231,25 @@ fn a_token_logs_in_as_the_one_who_asked_for_it_and_once() {
 }
 
 #[test]
+fn a_session_makes_no_other() {
+    let bus = bus();
+    let cookie = log_in(&bus, "eve");
+    let headers =
+        [("Content-Type", "application/json"), ("Cookie", &*cookie), ("Origin", "http://localhost")];
+    let answer = request(bus.http(), "POST", "/api/v1/web-token", &headers, b"{}");
+    assert_eq!(answer.status, 403);
+    assert!(text(&answer).contains("name and password"), "{}", text(&answer));
+}
+
+#[test]
+fn figures_are_open_to_this_machine_and_not_to_a_stranger_s_name_for_it() {
+    let bus = bus();
+    assert_eq!(get_as(&bus, "/metrics", "localhost").status, 200);
+    assert_eq!(get_as(&bus, "/metrics", "evil.example").status, 401);
+    assert_eq!(get(bus.http(), "/metrics", &[AWAY, ("Authorization", EVE)]).status, 200);
+}
+
+#[test]
 fn what_a_node_says_is_text_wherever_it_is_shown() {
     let bus = Bus::with_users_and(&USERS, with_root);
     let sample = Sample::new();
