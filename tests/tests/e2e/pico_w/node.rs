@@ -2,11 +2,16 @@
 
 use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
 
+use e2e::{Forge, now};
 use schemas::{
-    id::{Digest, Revision},
+    announcement::Announcement,
+    id::{AppId, Digest, GroupId, Revision},
+    mandate::Mandate,
+    order::Order,
     reason::Reason,
     report::Verdict,
-    seal::{SecretKey, Signed},
+    seal::{Head, SecretKey, Signed},
+    time::UnixTime,
 };
 
 use super::world::{LOOP, PicoWorld};
@@ -99,14 +104,51 @@ fn forged_foreign_and_replayed_orders_change_nothing() {
     refusal(Reason::Malformed);
     bus.publish(&topic, &vec![0; 60_000], true).unwrap();
     refusal(Reason::TooLarge);
+    // A byte where the root documents are does not keep it off the bus: it is asked for at each connecting.
+    let trust = format!("{}/v1/trust", forge.trust.fleet());
+    bus.publish(&trust, &[0xff], true).unwrap();
+    pico.report("the refusal of a byte", |report| {
+        report.refusals.iter().any(|refusal| refusal.topic == trust).then_some(())
+    });
+    // What a controller says of the time counts for nothing, or nothing later would be believed again.
+    bus.publish(&topic, &of_another_century(&forge, &genuine).to_bytes(), true).unwrap();
+    let (code, told) = pico.announce(&pico.app("2.1.0", LOOP, &[]), "canary");
+    assert_eq!(code, Some(0), "{told}\n{}", pico.said());
 
     // For another kind of device; and for a group that it is not in.
     let (code, told) = pico.announce(&pico.app_for("linux/aarch64", "3.0.0", LOOP, &[]), "canary");
     assert_ne!(code, Some(0), "{told}");
     assert_eq!(told["nodes"][0]["reason"], "no-part", "{told}");
     pico.announce_only(&pico.app("4.0.0", LOOP, &[]), "barn");
-    assert_eq!(pico.installed(), "2.0.0");
+    assert_eq!(pico.installed(), "2.1.0");
     assert!(!pico.said().contains("4.0.0"), "{}", pico.said());
+}
+
+/// An order for what was released, within a mandate, whose controller says that it is the year 2100.
+fn of_another_century(forge: &Forge, genuine: &[u8]) -> Announcement {
+    let genuine = Announcement::from_bytes(genuine).unwrap();
+    let controller = SecretKey::from_seed(&[9; 32]);
+    let (app, group) = ("blink".parse::<AppId>().unwrap(), "canary".parse::<GroupId>().unwrap());
+    // Above all that was ordered, and below what is announced next.
+    let revision = Revision(now().0 * 1_000);
+    let order = forge.order(&group, &app, genuine.release.digest(), revision);
+    let mandate = Mandate {
+        head: forge.head(),
+        app,
+        groups: vec![group],
+        release: order.release,
+        keys: vec![controller.public()],
+        first: Revision(revision.0 - 1),
+        last: revision,
+        expires: order.expires,
+    };
+    let head = Head { issued_at: UnixTime(4_102_444_800), ..forge.head() };
+    let order = Order { head, continues: Some(mandate.first), ..order };
+    Announcement {
+        order: Signed::seal(&order, &[controller]),
+        release: genuine.release,
+        mandate: Some(Signed::seal(&mandate, std::slice::from_ref(&forge.ops_key))),
+    }
 }
 
 #[test]
