@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{Cancel, DurableError, Installer, Notices, Settings};
+use agent::{Cancel, DurableError, Installer, Joint, Notices, Settings};
 use machine::{Fault, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
@@ -43,6 +43,7 @@ pub(crate) struct TreeInstaller {
     containers: Arc<Containers>,
     prober: Prober,
     listeners: Listeners,
+    joint: Joint,
 }
 
 impl TreeInstaller {
@@ -56,6 +57,7 @@ impl TreeInstaller {
             units: Arc::new(Units::new(notices.clone())),
             prober: Prober::new(notices.clone()),
             listeners: Listeners::new(notices),
+            joint: Joint::of_pi(&settings.data, &settings.node),
             settings,
         }
     }
@@ -137,6 +139,38 @@ impl TreeInstaller {
         self.units.start(app, unit).await
     }
 
+    async fn run_pre_check(
+        &self,
+        app: &AppId,
+        slot: &Slot,
+        hook: &Hook,
+        cancel: &Cancel,
+    ) -> Result<(), Fault> {
+        if let Some(container) = slot.part.container() {
+            let checking = async |containers: &Containers, wanted: &Wanted<'_>| {
+                tokio::select! {
+                    checked = containers.pre_check(wanted, hook) => checked,
+                    () = cancel.cancelled() => Err(cancelled()),
+                }
+            };
+            return self.contained(app, slot, container, checking).await;
+        }
+        let around = self.surroundings(app, slot);
+        around.make_folders()?;
+        tokio::select! {
+            checked = pre_check(hook, &around) => checked,
+            () = cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    async fn prove_alone(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        if let Some(container) = slot.part.container() {
+            let proving = async |containers: &Containers, wanted: &Wanted<'_>| containers.prove(wanted).await;
+            self.contained(app, slot, container, proving).await?;
+        }
+        self.asker(app, slot).prove(slot).await
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<AppId, Arc<Slots>>> {
         self.apps.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,6 +211,7 @@ impl Installer for TreeInstaller {
         manifest: Arc<Manifest>,
         cancel: Cancel,
     ) -> Result<Yield, Fault> {
+        self.joint.comes(app, slot).await?;
         let (slots, of, heard) = (self.slots(app), slot.clone(), cancel.clone());
         in_background(move || {
             let checkpoint = || if heard.is_cancelled() { Err(cancelled()) } else { Ok(()) };
@@ -191,26 +226,15 @@ impl Installer for TreeInstaller {
     }
 
     async fn pre_check(&self, app: &AppId, slot: &Slot, cancel: Cancel) -> Result<(), Fault> {
-        let Some(hook) = &slot.part.pre_check else { return Ok(()) };
-        if let Some(container) = slot.part.container() {
-            let checking = async |containers: &Containers, wanted: &Wanted<'_>| {
-                tokio::select! {
-                    checked = containers.pre_check(wanted, hook) => checked,
-                    () = cancel.cancelled() => Err(cancelled()),
-                }
-            };
-            return self.contained(app, slot, container, checking).await;
+        if let Some(hook) = &slot.part.pre_check {
+            self.run_pre_check(app, slot, hook, &cancel).await?;
         }
-        let around = self.surroundings(app, slot);
-        around.make_folders()?;
-        tokio::select! {
-            checked = pre_check(hook, &around) => checked,
-            () = cancel.cancelled() => Err(cancelled()),
-        }
+        self.joint.may_switch(app, slot, &cancel).await
     }
 
     async fn stop(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
         self.prober.end(app);
+        self.joint.is_not_ready(app);
         if let Some(container) = slot.part.container() {
             let stopping = async |containers: &Containers, wanted: &Wanted<'_>| containers.stop(wanted).await;
             return self.contained(app, slot, container, stopping).await;
@@ -254,11 +278,8 @@ impl Installer for TreeInstaller {
     }
 
     async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
-        if let Some(container) = slot.part.container() {
-            let proving = async |containers: &Containers, wanted: &Wanted<'_>| containers.prove(wanted).await;
-            self.contained(app, slot, container, proving).await?;
-        }
-        self.asker(app, slot).prove(slot).await
+        let proven = self.prove_alone(app, slot).await;
+        self.joint.may_keep(app, slot, proven).await
     }
 
     fn listen(&self, app: &AppId, slot: &Slot, lines: usize, id: String) {
@@ -272,6 +293,7 @@ impl Installer for TreeInstaller {
     }
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {
+        self.joint.has_ended(app);
         let (slots, kept) = (self.slots(app), keep.to_vec());
         let (active, is_container) = (slots.active(), slots.has_container());
         in_background(move || slots.prune(&kept)).await?;

@@ -166,8 +166,10 @@ impl Bridge {
         }
         say_what_it_is(&node, &probed);
         let about = self.about(serial, &probed);
-        let make =
-            |notices| Arc::new(PicoInstaller::new(settings.clone(), device.clone(), &probed, about, notices));
+        let joint = self.nodes.joint(&node);
+        let make = |notices| {
+            Arc::new(PicoInstaller::new(settings.clone(), device.clone(), &probed, about, joint, notices))
+        };
         let pulse = |pulse| {
             if pulse == Pulse::Ready {
                 info!(%node, "Node is there");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{About, Cancel, Installer, Notices, Settings};
+use agent::{About, Cancel, Installer, Joint, Notices, Settings};
 use machine::{Fault, Slot, Yield};
 use schemas::{
     hold::AskKind,
@@ -49,6 +49,7 @@ pub(crate) struct PicoInstaller {
     listening: Listening,
     /// What was brought to the Pico and is to be tried.
     staged: Mutex<Option<Digest>>,
+    joint: Joint,
 }
 
 impl PicoInstaller {
@@ -57,6 +58,7 @@ impl PicoInstaller {
         device: Arc<Device>,
         probed: &Probed,
         about: About,
+        joint: Joint,
         notices: Notices,
     ) -> Self {
         Self {
@@ -66,6 +68,7 @@ impl PicoInstaller {
             platform: probed.platform().to_owned(),
             guarded: Arc::new(Mutex::new(probed.guarded())),
             staged: Mutex::default(),
+            joint,
             settings,
             device,
             about,
@@ -236,6 +239,7 @@ impl Installer for PicoInstaller {
     ) -> Result<Yield, Fault> {
         self.quarantine.admit(slot.tree())?;
         self.has_room_for(app)?;
+        self.joint.comes(app, slot).await?;
         let (shelf, of, list) = (self.shelf(app), slot.clone(), manifest.clone());
         let keeping = spawn_blocking(move || shelf.keep(&of, &list));
         keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
@@ -256,11 +260,17 @@ impl Installer for PicoInstaller {
         }
     }
 
-    async fn pre_check(&self, _: &AppId, _: &Slot, _: Cancel) -> Result<(), Fault> {
-        Ok(())
+    async fn pre_check(&self, app: &AppId, slot: &Slot, cancel: Cancel) -> Result<(), Fault> {
+        if slot.part.joint.is_some() && self.device.is_halted() {
+            // What ran before goes on while the others are waited for.
+            let back = self.claim().await?.reset().await;
+            back.map_err(|error| fault::of("start the Pico again", &error))?;
+        }
+        self.joint.may_switch(app, slot, &cancel).await
     }
 
-    async fn stop(&self, _: &AppId, _: &Slot) -> Result<(), Fault> {
+    async fn stop(&self, app: &AppId, _: &Slot) -> Result<(), Fault> {
+        self.joint.is_not_ready(app);
         // It was interrupted to bring the new release, and is stopped for good by the reset that starts that.
         self.watch.end();
         Ok(())
@@ -299,8 +309,9 @@ impl Installer for PicoInstaller {
         self.watch.begin(app, slot);
     }
 
-    async fn prove(&self, _: &AppId, slot: &Slot) -> Result<(), Fault> {
-        self.watch.prove(slot).await
+    async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        let proven = self.watch.prove(slot).await;
+        self.joint.may_keep(app, slot, proven).await
     }
 
     fn listen(&self, app: &AppId, _: &Slot, lines: usize, id: String) {
@@ -308,6 +319,7 @@ impl Installer for PicoInstaller {
     }
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {
+        self.joint.has_ended(app);
         if let Some(active) = self.on_device(app).filter(|_| self.device.slots().trying.is_none()) {
             self.quarantine.end(active.tree());
         }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
-use agent::Settings;
+use agent::{Joint, Settings};
 use schemas::id::NodeId;
 
 /// The file of names, beside the settings.
@@ -75,6 +75,11 @@ impl Nodes {
     /// The Pi that the Picos are plugged into.
     pub(crate) fn via(&self) -> &NodeId {
         &self.pi.node
+    }
+
+    /// What a Pico's node knows of the Pi and the other Picos that keep a joint release with it.
+    pub(crate) fn joint(&self, pico: &NodeId) -> Joint {
+        Joint::of_pico(&self.pi.data, &self.pi.node, pico)
     }
 
     /// The name of the node with this serial number: the one that people gave it, else one that follows from the number.

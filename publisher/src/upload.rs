@@ -41,10 +41,16 @@ impl fmt::Display for Uploaded {
 
 /// Uploads what the store lacks. Nothing is announced before this is done.
 pub(crate) async fn upload(home: &Home, packed: &Packed, screen: &Screen) -> Result<Uploaded> {
-    upload_missing(home, packed, screen).await.map_err(|error| {
-        let advice = advice(home, error.downcast_ref());
-        error.context(Problem::new(format!("cannot upload {}", packed.folder.display()), advice))
-    })
+    let mut all = Uploaded::default();
+    for tree in packed.trees() {
+        let uploaded = upload_missing(home, tree, screen).await.map_err(|error| {
+            let advice = advice(home, error.downcast_ref());
+            error.context(Problem::new(format!("cannot upload {}", tree.folder.display()), advice))
+        })?;
+        all.objects += uploaded.objects;
+        all.bytes += uploaded.bytes;
+    }
+    Ok(all)
 }
 
 fn advice(home: &Home, error: Option<&StoreError>) -> String {

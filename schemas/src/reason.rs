@@ -127,6 +127,10 @@ reasons! {
     /// The release failed on this Pico too often.
     Quarantined = "quarantined", "mend the release and announce another version: this one is not tried again on this Pico";
 
+    // What can go wrong where a Pi and its Picos keep a release together.
+    /// Not all of them keep it, so none does.
+    JointApart = "joint-apart", "see what the Pi and its Picos say with `publisher status`: all of them must be in the group, the Picos plugged in, and `pico-bridge` running";
+
     // What can go wrong once it runs.
     /// The app could not be started.
     StartFailed = "start-failed", "see `run` in deploybus.toml: a program of the folder is `./name`, and executable; another must be installed on the node";

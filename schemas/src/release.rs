@@ -83,6 +83,19 @@ pub struct Part {
     /// How long it has to prove itself.
     #[serde(default)]
     pub trial: Trial,
+    /// Who takes over first, where a Pi and the Picos on its USB keep the release together or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joint: Option<First>,
+}
+
+/// Who takes over first of those that keep a joint release together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum First {
+    /// The Picos, while the Pi still runs what it ran before.
+    Pico,
+    /// The Pi, while its Picos still run what they ran before.
+    Pi,
 }
 
 /// The platform that every node takes.
@@ -245,6 +258,11 @@ impl Part {
     /// How it is built and run, if it is a container.
     pub fn container(&self) -> Option<&Container> {
         self.container.as_deref().filter(|_| self.kind == PartKind::Container)
+    }
+
+    /// Whether it is kept when the Pi says so, that its Pico is plugged into.
+    pub fn waits_for_pi(&self) -> bool {
+        self.joint.is_some() && self.kind == PartKind::MicroPython
     }
 
     /// Whether nothing says if it is well: a container at least runs or does not, and a Pico says what it runs.

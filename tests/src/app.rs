@@ -31,11 +31,7 @@ impl App {
     /// When that fails, for example without git.
     pub fn copy(name: &str, folder: &Path) -> Result<Self> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        fs::create_dir_all(folder)?;
-        for entry in fs::read_dir(&source).with_context(|| format!("cannot read {}", source.display()))? {
-            let entry = entry?;
-            fs::copy(entry.path(), folder.join(entry.file_name()))?;
-        }
+        copy_files(&source, folder)?;
         let app = Self { folder: folder.to_path_buf() };
         app.git(&["init", "--quiet"])?;
         app.commit("1.0.0")?;
@@ -85,4 +81,18 @@ impl App {
         git.args(args).current_dir(&self.folder).env("GIT_CONFIG_GLOBAL", "/dev/null");
         Ok(Output::of(&mut git)?.expect(0)?.stdout)
     }
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_files(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }

@@ -61,6 +61,7 @@ impl Forge {
             checks: Vec::new(),
             proof: Proof::None,
             trial: Trial { min_healthy_ms: 0, ..Trial::default() },
+            joint: None,
         };
         Release {
             head: self.head(),

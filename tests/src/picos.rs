@@ -47,7 +47,7 @@ pub struct Pico {
 }
 
 impl Bridge {
-    /// A bridge on the Pi `via`, which is not started yet. Nothing where MicroPython is not installed.
+    /// A bridge on the Pi `via`, which is not started yet, and is added where it is no node. Nothing where MicroPython is not installed.
     ///
     /// # Errors
     /// When its files cannot be made.
@@ -55,7 +55,10 @@ impl Bridge {
         if micropython_harness("pico.py").is_none() {
             return Ok(None);
         }
-        let node = world.register_node(via, &[])?;
+        if world.node(via).is_err() {
+            world.register_node(via, &[])?;
+        }
+        let node = world.node(via)?;
         let (config, data) = (node.folder().join("pi-worker.toml"), node.data().to_owned());
         let folder = node.folder().join("picos");
         fs::create_dir_all(folder.join("ports"))?;

@@ -240,6 +240,7 @@ impl Sample {
             checks: Vec::new(),
             proof: Proof::None,
             trial: Trial::default(),
+            joint: None,
         };
         Release {
             head: self.head(),

@@ -35,7 +35,8 @@ pub fn store(dirs: &AppDirs, saved: &Saved) -> Result<(), JournalError> {
     durable::replace(&path(&dirs.root), saved)
 }
 
-fn path(root: &Path) -> PathBuf {
+/// Where the journal of an app is.
+pub(crate) fn path(root: &Path) -> PathBuf {
     root.join("journal.cbor")
 }
 

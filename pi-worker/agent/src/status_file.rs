@@ -7,7 +7,7 @@ use std::{
 };
 
 use schemas::{
-    id::AppId,
+    id::{AppId, GroupId},
     report::Report,
     status::{Health, Info, Status, Timestamp, Update, Version},
 };
@@ -93,6 +93,20 @@ pub fn read(path: &Path) -> Result<NodeStatus, StatusFileError> {
     let bytes = read_at_most(path, MAX_BYTES).map_err(failed)?;
     serde_json::from_slice(&bytes)
         .map_err(|source| StatusFileError::Malformed { path: path.to_owned(), source })
+}
+
+/// The groups that the node was in when it said something last; none, where it said nothing.
+pub(crate) fn groups(path: &Path) -> Vec<GroupId> {
+    #[derive(Deserialize)]
+    struct Said {
+        info: InfoSaid,
+    }
+    #[derive(Deserialize)]
+    struct InfoSaid {
+        groups: Vec<GroupId>,
+    }
+    let bytes = read_at_most(path, MAX_BYTES).unwrap_or_default();
+    serde_json::from_slice(&bytes).map(|Said { info }| info.groups).unwrap_or_default()
 }
 
 /// Puts `status` in place of what the file held. Not synced, unlike all other files: it is written often, is worth

@@ -119,6 +119,7 @@ pub(crate) fn part(tree_hash: Digest) -> Part {
         checks: Vec::new(),
         proof: Proof::None,
         trial: Trial::default(),
+        joint: None,
     }
 }
 

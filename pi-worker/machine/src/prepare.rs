@@ -88,7 +88,7 @@ impl Machine {
             Stage::Accepting => self.persist(Change::Accept(slot.revision)),
             Stage::Fetching => self.outbox.ask(Effect::Fetch(slot), Flight::Fetch),
             Stage::Staging => self.outbox.ask(Effect::Stage(slot), Flight::Stage),
-            Stage::Staged if slot.part.pre_check.is_some() => {
+            Stage::Staged if slot.part.pre_check.is_some() || slot.part.joint.is_some() => {
                 self.outbox.ask(Effect::PreCheck(slot), Flight::PreCheck);
             }
             Stage::Staged => self.hand_over(now),

@@ -58,6 +58,7 @@ pub(crate) fn order(revision: u64, counter: u64) -> Draft {
         checks: vec![check()],
         proof: Proof::None,
         trial: Trial { min_healthy_ms: 5_000, deadline_ms: 60_000, tries: 3 },
+        joint: None,
     };
     let release = Release {
         head: Head::new("home".parse().unwrap(), WALL),
@@ -286,7 +287,7 @@ pub(crate) fn setup(boot: &str) -> Setup {
         node: "pi-1".parse().unwrap(),
         app: "web".parse().unwrap(),
         platform: "linux/aarch64".into(),
-        kinds: vec![PartKind::Tree],
+        kinds: vec![PartKind::Tree, PartKind::MicroPython],
         boot: boot.into(),
     }
 }

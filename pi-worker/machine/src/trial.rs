@@ -116,6 +116,7 @@ impl Machine {
         let long_enough_ms = healthy_since_ms.saturating_add(job.slot.part.trial.min_healthy_ms);
         let next_ms = long_enough_ms.max(trial.not_before_ms);
         Some(match trial.cut_off_since_ms {
+            _ if !trial.proven && job.slot.part.waits_for_pi() => next_ms,
             _ if !trial.proven => next_ms.min(trial.deadline_ms),
             Some(since_ms) => since_ms + CUT_OFF_LIMIT_MS,
             None if trial.waits_for_bus(self.bus) => return None,
@@ -171,8 +172,12 @@ impl Trial {
         if let Some(fault) = self.exited.take() {
             return Weighed::RollBack(Failure { reason: Reason::Exited, ..fault.into() });
         }
-        let stale = |fault: &mut Fault| fault.reason == Reason::StaleCode;
-        if let Some(fault) = self.no_proof.take_if(stale) {
+        let is_final = |fault: &mut Fault| match fault.reason {
+            Reason::StaleCode => true,
+            Reason::JointApart => !fault.transient,
+            _ => false,
+        };
+        if let Some(fault) = self.no_proof.take_if(is_final) {
             return Weighed::RollBack(fault.into());
         }
         let late = now.mono_ms >= self.deadline_ms;
@@ -181,7 +186,8 @@ impl Trial {
         let soon = now.mono_ms < self.not_before_ms;
         match (healthy, self.proven) {
             (false, _) if late => Weighed::RollBack(self.unhealthy(part, healthy_ms)),
-            (true, false) if late => Weighed::RollBack(self.unproven(part)),
+            // Only its Pi knows how long it takes; what is kept there must not go back here.
+            (true, false) if late && !part.waits_for_pi() => Weighed::RollBack(self.unproven(part)),
             (true, false) if !soon => Weighed::Prove,
             (true, true) => self.pass_gate(bus, soon, now),
             _ => Weighed::Wait,
@@ -229,7 +235,8 @@ impl Trial {
 
     fn unproven(&mut self, part: &Part) -> Failure {
         if let Some(fault) = self.no_proof.take() {
-            return Failure { reason: Reason::NoProof, ..fault.into() };
+            let reason = if fault.reason == Reason::JointApart { fault.reason } else { Reason::NoProof };
+            return Failure { reason, ..fault.into() };
         }
         let deadline_ms = part.trial.deadline_ms;
         Failure::new(Reason::NoProof, format!("healthy too late to be asked within {deadline_ms} ms"))

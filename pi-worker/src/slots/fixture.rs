@@ -121,6 +121,7 @@ fn slot(version: &str, manifest: &Manifest) -> Slot {
             checks: Vec::new(),
             proof: Proof::None,
             trial: Trial::default(),
+            joint: None,
         },
         since: UnixTime(0),
     }

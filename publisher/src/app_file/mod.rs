@@ -4,6 +4,7 @@
 
 mod check;
 mod container;
+mod joint;
 mod run;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,9 +16,11 @@ use schemas::{
 use serde::Deserialize;
 use toml::Spanned;
 
+pub(crate) use self::joint::Joint;
 use self::{
     check::{CheckEntry, ProofTable},
     container::ContainerTable,
+    joint::JointTable,
     run::{HooksTable, RunTable, TrialTable},
 };
 
@@ -38,6 +41,8 @@ pub(crate) struct AppFile {
     pub(crate) container: Option<Box<Container>>,
     /// Whether it is for Picos, which run its `main.py`.
     pub(crate) pico: bool,
+    /// What its Picos keep together with a Pi.
+    pub(crate) joint: Option<Joint>,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) pre_check: Option<Hook>,
     pub(crate) checks: Vec<Check>,
@@ -122,6 +127,7 @@ struct File {
     run: Option<RunTable>,
     container: Option<ContainerTable>,
     pico: Option<PicoTable>,
+    joint: Option<JointTable>,
     #[serde(default)]
     env: EnvTable,
     #[serde(default)]
@@ -226,6 +232,7 @@ pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
         run: file.run.map_or(Run::None, |run| run.0),
         container: file.container.map(|container| Box::new(container.0)),
         pico: file.pico.is_some(),
+        joint: file.joint.map(|joint| joint.0),
         env: file.env.0,
         pre_check: file.hooks.0,
         checks,
@@ -239,6 +246,7 @@ fn of_no_pico(file: &File) -> Option<&'static str> {
     let tables = [
         ("run", file.run.is_some()),
         ("container", file.container.is_some()),
+        ("joint", file.joint.is_some()),
         ("env", !file.env.0.is_empty()),
         ("check", !file.check.is_empty()),
         ("proof", file.proof.is_some()),

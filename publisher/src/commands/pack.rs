@@ -33,6 +33,9 @@ struct PackJson<'a> {
     commit: &'a str,
     dirty: bool,
     warnings: &'a [String],
+    /// What the Picos of a Pi keep together with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pico: Option<Box<PackJson<'a>>>,
 }
 
 /// Packs a folder, and writes it out when asked to.
@@ -40,7 +43,7 @@ pub(super) fn run(dir: &Path, arguments: Pack, screen: &Screen) -> Result<Exit> 
     let packed = pack(&request(arguments.folder), caches(dir).as_deref(), clock::now())?;
     packed.warnings.iter().for_each(|warning| screen.warn(warning));
     if let Some(out) = &arguments.out {
-        write_out(&packed, out)?;
+        packed.trees().try_for_each(|tree| write_out(tree, out))?;
     }
     if screen.is_json() {
         screen.json(&json(&packed))?;
@@ -63,7 +66,12 @@ pub(super) fn describe(packed: &Packed) -> String {
     let commit = provenance.commit.chars().take(12).collect::<String>();
     let commit = if commit.is_empty() { String::new() } else { format!("commit {commit}{dirty}, ") };
     let files = amount::count(manifest.files().count(), "file");
-    format!("{app} {version} ({commit}{files}, {})", amount::bytes(part.size_bytes))
+    let size = amount::bytes(part.size_bytes);
+    let beside = packed.pico.as_deref().map_or(String::new(), |pico| {
+        let files = amount::count(pico.manifest.files().count(), "file");
+        format!("; for its Picos {files}, {}", amount::bytes(pico.part.size_bytes))
+    });
+    format!("{app} {version} ({commit}{files}, {size}{beside})")
 }
 
 fn json(packed: &Packed) -> PackJson<'_> {
@@ -78,6 +86,7 @@ fn json(packed: &Packed) -> PackJson<'_> {
         commit: &packed.provenance.commit,
         dirty: packed.provenance.dirty,
         warnings: &packed.warnings,
+        pico: packed.pico.as_deref().map(|pico| Box::new(json(pico))),
     }
 }
 

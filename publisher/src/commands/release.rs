@@ -112,9 +112,7 @@ pub(super) fn sign(home: &Home, packed: &Packed, notes: &str, screen: &Screen) -
     {
         return Ok(same.signed.clone());
     }
-    if known
-        .iter()
-        .any(|old| old.document.version == packed.version && old.document.parts != [packed.part.clone()])
+    if known.iter().any(|old| old.document.version == packed.version && old.document.parts != packed.parts())
     {
         screen.warn(&format!("version {} was announced before with something else in it", packed.version));
     }
@@ -127,7 +125,7 @@ pub(super) fn sign(home: &Home, packed: &Packed, notes: &str, screen: &Screen) -
 fn is_same(release: &Release, packed: &Packed, notes: &str) -> bool {
     let (old, new) = (&release.provenance, &packed.provenance);
     release.version == packed.version
-        && release.parts == [packed.part.clone()]
+        && release.parts == packed.parts()
         && release.notes == notes
         && (&old.commit, old.dirty) == (&new.commit, new.dirty)
 }
@@ -139,7 +137,7 @@ fn new_release(home: &Home, packed: &Packed, notes: &str, counter: Counter, now:
         version: packed.version.clone(),
         counter,
         min_counter: Counter(0),
-        parts: vec![packed.part.clone()],
+        parts: packed.parts(),
         provenance: packed.provenance.clone(),
         notes: notes.to_owned(),
     }

@@ -64,9 +64,21 @@ pub(crate) struct Packed {
     pub(crate) provenance: Provenance,
     pub(crate) manifest: Manifest,
     pub(crate) warnings: Vec<String>,
+    /// What the Picos of a Pi keep together with it.
+    pub(crate) pico: Option<Box<Packed>>,
 }
 
 impl Packed {
+    /// What is installed, by platform.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        self.trees().map(|packed| packed.part.clone()).collect()
+    }
+
+    /// It, and what was packed beside it.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = &Packed> {
+        std::iter::once(self).chain(self.pico.as_deref())
+    }
+
     /// A file for each different content.
     pub(crate) fn sources(&self) -> BTreeMap<Digest, (PathBuf, u64)> {
         let source = |(path, _, size, digest)| (digest, (self.folder.join::<&str>(path), size));
@@ -77,9 +89,17 @@ impl Packed {
 /// Packs a folder. `caches` is where digests are kept from one packing to the next.
 pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> Result<Packed> {
     let folder = open_folder(&request.folder)?;
-    let app = read_app_file(&folder)?;
+    let mut app = read_app_file(&folder)?;
     let git = Git::ask(&folder);
     let version = version(request, &app, &git, &folder)?;
+    let name = request.app.clone().unwrap_or_else(|| app.name.clone());
+    let pico = match app.joint.clone() {
+        Some(joint) => {
+            app.files.ignore.push(format!("/{}/", joint.pico));
+            Some(pico::pack_beside(&joint, &app.name, &name, &version, &folder, caches, now)?)
+        }
+        None => None,
+    };
     let found = walk::walk(&folder, &app.files, git.is_repository).advise(
         format!("cannot pack {}", folder.display()),
         "leave it out with `ignore = [\"…\"]` in deploybus.toml, or mend it",
@@ -103,8 +123,9 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         // A number that no build before had.
         container.forced = now.0;
     }
-    let name = request.app.clone().unwrap_or(app.name);
-    Ok(Packed { folder, app: name, version, part, provenance, manifest, warnings })
+    part.joint = app.joint.map(|joint| joint.first);
+    warnings.extend(pico.iter().flat_map(|pico| pico.warnings.clone()));
+    Ok(Packed { folder, app: name, version, part, provenance, manifest, warnings, pico: pico.map(Box::new) })
 }
 
 fn open_folder(path: &Path) -> Result<PathBuf> {
@@ -270,6 +291,7 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
         checks: app.checks.clone(),
         proof: app.proof.clone(),
         trial: app.trial,
+        joint: None,
     }
 }
 

@@ -1,9 +1,19 @@
 //! What of an app for Picos can be judged before any Pico has it.
 
-use anyhow::Result;
-use schemas::manifest::{Manifest, Node};
+use std::path::Path;
 
-use crate::problem::problem;
+use anyhow::Result;
+use schemas::{
+    id::AppId,
+    manifest::{Manifest, Node},
+    time::UnixTime,
+};
+
+use super::{Packed, Request, pack, read_app_file};
+use crate::{
+    app_file::{Joint, NAME},
+    problem::problem,
+};
 
 /// What the guard imports.
 const MAIN: &str = "main.py";
@@ -31,4 +41,44 @@ pub(super) fn check(manifest: &Manifest) -> Result<Vec<String>> {
         "the app has {size_kb} KB: on a Pico W the release that ran before goes to make room for it, so that going back has to bring it anew"
     );
     Ok(is_tight.then_some(warning).into_iter().collect())
+}
+
+/// Packs the folder of the Picos that keep a release together with their Pi, whose folder is `folder`. Both say `named`
+/// in their deploybus.toml, and are released as `app`.
+pub(super) fn pack_beside(
+    joint: &Joint,
+    named: &AppId,
+    app: &AppId,
+    version: &str,
+    folder: &Path,
+    caches: Option<&Path>,
+    now: UnixTime,
+) -> Result<Packed> {
+    let pico = folder.join(&joint.pico);
+    let file = read_app_file(&pico)?;
+    let wrong =
+        |text: String, advice: &str| problem(format!("{}: {text}", pico.join(NAME).display()), advice);
+    if !file.pico {
+        return Err(wrong(
+            "it has no [pico]".to_owned(),
+            "add a line `[pico]`: the folder of [joint] is for Picos",
+        ));
+    }
+    if file.name != *named {
+        let text = format!("it is for app `{}`, the folder above for `{named}`", file.name);
+        return Err(wrong(text, "give both the same name under [app]: they are one release"));
+    }
+    if let Some(other) = file.version.filter(|other| other.to_string() != version) {
+        let text = format!("it says version {other}, the folder above is {version}");
+        return Err(wrong(text, "leave `version` out there: they are one release"));
+    }
+    let request = Request {
+        folder: pico,
+        app: Some(app.clone()),
+        version: Some(version.to_owned().try_into()?),
+        ..Request::default()
+    };
+    let mut packed = pack(&request, caches, now)?;
+    packed.part.joint = Some(joint.first);
+    Ok(packed)
 }

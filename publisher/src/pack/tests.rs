@@ -1,5 +1,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use schemas::release::First;
+
 use super::*;
 use crate::problem::render;
 
@@ -125,6 +127,37 @@ fn what_a_pico_runs_is_main_py_and_links_are_not_for_it() {
     assert!(pack_of(dir.path()).unwrap().warnings[0].starts_with("the app has 500 KB"));
     fs::write(dir.path().join("deploybus.toml"), format!("{settings}[run]\ncommand = [\"x\"]\n")).unwrap();
     assert!(error_of(dir.path()).contains("a file with [pico] has no [run]"));
+}
+
+#[test]
+fn a_pi_and_its_picos_are_one_release_of_two_folders() {
+    let dir = app_folder();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("pico")).unwrap();
+    fs::write(at("deploybus.toml"), format!("{APP}[joint]\npico = \"pico/\"\n")).unwrap();
+    assert!(error_of(dir.path()).starts_with("error: cannot read <folder>/pico/deploybus.toml"));
+    let mut errors = Vec::new();
+    for file in [
+        "[app]\nname = \"web\"\n",
+        "[app]\nname = \"lamp\"\n[pico]\n",
+        "[app]\nname = \"web\"\nversion = \"3\"\n[pico]\n",
+    ] {
+        fs::write(at("pico/deploybus.toml"), file).unwrap();
+        errors.push(error_of(dir.path()));
+    }
+    insta::assert_snapshot!(errors.join("\n\n"));
+    fs::write(at("pico/deploybus.toml"), "[app]\nname = \"web\"\n[pico]\n").unwrap();
+    fs::write(at("pico/main.py"), "print(1)").unwrap();
+    let packed =
+        pack(&Request { app: Some("other".parse().unwrap()), ..request(dir.path()) }, None, UnixTime(1))
+            .unwrap();
+    let parts = packed.parts();
+    let kinds: Vec<_> = parts.iter().map(|part| (part.kind, part.joint, part.waits_for_pi())).collect();
+    let first = Some(First::Pico);
+    assert_eq!(kinds, [(PartKind::Tree, first, false), (PartKind::MicroPython, first, true)]);
+    assert!(packed.manifest.entries().iter().all(|entry| !entry.path.starts_with("pico")));
+    let pico = packed.pico.unwrap();
+    assert_eq!((pico.app.as_str(), pico.version.as_str()), ("other", "1.0.0"));
 }
 
 #[test]

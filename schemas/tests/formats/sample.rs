@@ -109,6 +109,7 @@ pub(crate) fn release() -> Release {
                 expect: Expect::Commit,
             },
             trial: Trial::default(),
+            joint: None,
         }],
         provenance: Provenance {
             commit: "0123456789abcdef".into(),

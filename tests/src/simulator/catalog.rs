@@ -188,6 +188,7 @@ fn release(place: usize, listed: &Listed) -> Release {
         checks: if listed.checked { vec![check] } else { Vec::new() },
         proof: Proof::None,
         trial: Trial { min_healthy_ms: 5_000, deadline_ms: 30_000, tries: 2 },
+        joint: None,
     };
     Release {
         head: head(),

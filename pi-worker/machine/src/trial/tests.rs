@@ -1,6 +1,7 @@
 use schemas::{
     id::Counter,
     reason::Reason,
+    release::{First, Part, PartKind},
     report::{MAX_OUTCOMES, Verdict},
 };
 
@@ -294,4 +295,58 @@ fn on_trial() -> Node {
     node.announce(order(6, 6));
     assert_eq!(node.state(), "trial");
     node
+}
+
+/// A Pico's half of a joint release.
+fn beside_a_pi(part: &mut Part) {
+    (part.kind, part.joint) = (PartKind::MicroPython, Some(First::Pico));
+}
+
+#[test]
+fn a_pico_that_is_well_waits_for_its_pi_beyond_its_deadline() {
+    let mut node = Node::running(5);
+    for _ in 0..200 {
+        node.fault("prove", fault(Reason::JointApart, true));
+    }
+    node.announce(order(6, 6).part(beside_a_pi));
+    node.healthy();
+    node.wait(180_000);
+    assert_eq!(node.state(), "trial");
+    let target = node.machine.report().target.unwrap();
+    assert_eq!((target.waits_for.as_str(), target.until), ("its proof: text of joint-apart", None));
+    node.wait(60_000);
+    assert_eq!(node.verdict(), (6, Verdict::Kept, None));
+}
+
+#[test]
+fn what_the_others_gave_up_goes_back_at_once() {
+    let mut node = Node::running(5);
+    node.fault("prove", fault(Reason::JointApart, false));
+    node.announce(order(6, 6).part(beside_a_pi));
+    node.healthy();
+    node.wait(5_000);
+    node.healthy();
+    assert_eq!(node.verdict(), (6, Verdict::RolledBack, Some(Reason::JointApart)));
+}
+
+#[test]
+fn a_pico_that_is_not_well_does_not_wait_for_its_pi() {
+    let mut node = Node::running(5);
+    node.announce(order(6, 6).part(beside_a_pi));
+    node.health(false, "silent");
+    node.wait(60_000);
+    assert_eq!(node.state(), "rolling_back");
+}
+
+#[test]
+fn a_pi_waits_for_its_picos_until_its_deadline_and_says_so() {
+    let mut node = Node::running(5);
+    for _ in 0..200 {
+        node.fault("prove", fault(Reason::JointApart, true));
+    }
+    node.announce(order(6, 6).part(|part| part.joint = Some(First::Pi)));
+    node.healthy();
+    node.wait(60_000);
+    node.healthy();
+    assert_eq!(node.verdict(), (6, Verdict::RolledBack, Some(Reason::JointApart)));
 }

@@ -242,6 +242,7 @@ fn release(app: &AppId, recipe: &Recipe, counter: u64) -> Release {
         checks: vec![check],
         proof: Proof::None,
         trial: Trial { min_healthy_ms: 5_000, deadline_ms: 30_000, tries: 2 },
+        joint: None,
     };
     Release {
         head: head(WALL),

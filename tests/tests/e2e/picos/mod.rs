@@ -6,6 +6,7 @@ use schemas::report::Verdict;
 mod by_hand;
 mod cut_off;
 mod installs;
+mod joint;
 mod rom;
 
 const SERIAL: &str = "e6614103e7452b2f";
