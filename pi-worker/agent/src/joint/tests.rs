@@ -32,45 +32,42 @@ impl Desk {
         let said = format!(r#"{{"pid": 7, "info": {{"node": "pico-desk", "groups": {groups}}}}}"#);
         fs::write(folder.join("status.json"), said).unwrap();
     }
+}
 
-    fn journal(&self, of: &Joint, step: Journalled) {
-        self.store(of, Saved { step, ..Saved::new(app()) });
-    }
+fn tries(of: &Joint) {
+    store(of, &Saved { step: trying(), ..Saved::new(app()) });
+}
 
-    fn store(&self, of: &Joint, saved: Saved) {
-        let root = of.0.node_folder(&of.0.me).join("apps/lamp");
-        let dirs = AppDirs { data: root.join("data"), objects: root.join("objects"), root };
-        journal::store(&dirs, &saved).unwrap();
-    }
+fn keeps(of: &Joint) {
+    store(of, &Saved { current: Some(slot()), ..Saved::new(app()) });
+    of.has_ended(&app());
+}
 
-    fn tries(&self, of: &Joint) {
-        self.journal(of, trying());
-    }
+fn goes_back(of: &Joint) {
+    of.is_not_ready(&app());
+    let outcome = Outcome {
+        revision: slot().revision,
+        release: slot().release,
+        version: "2".into(),
+        verdict: Verdict::RolledBack,
+        reason: Some(Reason::Exited),
+        text: "it crashed".into(),
+        log_tail: Vec::new(),
+        took_ms: 1,
+        fetched_bytes: 0,
+        requests: 0,
+        built: None,
+        at: UnixTime(1),
+    };
+    store(of, &Saved { outcomes: vec![outcome], ..Saved::new(app()) });
+    of.has_ended(&app());
+}
 
-    fn keeps(&self, of: &Joint) {
-        self.store(of, Saved { current: Some(slot()), ..Saved::new(app()) });
-        of.has_ended(&app());
-    }
-
-    fn goes_back(&self, of: &Joint) {
-        of.is_not_ready(&app());
-        let outcome = Outcome {
-            revision: slot().revision,
-            release: slot().release,
-            version: "2".into(),
-            verdict: Verdict::RolledBack,
-            reason: Some(Reason::Exited),
-            text: "it crashed".into(),
-            log_tail: Vec::new(),
-            took_ms: 1,
-            fetched_bytes: 0,
-            requests: 0,
-            built: None,
-            at: UnixTime(1),
-        };
-        self.store(of, Saved { outcomes: vec![outcome], ..Saved::new(app()) });
-        of.has_ended(&app());
-    }
+/// Puts `saved` in place of the journal of a node.
+fn store(of: &Joint, saved: &Saved) {
+    let root = of.0.node_folder(&of.0.me).join("apps/lamp");
+    let dirs = AppDirs { data: root.join("data"), objects: root.join("objects"), root };
+    journal::store(&dirs, saved).unwrap();
 }
 
 fn id(name: &str) -> NodeId {
@@ -129,15 +126,15 @@ async fn both_keep_it_the_pi_first() {
     let waiting = tokio::spawn(async move { pi.may_switch(&app(), &slot(), &Cancel::never()).await });
     desk.pico.may_switch(&app(), &slot(), &never).await.unwrap();
     assert!(!waiting.is_finished(), "the Pico goes first");
-    desk.tries(&desk.pico);
+    tries(&desk.pico);
     assert!(waits(&keep(&desk.pico).await));
     waiting.await.unwrap().unwrap();
-    desk.tries(&desk.pi);
+    tries(&desk.pi);
     keep(&desk.pi).await.unwrap();
     assert!(waits(&keep(&desk.pico).await), "the Pi has decided, and not kept it yet");
-    desk.keeps(&desk.pi);
+    keeps(&desk.pi);
     keep(&desk.pico).await.unwrap();
-    desk.keeps(&desk.pico);
+    keeps(&desk.pico);
     assert_eq!(
         fs::read_dir(desk.folder.path().join("joint/lamp")).unwrap().count(),
         3,
@@ -150,16 +147,16 @@ async fn what_one_gives_up_the_other_gives_up() {
     let desk = Desk::new();
     for joint in [&desk.pi, &desk.pico] {
         joint.comes(&app(), &slot()).await.unwrap();
-        desk.tries(joint);
+        tries(joint);
     }
     assert!(waits(&keep(&desk.pico).await));
-    desk.goes_back(&desk.pico);
+    goes_back(&desk.pico);
     assert!(is_over(&keep(&desk.pi).await));
 
     desk.pico.comes(&app(), &slot()).await.unwrap();
-    desk.tries(&desk.pico);
+    tries(&desk.pico);
     assert!(waits(&keep(&desk.pico).await));
-    desk.goes_back(&desk.pi);
+    goes_back(&desk.pi);
     let over = keep(&desk.pico).await;
     assert!(is_over(&over));
     assert_eq!(over.unwrap_err().text, "pi-1 gave it up: exited: it crashed");
@@ -170,7 +167,7 @@ async fn a_pico_that_died_while_it_was_ready_is_not_ready() {
     let desk = Desk::new();
     for joint in [&desk.pi, &desk.pico] {
         joint.comes(&app(), &slot()).await.unwrap();
-        desk.tries(joint);
+        tries(joint);
     }
     assert!(waits(&keep(&desk.pico).await));
     let Desk { folder, pi, pico } = desk;
@@ -186,7 +183,7 @@ async fn who_is_not_well_is_not_ready() {
     let desk = Desk::new();
     for joint in [&desk.pi, &desk.pico] {
         joint.comes(&app(), &slot()).await.unwrap();
-        desk.tries(joint);
+        tries(joint);
     }
     assert!(waits(&keep(&desk.pico).await));
     let unproven = Fault { transient: true, ..fault::permanent(Reason::NoProof, "no answer") };
@@ -199,7 +196,7 @@ async fn a_pico_waits_for_ever_once_the_pi_has_decided() {
     let desk = Desk::new();
     for joint in [&desk.pi, &desk.pico] {
         joint.comes(&app(), &slot()).await.unwrap();
-        desk.tries(joint);
+        tries(joint);
     }
     assert!(waits(&keep(&desk.pico).await));
     let long_ago = || {
@@ -210,7 +207,7 @@ async fn a_pico_waits_for_ever_once_the_pi_has_decided() {
     keep(&desk.pi).await.unwrap();
     long_ago();
     assert!(waits(&keep(&desk.pico).await));
-    desk.tries(&desk.pi);
+    tries(&desk.pi);
     desk.pi.comes(&app(), &slot()).await.unwrap();
     assert!(is_over(&keep(&desk.pico).await), "the Pi has not decided, and time is up");
 }
@@ -219,11 +216,11 @@ async fn a_pico_waits_for_ever_once_the_pi_has_decided() {
 async fn picos_of_other_groups_count_only_where_the_app_is() {
     let desk = Desk::new();
     desk.is_in(r#"["attic"]"#);
-    desk.tries(&desk.pi);
+    tries(&desk.pi);
     keep(&desk.pi).await.unwrap();
-    desk.store(
+    store(
         &desk.pico,
-        Saved { current: Some(Slot { release: Digest([9; 32]), ..slot() }), ..Saved::new(app()) },
+        &Saved { current: Some(Slot { release: Digest([9; 32]), ..slot() }), ..Saved::new(app()) },
     );
     assert!(waits(&keep(&desk.pi).await), "it would be left behind with an older release");
     desk.is_in("[]");

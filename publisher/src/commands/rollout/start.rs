@@ -42,6 +42,10 @@ use crate::{
 };
 
 const UNSIGNED: &str = "make it with `publisher release build`, let others `publisher sign` it, then start the rollout of that file";
+const JOINT: &str =
+    "a joint release cannot go out in waves: a Pi and its Picos would not be told at the same time";
+const ONE_BY_ONE: &str =
+    "announce it, group by group: `publisher announce FOLDER --group canary`, then the next group";
 const UNBELIEVED: &str = "shorten the plan and the notes; else the files in the folder `keys` are not those of root.cbor: bring them back from a backup";
 
 /// How a release is to be rolled out.
@@ -129,6 +133,9 @@ impl Start<'_> {
         screen: &Screen,
     ) -> Result<Exit> {
         let app = &release.document.app;
+        if release.document.parts.iter().any(|part| part.joint.is_some()) {
+            return Err(problem(JOINT, ONE_BY_ONE));
+        }
         let (text, plan) = self.plan(fleet, &release.document)?;
         let controllers = controllers::to_name(home, fleet, screen)?;
         self.ask_about_another(fleet, app, screen)?;
