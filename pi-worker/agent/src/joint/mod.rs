@@ -16,7 +16,7 @@
 mod rules;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -45,7 +45,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// After so long a node says what it waits for, and begins to wait anew.
 const SAY_AFTER: Duration = Duration::from_secs(10);
-/// What the others gave up counts from then on: they hear of a new attempt at the same time.
+/// What the others gave up before counts from then on: they begin a new attempt at about the same time.
 const FRESH: Duration = Duration::from_secs(15);
 /// A Pico that is ready waits for its Pi for so long; the same as an order may take to be prepared.
 const PATIENCE: Duration = Duration::from_mins(15);
@@ -67,6 +67,8 @@ struct Inner {
 #[derive(Debug)]
 struct Attempt {
     began: Instant,
+    /// Those that were seen on their way since.
+    seen: BTreeSet<NodeId>,
     /// Locked while it is ready, and since when.
     ready: Option<(File, Instant)>,
 }
@@ -102,7 +104,7 @@ impl Joint {
         if slot.part.joint.is_none() {
             return Ok(());
         }
-        self.0.attempts().insert(app.clone(), Attempt { began: Instant::now(), ready: None });
+        self.0.attempts().insert(app.clone(), Attempt::new());
         self.say(app, slot.release, Step::Coming).await
     }
 
@@ -161,8 +163,9 @@ impl Joint {
     async fn ask_to_switch(&self, app: &AppId, slot: &Slot, first: First) -> Answer {
         let (inner, app, slot) = (self.0.clone(), app.clone(), slot.clone());
         blocking(move || {
-            let is_fresh = inner.attempts().get(&app).is_some_and(|attempt| attempt.began.elapsed() < FRESH);
-            may_switch(inner.role(), first, is_fresh, &inner.others(&app, &slot))
+            let mut others = inner.others(&app, &slot);
+            inner.attempts().entry(app).or_insert_with(Attempt::new).see(&mut others);
+            may_switch(inner.role(), first, &others)
         })
         .await
     }
@@ -170,6 +173,25 @@ impl Joint {
     async fn say(&self, app: &AppId, release: Digest, step: Step) -> Result<(), Fault> {
         let (inner, app) = (self.0.clone(), app.clone());
         blocking(move || inner.say(&app, release, step)).await
+    }
+}
+
+impl Attempt {
+    fn new() -> Self {
+        Self { began: Instant::now(), seen: BTreeSet::new(), ready: None }
+    }
+
+    /// Whoever gave up before this attempt may begin again.
+    fn see(&mut self, others: &mut [(NodeId, Stand)]) {
+        for (node, stand) in others {
+            match stand {
+                Stand::At(_) => drop(self.seen.insert(node.clone())),
+                Stand::GaveUp(_) if !self.seen.contains(node) && self.began.elapsed() < FRESH => {
+                    *stand = Stand::Away;
+                }
+                Stand::GaveUp(_) | Stand::Away | Stand::Kept => {}
+            }
+        }
     }
 }
 
@@ -215,7 +237,7 @@ impl Inner {
         let lock = lock(&self.file(app, &self.me, "ready"))?;
         self.say(app, release, Step::Ready)?;
         let mut attempts = self.attempts();
-        let attempt = attempts.entry(app.clone()).or_insert(Attempt { began: now, ready: None });
+        let attempt = attempts.entry(app.clone()).or_insert_with(Attempt::new);
         attempt.ready = Some((lock, now));
         Ok(now)
     }
@@ -320,8 +342,7 @@ fn lock(path: &Path) -> Result<File, Fault> {
 
 /// Not all keep it, so none does; `is_open` when that may still change.
 fn apart(why: String, is_open: bool) -> Fault {
-    let text = if is_open { format!("waits for the others: {why}") } else { why };
-    Fault { transient: is_open, ..fault::permanent(Reason::JointApart, text) }
+    Fault { transient: is_open, ..fault::permanent(Reason::JointApart, why) }
 }
 
 #[cfg(test)]

@@ -52,15 +52,10 @@ pub(super) enum Answer {
     GiveUp(String),
 }
 
-/// Whether a node may touch what it runs. `is_fresh`: it has just come so far, and what the others gave up may be an
-/// earlier attempt that they begin again, too.
-pub(super) fn may_switch(role: Role, first: First, is_fresh: bool, others: &[(NodeId, Stand)]) -> Answer {
+/// Whether a node may touch what it runs.
+pub(super) fn may_switch(role: Role, first: First, others: &[(NodeId, Stand)]) -> Answer {
     let is_first = matches!((role, first), (Role::Pico, First::Pico) | (Role::Pi, First::Pi));
-    let wanted = if is_first { Step::Staged } else { Step::Ready };
-    match weigh(wanted, others) {
-        Answer::GiveUp(why) if is_fresh => Answer::Wait(why),
-        answer => answer,
-    }
+    weigh(if is_first { Step::Staged } else { Step::Ready }, others)
 }
 
 /// Whether a node that runs the release and finds it well may keep it.
@@ -95,7 +90,7 @@ impl fmt::Display for Stand {
         f.write_str(match self {
             Self::Away => "has not begun with it",
             Self::At(Step::Coming) => "is fetching it",
-            Self::At(Step::Staged) => "has it, and does not run it yet",
+            Self::At(Step::Staged) => "has it, and is not sure of it yet",
             Self::At(Step::Ready) => "runs it, and has not decided yet",
             Self::At(Step::Decided) => "is about to keep it",
             Self::GaveUp(_) => "gave it up",
@@ -131,7 +126,7 @@ mod tests {
             (Role::Pi, First::Pi, true),
             (Role::Pico, First::Pi, false),
         ] {
-            let asked = |others: &[_]| may_switch(role, first, false, others);
+            let asked = |others: &[_]| may_switch(role, first, others);
             assert_eq!(asked(&ready), Answer::Go, "{role:?} {first:?}");
             assert_eq!(asked(&staged) == Answer::Go, is_first, "{role:?} {first:?}");
             assert!(waits(&asked(&others(&[Stand::At(Step::Coming)]))));
@@ -145,22 +140,16 @@ mod tests {
 
     #[test]
     fn a_pi_without_picos_goes_on_alone() {
-        assert_eq!(may_switch(Role::Pi, First::Pico, false, &[]), Answer::Go);
+        assert_eq!(may_switch(Role::Pi, First::Pico, &[]), Answer::Go);
         assert_eq!(may_keep(Role::Pi, &[]), Answer::Go);
-    }
-
-    #[test]
-    fn what_others_gave_up_before_does_not_count_at_the_beginning() {
-        let gave_up = others(&[gave_up()]);
-        assert!(waits(&may_switch(Role::Pi, First::Pico, true, &gave_up)));
-        assert!(matches!(may_keep(Role::Pi, &gave_up), Answer::GiveUp(_)));
     }
 
     #[test]
     fn a_pi_keeps_it_with_all_its_picos_ready() {
         assert_eq!(may_keep(Role::Pi, &others(&[Stand::Kept, Stand::At(Step::Ready)])), Answer::Go);
         let answer = may_keep(Role::Pi, &others(&[Stand::At(Step::Staged), Stand::At(Step::Ready)]));
-        assert_eq!(answer, Answer::Wait("n-0 has it, and does not run it yet".into()));
+        assert_eq!(answer, Answer::Wait("n-0 has it, and is not sure of it yet".into()));
+        assert!(matches!(may_keep(Role::Pi, &others(&[gave_up()])), Answer::GiveUp(_)));
         assert!(
             waits(&may_keep(Role::Pi, &others(&[Stand::Away]))),
             "one that has come into the fleet meanwhile"

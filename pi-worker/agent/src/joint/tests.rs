@@ -240,3 +240,23 @@ async fn who_waits_says_for_what_and_ends_when_nobody_waits_for_it() {
     desk.pi.may_switch(&app(), &plain, &Cancel::never()).await.unwrap();
     desk.pi.may_keep(&app(), &plain, Ok(())).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_others_gave_up_before_does_not_count_at_the_beginning() {
+    let desk = Desk::new();
+    goes_back(&desk.pico);
+    let mut attempt = Attempt::new();
+    let see = |attempt: &mut Attempt| {
+        let mut others = desk.pi.0.others(&app(), &slot());
+        attempt.see(&mut others);
+        others.remove(0).1
+    };
+    assert_eq!(see(&mut attempt), Stand::Away);
+    desk.pico.comes(&app(), &slot()).await.unwrap();
+    assert_eq!(see(&mut attempt), Stand::At(Step::Coming));
+    goes_back(&desk.pico);
+    assert!(matches!(see(&mut attempt), Stand::GaveUp(_)), "it was seen on its way");
+    let mut attempt = Attempt::new();
+    attempt.began = attempt.began.checked_sub(FRESH).unwrap();
+    assert!(matches!(see(&mut attempt), Stand::GaveUp(_)), "it had its time");
+}

@@ -104,7 +104,7 @@ fn who_dies_in_the_middle_of_a_joint_release_goes_on_with_the_others() {
         world
             .wait_report("pico-desk", "what it waits for", |report| {
                 let target = report.apps.first()?.target.clone()?;
-                target.waits_for.contains("waits for the others: pi-1").then_some(())
+                target.waits_for.contains("pi-1 has it").then_some(())
             })
             .unwrap();
     };
