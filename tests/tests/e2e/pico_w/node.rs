@@ -186,7 +186,7 @@ fn an_update_goes_on_wherever_the_power_fails() {
     let Some(mut pico) = PicoWorld::new() else { return };
     assert_eq!(pico.announce(&pico.app("1.0.0", LOOP, &[]), "canary").0, Some(0), "{}", pico.said());
     pico.power_off();
-    let flash = pico.world.folder().join("pico/flash");
+    let flash = pico.flash();
     let before = fs::read(&flash).unwrap();
     pico.announce_only(&pico.app("2.0.0", LOOP, &[("x.py", &[b'#'; 9_000])]), "canary");
     // All of them were tried by hand: from the first write of the boot counter to the last one before the reset.
@@ -202,7 +202,7 @@ fn an_update_goes_on_wherever_the_power_fails() {
 #[test]
 fn secrets_of_a_pico_are_written_for_the_owner_and_printed_nowhere() {
     let Some(pico) = PicoWorld::new() else { return };
-    let tree = pico.world.folder().join("pico-tree");
+    let tree = pico.tree();
     let config = fs::read_to_string(tree.join("deploy/config.json")).unwrap();
     let config: serde_json::Value = serde_json::from_str(&config).unwrap();
     let mode = fs::metadata(tree.join("deploy/config.json")).unwrap().permissions().mode();
@@ -237,8 +237,8 @@ fn a_broker_with_a_certificate_of_another_ca_is_told_nothing() {
     pico.report("a report", |report| Some(report.boot));
     pico.power_off();
     let stranger = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
-    fs::write(pico.world.folder().join("pico-tree/deploy/ca.der"), stranger.cert.der()).unwrap();
-    fs::remove_file(pico.world.folder().join("pico/flash")).unwrap();
+    fs::write(pico.tree().join("deploy/ca.der"), stranger.cert.der()).unwrap();
+    fs::remove_file(pico.flash()).unwrap();
     pico.power_on();
     pico.wait_said("The certificate is not correctly signed by the trusted CA");
 }

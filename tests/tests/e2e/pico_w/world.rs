@@ -2,14 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use e2e::{BusKind, Mqtt, Process, World, micropython_harness, wait_until};
+use e2e::{BusKind, Mqtt, PicoW, World};
 use schemas::report::{Outcome, Report};
 use serde_json::Value;
 
 use crate::pico_w::PATIENCE;
 
-/// The kind of device that the Pico says it is.
-pub(super) const PLATFORM: &str = "rp2/rp2040";
 /// An app that feeds the watchdog.
 pub(super) const LOOP: &str =
     "import deploy_guard, time\nwhile True:\n    deploy_guard.alive()\n    time.sleep_ms(2)\n";
@@ -17,30 +15,31 @@ pub(super) const LOOP: &str =
 /// The fleet, its Pico and the app that is announced to it.
 pub(super) struct PicoWorld {
     /// Ends before the fleet does.
-    pico: Option<Process>,
+    pico: PicoW,
     pub(super) world: World,
 }
 
 impl PicoWorld {
     /// With the Pico `pico-w` of the group canary, which runs. Nothing where MicroPython is missing.
     pub(super) fn new() -> Option<Self> {
-        if micropython_harness("node.py").is_none() {
+        let world = World::on(BusKind::Tls).unwrap();
+        let Some(pico) = PicoW::new(&world, "pico-w", "canary").unwrap() else {
             println!("skipped: needs MicroPython's unix port");
             return None;
-        }
-        let world = World::on(BusKind::Tls).unwrap();
-        world.publisher(&["node", "add", "pico-w", "--group", "canary"]).unwrap().expect(0).unwrap();
-        let mut pico = Self { pico: None, world };
-        let tree = pico.tree();
-        let config = ["pico", "config", "pico-w", "--wifi-ssid", "Garden", "--wifi-open"];
-        let place = ["--platform", PLATFORM, "--out", tree.to_str().unwrap()];
-        pico.world.publisher(&[&config[..], &place].concat()).unwrap().expect(0).unwrap();
+        };
+        let mut pico = Self { pico, world };
         pico.power_on();
         Some(pico)
     }
 
-    fn tree(&self) -> PathBuf {
-        self.world.folder().join("pico-tree")
+    /// What people copied onto it.
+    pub(super) fn tree(&self) -> PathBuf {
+        self.pico.tree()
+    }
+
+    /// What its flash holds.
+    pub(super) fn flash(&self) -> PathBuf {
+        self.pico.flash()
     }
 
     /// Starts the Pico, with what is on its flash.
@@ -50,21 +49,17 @@ impl PicoWorld {
 
     /// The same with something of its surroundings changed.
     pub(super) fn power_on_with(&mut self, env: &[(&str, &str)]) {
-        let mut harness = micropython_harness("node.py").unwrap();
-        harness.envs(env.iter().copied());
-        harness.arg(self.world.folder().join("pico")).arg(self.tree());
-        let log = self.world.folder().join("pico.log");
-        self.pico = Some(Process::start(harness, &log, "pico ready").unwrap());
+        self.pico.power_on(env).unwrap();
     }
 
     /// Takes its power away.
     pub(super) fn power_off(&mut self) {
-        self.pico.take().unwrap().kill().unwrap();
+        self.pico.power_off().unwrap();
     }
 
     /// What it said on USB.
     pub(super) fn said(&self) -> String {
-        fs::read_to_string(self.world.folder().join("pico.log")).unwrap()
+        self.pico.said()
     }
 
     /// Waits until it says so on USB.
@@ -74,14 +69,12 @@ impl PicoWorld {
 
     /// Waits until it has said so this many times.
     pub(super) fn wait_said_times(&self, what: &str, times: usize) {
-        let is_said = || (self.said().matches(what).count() >= times).then_some(());
-        let waited = wait_until(&format!("the Pico to say {what}"), PATIENCE, is_said);
-        waited.map_err(|error| error.context(self.said())).unwrap();
+        self.pico.wait_said(what, times).unwrap();
     }
 
     /// A folder with an app of this version, `main.py`, and more files.
     pub(super) fn app(&self, version: &str, main: &str, more: &[(&str, &[u8])]) -> PathBuf {
-        self.app_for(PLATFORM, version, main, more)
+        self.app_for(PicoW::PLATFORM, version, main, more)
     }
 
     /// The same for another platform.
@@ -96,7 +89,7 @@ impl PicoWorld {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         let settings = format!(
-            "[app]\nname = \"blink\"\nversion = \"{version}\"\nplatform = \"{platform}\"\n\n[trial]\nmin_healthy = \"1s\"\ndeadline = \"5s\"\n"
+            "[app]\nname = \"blink\"\nversion = \"{version}\"\nplatform = \"{platform}\"\n\n[pico]\n\n[trial]\nmin_healthy = \"1s\"\ndeadline = \"5s\"\n"
         );
         fs::write(folder.join("deploybus.toml"), settings).unwrap();
         fs::write(folder.join("main.py"), main).unwrap();
