@@ -1,8 +1,8 @@
-//! What `make demo` and `make demo-containers` play: each checks what comes of its steps.
+//! What `make demo`, `make demo-containers` and `make demo-picos` play: each checks what comes of its steps.
 
 use std::process::Command;
 
-use e2e::{BUILT, Output, binary, engine_unavailable};
+use e2e::{BUILT, Output, binary, engine_unavailable, micropython_harness};
 
 #[test]
 fn the_demo_of_processes_plays() {
@@ -18,6 +18,17 @@ fn the_demo_of_containers_plays() {
     }
     let said = Output::of(demo().arg("--containers")).unwrap().expect(0).unwrap().stdout;
     assert!(said.contains("incremental") && said.contains("stale-code"), "{said}");
+}
+
+#[test]
+fn the_demo_of_picos_plays() {
+    if micropython_harness("pico.py").is_none() {
+        println!("skipped: needs MicroPython's unix port");
+        return;
+    }
+    let mut picos = Command::new(binary("demo-picos").unwrap());
+    let said = Output::of(picos.env(BUILT, "1")).unwrap().expect(0).unwrap().stdout;
+    assert!(said.contains("failed 1.2.0: joint-apart"), "{said}");
 }
 
 fn demo() -> Command {
