@@ -117,6 +117,25 @@ fn every_mistake_of_a_newcomer_is_answered_with_what_to_do() {
 }
 
 #[test]
+fn what_is_asked_of_nodes_and_picos_that_are_not_there_is_answered_with_what_to_do() {
+    let Some(world) = World::start() else { return };
+    world.add_node("pi-1");
+    let mut told = Told { world: &world, text: String::new() };
+    told.tell("withdraw --group kitchen");
+    told.tell("logs pi-1");
+    told.tell("logs pi-9");
+    told.tell("images pi-9");
+    told.tell("pico release pi-1");
+    told.tell("pico provision pi-9");
+    told.tell("pico config pi-9 --wifi-ssid Garden --wifi-open --out tree");
+    told.tell("pico config pi-1 --wifi-ssid Garden --out tree");
+    told.tell("import compose.yaml");
+    told.write("compose.yaml", "services:\n  web:\n    image: nginx\n");
+    told.tell("import compose.yaml");
+    insta::assert_snapshot!(told.text);
+}
+
+#[test]
 fn every_wrong_folder_home_and_key_is_answered_with_what_to_do() {
     let Some(world) = World::start() else { return };
     world.app("1.0.0");

@@ -7,6 +7,7 @@ mod by_hand;
 mod cut_off;
 mod installs;
 mod joint;
+mod mistakes;
 mod rom;
 
 const SERIAL: &str = "e6614103e7452b2f";
