@@ -63,7 +63,7 @@ impl PicoInstaller {
     ) -> Self {
         Self {
             quarantine: Quarantine::at(settings.data.join("failures.json")),
-            watch: Watch::new(device.clone(), notices.clone()),
+            watch: Watch::new(device.clone(), joint.clone(), notices.clone()),
             listening: Listening::new(device.clone(), notices),
             platform: probed.platform().to_owned(),
             guarded: Arc::new(Mutex::new(probed.guarded())),
@@ -311,7 +311,12 @@ impl Installer for PicoInstaller {
 
     async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
         let proven = self.watch.prove(slot).await;
-        self.joint.may_keep(app, slot, proven).await
+        let kept = self.joint.may_keep(app, slot, proven).await;
+        if kept.as_ref().is_err_and(|fault| fault.reason == Reason::JointApart && !fault.transient) {
+            // It was no fault of what is on this Pico.
+            self.quarantine.end(slot.tree());
+        }
+        kept
     }
 
     fn listen(&self, app: &AppId, _: &Slot, lines: usize, id: String) {

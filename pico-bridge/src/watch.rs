@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{Notice, Notices};
+use agent::{Joint, Notice, Notices};
 use machine::{Fault, Health, Slot};
 use schemas::{
     id::{AppId, Digest},
@@ -30,6 +30,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Watch {
     device: Arc<Device>,
     notices: Notices,
+    joint: Joint,
     task: Mutex<Option<AbortHandle>>,
 }
 
@@ -37,6 +38,7 @@ pub(crate) struct Watch {
 struct Watched {
     device: Arc<Device>,
     notices: Notices,
+    joint: Joint,
     app: AppId,
     tree: Digest,
     name: String,
@@ -44,8 +46,8 @@ struct Watched {
 }
 
 impl Watch {
-    pub(crate) fn new(device: Arc<Device>, notices: Notices) -> Self {
-        Self { device, notices, task: Mutex::default() }
+    pub(crate) fn new(device: Arc<Device>, joint: Joint, notices: Notices) -> Self {
+        Self { device, notices, joint, task: Mutex::default() }
     }
 
     /// Watches this release, in place of what was watched before.
@@ -54,6 +56,7 @@ impl Watch {
         let watched = Watched {
             device: self.device.clone(),
             notices: self.notices.clone(),
+            joint: self.joint.clone(),
             app: app.clone(),
             tree: slot.tree(),
             name: name_of(slot.tree()),
@@ -158,6 +161,7 @@ impl Watched {
             State::Empty | State::Run | State::Trial | State::RolledBack
                 if is_ours || self.device.slots().bad.as_ref() == Some(&self.name) =>
             {
+                self.joint.is_not_ready(&self.app);
                 let fault = why_it_went_back(&self.device, &self.name).await;
                 // Nobody listens when the node ends.
                 let _ = self.notices.send((self.app.clone(), Notice::Exited(fault)));
@@ -174,6 +178,10 @@ impl Watched {
             return;
         }
         self.told = Some(ok);
+        if !ok {
+            // Before the Pi decides on what it was ready for.
+            self.joint.is_not_ready(&self.app);
+        }
         let health = Health { tree: self.tree, ok, text: text.to_owned(), log_tail };
         // Nobody listens when the node ends.
         let _ = self.notices.send((self.app.clone(), Notice::Health(health)));

@@ -95,8 +95,11 @@ pub fn read(path: &Path) -> Result<NodeStatus, StatusFileError> {
         .map_err(|source| StatusFileError::Malformed { path: path.to_owned(), source })
 }
 
-/// The groups that the node was in when it said something last; none, where it said nothing.
-pub(crate) fn groups(path: &Path) -> Vec<GroupId> {
+/// The groups that the node was in when it said something last; none, where it never said anything.
+///
+/// # Errors
+/// When there is a file that cannot be read.
+pub(crate) fn groups(path: &Path) -> Result<Vec<GroupId>, StatusFileError> {
     #[derive(Deserialize)]
     struct Said {
         info: InfoSaid,
@@ -105,8 +108,14 @@ pub(crate) fn groups(path: &Path) -> Vec<GroupId> {
     struct InfoSaid {
         groups: Vec<GroupId>,
     }
-    let bytes = read_at_most(path, MAX_BYTES).unwrap_or_default();
-    serde_json::from_slice(&bytes).map(|Said { info }| info.groups).unwrap_or_default()
+    let failed = |source| StatusFileError::Io { action: "read", path: path.to_owned(), source };
+    match read_at_most(path, MAX_BYTES) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(|Said { info }| info.groups)
+            .map_err(|source| StatusFileError::Malformed { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Puts `status` in place of what the file held. Not synced, unlike all other files: it is written often, is worth

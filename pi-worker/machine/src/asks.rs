@@ -100,9 +100,10 @@ impl Machine {
     fn slot_to_go_back(&self) -> Option<Box<Slot>> {
         let saved = self.saved();
         let is_locked = self.holds.iter().any(|hold| hold.code == HoldCode::Lock);
-        let previous =
-            saved.previous.clone().filter(|previous| previous.counter >= saved.floor && !is_locked);
-        previous.map(Box::new)
+        // What is kept with others is left with them, by an order to all.
+        let is_joint = saved.current.as_ref().is_some_and(|current| current.part.joint.is_some());
+        let previous = saved.previous.clone().filter(|previous| previous.counter >= saved.floor);
+        previous.filter(|_| !is_locked && !is_joint).map(Box::new)
     }
 }
 

@@ -19,6 +19,10 @@ use crate::{
 
 /// An order that got no further for so long has failed.
 const NO_PROGRESS_MS: u64 = 15 * 60_000;
+/// The others of a joint release may take longer: the build of an image alone may take 45 minutes.
+const OTHERS_MS: u64 = 60 * 60_000;
+/// They are asked again after so long.
+const OTHERS_PAUSE_MS: u64 = 500;
 
 impl Machine {
     /// Nothing is under way: tells the verdict, tidies up, then looks for an order to carry out.
@@ -195,14 +199,16 @@ impl Machine {
     fn prepare_failed(&mut self, fault: Fault, now: Now) {
         let State::Preparing(job, prep) = &mut self.state else { return };
         let mismatch = matches!(fault.reason, Reason::DigestMismatch | Reason::SlotMismatch);
-        let gets_on = now.mono_ms.saturating_sub(prep.progress_ms) < NO_PROGRESS_MS;
+        let stands_ms = now.mono_ms.saturating_sub(prep.progress_ms);
         if mismatch && !prep.torn && prep.stage != Stage::Staged {
             prep.torn = true;
             job.attempt += 1;
             if prep.stage != Stage::Fetching {
                 self.go_to(Stage::Fetching, now);
             }
-        } else if fault.transient && gets_on {
+        } else if fault.transient && fault.reason == Reason::JointApart && stands_ms < OTHERS_MS {
+            prep.pause = Some((now.mono_ms + OTHERS_PAUSE_MS, fault.into()));
+        } else if fault.transient && stands_ms < NO_PROGRESS_MS {
             prep.failures = prep.failures.saturating_add(1);
             job.attempt += 1;
             let pause_ms = pause_ms(prep.failures, PREPARE_LIMIT_MS);

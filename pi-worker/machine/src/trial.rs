@@ -115,23 +115,25 @@ impl Machine {
         let Some(healthy_since_ms) = trial.healthy_since_ms else { return Some(trial.deadline_ms) };
         let long_enough_ms = healthy_since_ms.saturating_add(job.slot.part.trial.min_healthy_ms);
         let next_ms = long_enough_ms.max(trial.not_before_ms);
+        let part = &job.slot.part;
         Some(match trial.cut_off_since_ms {
-            _ if !trial.proven && job.slot.part.waits_for_pi() => next_ms,
-            _ if !trial.proven => next_ms.min(trial.deadline_ms),
+            Some(since_ms) if !trial.proven => (since_ms + CUT_OFF_LIMIT_MS).min(trial.deadline_ms),
+            None if !trial.proven && trial.waits_for_others(part) => next_ms,
+            None if !trial.proven => next_ms.min(trial.deadline_ms),
             Some(since_ms) => since_ms + CUT_OFF_LIMIT_MS,
-            None if trial.waits_for_bus(self.bus) => return None,
+            None if trial.waits_for_bus(part, self.bus) => return None,
             None => next_ms,
         })
     }
 
     /// What the trial waits for, for people.
     pub(crate) fn trial_waits_for(&self) -> String {
-        let State::Trial(_, trial) = &self.state else { return String::new() };
+        let State::Trial(job, trial) = &self.state else { return String::new() };
         let with = |what: &str, answer: Option<&str>| match answer {
             Some(answer) => format!("{what}: {answer}"),
             None => what.to_owned(),
         };
-        if trial.proven && trial.waits_for_bus(self.bus) {
+        if trial.proven && trial.waits_for_bus(&job.slot.part, self.bus) {
             "the bus".to_owned()
         } else if trial.healthy_since_ms.is_none() {
             with("its health checks", trial.bad.as_ref().map(|health| health.text.as_str()))
@@ -186,20 +188,24 @@ impl Trial {
         let soon = now.mono_ms < self.not_before_ms;
         match (healthy, self.proven) {
             (false, _) if late => Weighed::RollBack(self.unhealthy(part, healthy_ms)),
-            // Only its Pi knows how long it takes; what is kept there must not go back here.
-            (true, false) if late && !part.waits_for_pi() => Weighed::RollBack(self.unproven(part)),
+            (true, false) if late && !self.waits_for_others(part) => Weighed::RollBack(self.unproven(part)),
+            // What is decided with others does not wait for the bus afterwards.
+            (true, false) if !soon && part.joint.is_some() => match self.pass_gate(part, bus, soon, now) {
+                Weighed::Commit => Weighed::Prove,
+                not_yet => not_yet,
+            },
             (true, false) if !soon => Weighed::Prove,
-            (true, true) => self.pass_gate(bus, soon, now),
+            (true, true) => self.pass_gate(part, bus, soon, now),
             _ => Weighed::Wait,
         }
     }
 
     /// A release after which the bus is gone goes back; a broker that is down is nobody's fault here.
-    fn pass_gate(&mut self, bus: Option<Bus>, soon: bool, now: Now) -> Weighed {
-        if !self.waits_for_bus(bus) || bus == Some(Bus::BrokerDown) {
+    fn pass_gate(&mut self, part: &Part, bus: Option<Bus>, soon: bool, now: Now) -> Weighed {
+        if !self.waits_for_bus(part, bus) || bus == Some(Bus::BrokerDown) {
             self.cut_off_since_ms = None;
         }
-        if !self.waits_for_bus(bus) {
+        if !self.waits_for_bus(part, bus) {
             return if soon { Weighed::Wait } else { Weighed::Commit };
         }
         if bus == Some(Bus::BrokerDown) {
@@ -213,8 +219,20 @@ impl Trial {
         Weighed::RollBack(Failure::new(Reason::BusLost, text))
     }
 
-    fn waits_for_bus(&self, bus: Option<Bus>) -> bool {
-        self.connected && bus != Some(Bus::Connected)
+    /// Others wait for this node in a joint release: it does not wait for a broker that is down, and a Pico for its Pi alone.
+    fn waits_for_bus(&self, part: &Part, bus: Option<Bus>) -> bool {
+        let is_enough = match part.joint {
+            _ if part.waits_for_pi() => true,
+            Some(_) => bus == Some(Bus::BrokerDown),
+            None => false,
+        };
+        self.connected && bus != Some(Bus::Connected) && !is_enough
+    }
+
+    /// Only its Pi knows how long a Pico that is well waits for it; what is kept there must not go back here.
+    fn waits_for_others(&self, part: &Part) -> bool {
+        let waits = |fault: &Fault| fault.reason == Reason::JointApart && fault.transient;
+        part.waits_for_pi() && self.no_proof.as_ref().is_some_and(waits)
     }
 
     fn unhealthy(&mut self, part: &Part, healthy_ms: Option<u64>) -> Failure {

@@ -6,12 +6,12 @@
 //! ```text
 //! <data of the Pi>/joint/<app>/<node>.cbor    which release the node is about, and how far it is
 //!                              <node>.ready   locked for as long as the node runs it and finds it well
-//!                              decision       locked by the Pi while it decides, by a Pico while it takes "ready" back
+//!                              decision       locked by who looks at the others and says what follows
 //! ```
 //!
 //! The Pi decides, and its journal is the truth: what it keeps, its Picos keep. It decides for it with all of them ready, and a
-//! Pico that is ready goes back by itself only while the Pi has not decided. A lock ends with its process, so a node that died
-//! is not ready.
+//! Pico that is well waits for that; it gives waiting up only while the Pi has not decided. A lock ends with its process, so a node
+//! that died is not ready, and neither is one whose app is not well any more.
 
 mod rules;
 
@@ -29,13 +29,14 @@ use schemas::{
     id::{AppId, Digest, NodeId},
     reason::Reason,
     release::First,
+    report::{Outcome, Verdict},
 };
 use serde::{Deserialize, Serialize};
 
-use self::rules::{Answer, Role, Stand, Step, may_keep, may_switch};
+use self::rules::{Answer, Role, Stand, Step, are_gathered, may_keep, may_switch};
 use crate::{
     cancel::Cancel,
-    durable,
+    durable::{self, DurableError},
     fault::{self, cancelled},
     journal, status_file,
     work::blocking,
@@ -44,11 +45,11 @@ use crate::{
 /// How often the others are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// After so long a node says what it waits for, and begins to wait anew.
-const SAY_AFTER: Duration = Duration::from_secs(10);
+const SAY_AFTER: Duration = Duration::from_secs(30);
 /// What the others gave up before counts from then on: they begin a new attempt at about the same time.
 const FRESH: Duration = Duration::from_secs(15);
-/// A Pico that is ready waits for its Pi for so long; the same as an order may take to be prepared.
-const PATIENCE: Duration = Duration::from_mins(15);
+/// A Pico that is ready waits for its Pi for so long: for the trials of all others, and for a Pi that died to come back.
+const PATIENCE: Duration = Duration::from_mins(30);
 
 /// What a node knows of the others that keep a joint release with it.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ struct Attempt {
     seen: BTreeSet<NodeId>,
     /// Locked while it is ready, and since when.
     ready: Option<(File, Instant)>,
+    /// What it has said last.
+    said: Option<Step>,
 }
 
 /// How far a node says that it is.
@@ -93,7 +96,9 @@ impl Joint {
 
     fn new(data: &Path, pi: &NodeId, me: &NodeId) -> Self {
         let (data, pi, me) = (data.to_owned(), pi.clone(), me.clone());
-        Self(Arc::new(Inner { data, pi, me, attempts: Mutex::default() }))
+        let inner = Inner { data, pi, me, attempts: Mutex::default() };
+        inner.sweep();
+        Self(Arc::new(inner))
     }
 
     /// Tells the others that the release comes to this node.
@@ -117,7 +122,7 @@ impl Joint {
         self.say(app, slot.release, Step::Staged).await?;
         let began = Instant::now();
         loop {
-            let why = match self.ask_to_switch(app, slot, first).await {
+            let why = match self.look_before_switch(app, slot, first).await? {
                 Answer::Go => return Ok(()),
                 Answer::GiveUp(why) => return Err(apart(why, false)),
                 Answer::Wait(why) => why,
@@ -160,14 +165,9 @@ impl Joint {
         let _ = fs::remove_file(self.0.file(app, &self.0.me, "cbor"));
     }
 
-    async fn ask_to_switch(&self, app: &AppId, slot: &Slot, first: First) -> Answer {
+    async fn look_before_switch(&self, app: &AppId, slot: &Slot, first: First) -> Result<Answer, Fault> {
         let (inner, app, slot) = (self.0.clone(), app.clone(), slot.clone());
-        blocking(move || {
-            let mut others = inner.others(&app, &slot);
-            inner.attempts().entry(app).or_insert_with(Attempt::new).see(&mut others);
-            may_switch(inner.role(), first, &others)
-        })
-        .await
+        blocking(move || inner.look_before_switch(&app, &slot, first)).await
     }
 
     async fn say(&self, app: &AppId, release: Digest, step: Step) -> Result<(), Fault> {
@@ -178,7 +178,7 @@ impl Joint {
 
 impl Attempt {
     fn new() -> Self {
-        Self { began: Instant::now(), seen: BTreeSet::new(), ready: None }
+        Self { began: Instant::now(), seen: BTreeSet::new(), ready: None, said: None }
     }
 
     /// Whoever gave up before this attempt may begin again.
@@ -189,7 +189,7 @@ impl Attempt {
                 Stand::GaveUp(_) if !self.seen.contains(node) && self.began.elapsed() < FRESH => {
                     *stand = Stand::Away;
                 }
-                Stand::GaveUp(_) | Stand::Away | Stand::Kept => {}
+                Stand::GaveUp(_) | Stand::Away | Stand::Unclear | Stand::Kept => {}
             }
         }
     }
@@ -204,9 +204,38 @@ impl Inner {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells the others, unless it was told already.
     fn say(&self, app: &AppId, release: Digest, step: Step) -> Result<(), Fault> {
+        if self.attempts().get(app).is_some_and(|attempt| attempt.said == Some(step)) {
+            return Ok(());
+        }
         let said = Said { release, step };
-        durable::replace(&self.file(app, &self.me, "cbor"), &said).map_err(|error| fault::durable(&error))
+        let path = self.file(app, &self.me, "cbor");
+        durable::replace(&path, &said).map_err(|error| fault::durable(&error))?;
+        self.attempts().entry(app.clone()).or_insert_with(Attempt::new).said = Some(step);
+        Ok(())
+    }
+
+    /// What was said before this process began counts where the journal says that the release is being tried.
+    fn sweep(&self) {
+        let Ok(folders) = fs::read_dir(self.data.join("joint")) else { return };
+        let app = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse::<AppId>().ok();
+        for app in folders.filter_map(app) {
+            let saved = self.journal(&self.me, &app).ok().flatten();
+            if !saved.is_some_and(|saved| matches!(saved.step, machine::Step::Trying { .. })) {
+                // What cannot be removed is at most waited for.
+                let _ = fs::remove_file(self.file(&app, &self.me, "cbor"));
+            }
+        }
+    }
+
+    fn look_before_switch(&self, app: &AppId, slot: &Slot, first: First) -> Result<Answer, Fault> {
+        let mut others = self.others(app, slot);
+        self.attempts().entry(app.clone()).or_insert_with(Attempt::new).see(&mut others);
+        if self.role() == Role::Pi && are_gathered(&others) {
+            self.say(app, slot.release, Step::Gathered)?;
+        }
+        Ok(may_switch(self.role(), first, &others))
     }
 
     /// This node runs the release and finds it well: whether it may keep it.
@@ -218,9 +247,11 @@ impl Inner {
         match may_keep(self.role(), &others) {
             Answer::Go if self.role() == Role::Pi => self.say(app, slot.release, Step::Decided),
             Answer::Go => Ok(()),
-            Answer::Wait(why) if is_decided || self.role() == Role::Pi || since.elapsed() < PATIENCE => {
+            Answer::Wait(why) if self.role() == Role::Pi => {
+                self.say(app, slot.release, Step::Ready)?;
                 Err(apart(why, true))
             }
+            Answer::Wait(why) if is_decided || since.elapsed() < PATIENCE => Err(apart(why, true)),
             Answer::Wait(why) | Answer::GiveUp(why) => {
                 self.take_back(app);
                 Err(apart(why, false))
@@ -254,13 +285,14 @@ impl Inner {
             Role::Pico => vec![self.pi.clone()],
             Role::Pi => self.picos().into_iter().filter(|pico| self.takes_part(pico, app, slot)).collect(),
         };
-        nodes.into_iter().map(|node| (node.clone(), self.stand(&node, app, slot.release))).collect()
+        nodes.into_iter().map(|node| (node.clone(), self.stand(&node, app, slot))).collect()
     }
 
     fn picos(&self) -> Vec<NodeId> {
         let Ok(folders) = fs::read_dir(self.data.join("picos")) else { return Vec::new() };
-        let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
-        let mut picos: Vec<NodeId> = folders.filter_map(name).collect();
+        let folders = folders.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut picos: Vec<NodeId> =
+            folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect();
         picos.sort();
         picos
     }
@@ -268,36 +300,40 @@ impl Inner {
     /// A Pico of the order's group is to take the release, and one that has the app must not be left behind. One that was
     /// never let in, or was retired, is in no group.
     fn takes_part(&self, pico: &NodeId, app: &AppId, slot: &Slot) -> bool {
-        let groups = status_file::groups(&self.node_folder(pico).join("status.json"));
-        let has_app = || self.journal(pico, app).is_some_and(|saved| saved.current.is_some());
+        let Ok(groups) = status_file::groups(&self.node_folder(pico).join("status.json")) else {
+            return true;
+        };
+        let has_app = || match self.journal(pico, app) {
+            Ok(saved) => saved.is_some_and(|saved| saved.current.is_some()),
+            Err(_) => true,
+        };
         groups.contains(&slot.group) || (!groups.is_empty() && has_app())
     }
 
-    fn stand(&self, node: &NodeId, app: &AppId, release: Digest) -> Stand {
-        let said: Option<Said> = durable::read(&self.file(app, node, "cbor")).ok().flatten();
-        let step = said.filter(|said| said.release == release).map(|said| said.step);
-        let saved = self.journal(node, app);
+    fn stand(&self, node: &NodeId, app: &AppId, slot: &Slot) -> Stand {
+        let said = durable::read::<Said>(&self.file(app, node, "cbor"));
+        let (Ok(said), Ok(saved)) = (said, self.journal(node, app)) else { return Stand::Unclear };
+        let step = said.filter(|said| said.release == slot.release).map(|said| said.step);
+        let is_same = |tried: &Slot| tried.release == slot.release;
         match saved.as_ref().map(|saved| &saved.step) {
-            Some(machine::Step::Trying { slot, .. }) if slot.release == release => match step {
+            Some(machine::Step::Trying { slot, .. }) if is_same(slot) => match step {
                 Some(Step::Decided) => Stand::At(Step::Decided),
                 Some(Step::Ready) if self.is_ready(app, node) => Stand::At(Step::Ready),
-                _ => Stand::At(Step::Staged),
+                _ => Stand::At(Step::Gathered),
             },
-            Some(machine::Step::RollingBack { slot, reason, text, .. }) if slot.release == release => {
+            Some(machine::Step::RollingBack { slot, reason, text, .. }) if is_same(slot) => {
                 Stand::GaveUp(format!("{reason}: {text}"))
             }
-            Some(machine::Step::Trying { .. } | machine::Step::RollingBack { .. }) => Stand::Away,
-            Some(machine::Step::Idle) | None => match step.filter(|step| *step <= Step::Staged) {
-                _ if saved.as_ref().is_some_and(|saved| has_kept(saved, release)) => Stand::Kept,
+            _ => match step.filter(|step| *step <= Step::Gathered) {
+                _ if saved.as_ref().is_some_and(|saved| has_kept(saved, slot.release)) => Stand::Kept,
                 Some(step) => Stand::At(step),
-                None => saved.and_then(|saved| gave_up(&saved, release)).unwrap_or(Stand::Away),
+                None => saved.and_then(|saved| gave_up(&saved, slot)).unwrap_or(Stand::Away),
             },
         }
     }
 
-    fn journal(&self, node: &NodeId, app: &AppId) -> Option<Saved> {
-        let root = self.node_folder(node).join("apps").join(app.as_str());
-        durable::read(&journal::path(&root)).ok().flatten()
+    fn journal(&self, node: &NodeId, app: &AppId) -> Result<Option<Saved>, DurableError> {
+        durable::read(&journal::path(&self.node_folder(node).join("apps").join(app.as_str())))
     }
 
     fn is_ready(&self, app: &AppId, node: &NodeId) -> bool {
@@ -318,14 +354,18 @@ impl Inner {
     }
 }
 
+/// It has the release, or had it and went on to another.
 fn has_kept(saved: &Saved, release: Digest) -> bool {
+    let last = saved.outcomes.iter().rfind(|outcome| outcome.release == release);
     saved.current.as_ref().is_some_and(|current| current.release == release)
+        || last.is_some_and(|outcome| outcome.verdict == Verdict::Kept)
 }
 
-/// How the last attempt with the release ended, where that was not well.
-fn gave_up(saved: &Saved, release: Digest) -> Option<Stand> {
-    let last = saved.outcomes.iter().rfind(|outcome| outcome.release == release)?;
-    let reason = last.reason.map_or_else(|| format!("{:?}", last.verdict), |reason| reason.to_string());
+/// How this order ended, where that was not well.
+fn gave_up(saved: &Saved, slot: &Slot) -> Option<Stand> {
+    let is_it = |outcome: &&Outcome| (outcome.release, outcome.revision) == (slot.release, slot.revision);
+    let last = saved.outcomes.iter().rfind(is_it)?;
+    let reason = last.reason.map_or_else(|| last.verdict.name().to_owned(), |reason| reason.to_string());
     Some(Stand::GaveUp(format!("{reason}: {}", last.text)))
 }
 

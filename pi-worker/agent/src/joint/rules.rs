@@ -13,6 +13,8 @@ pub(super) enum Step {
     Coming,
     /// It is on the node, and nothing that runs was touched.
     Staged,
+    /// The same of the Pi and all its Picos; or somebody tries it already.
+    Gathered,
     /// It runs, is healthy, and would be kept.
     Ready,
     /// The Pi keeps it as soon as its journal is written: no Pico goes back by itself any more.
@@ -24,6 +26,8 @@ pub(super) enum Step {
 pub(super) enum Stand {
     /// It has nothing to do with it yet.
     Away,
+    /// What it says cannot be read now.
+    Unclear,
     /// It is on its way.
     At(Step),
     /// It goes back, or did.
@@ -52,10 +56,19 @@ pub(super) enum Answer {
     GiveUp(String),
 }
 
-/// Whether a node may touch what it runs.
+/// Whether a node may touch what it runs. The Pi has seen all its Picos staged before it says that they are.
 pub(super) fn may_switch(role: Role, first: First, others: &[(NodeId, Stand)]) -> Answer {
-    let is_first = matches!((role, first), (Role::Pico, First::Pico) | (Role::Pi, First::Pi));
-    weigh(if is_first { Step::Staged } else { Step::Ready }, others)
+    let wanted = match (role, first) {
+        (Role::Pi, First::Pi) => Step::Staged,
+        (Role::Pico, First::Pico) => Step::Gathered,
+        (Role::Pi, First::Pico) | (Role::Pico, First::Pi) => Step::Ready,
+    };
+    weigh(wanted, others)
+}
+
+/// Whether the release is on all nodes, as the Pi sees it.
+pub(super) fn are_gathered(picos: &[(NodeId, Stand)]) -> bool {
+    weigh(Step::Staged, picos) == Answer::Go
 }
 
 /// Whether a node that runs the release and finds it well may keep it.
@@ -89,8 +102,10 @@ impl fmt::Display for Stand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Away => "has not begun with it",
+            Self::Unclear => "cannot be asked",
             Self::At(Step::Coming) => "is fetching it",
-            Self::At(Step::Staged) => "has it, and is not sure of it yet",
+            Self::At(Step::Staged) => "has it, and waits for the others",
+            Self::At(Step::Gathered) => "has it, and is not sure of it yet",
             Self::At(Step::Ready) => "runs it, and has not decided yet",
             Self::At(Step::Decided) => "is about to keep it",
             Self::GaveUp(_) => "gave it up",
@@ -118,7 +133,7 @@ mod tests {
 
     #[test]
     fn who_goes_first_needs_the_others_staged_who_goes_second_needs_them_well() {
-        let staged = others(&[Stand::Kept, Stand::At(Step::Staged)]);
+        let staged = others(&[Stand::Kept, Stand::At(Step::Gathered)]);
         let ready = others(&[Stand::Kept, Stand::At(Step::Ready)]);
         for (role, first, is_first) in [
             (Role::Pico, First::Pico, true),
@@ -139,6 +154,23 @@ mod tests {
     }
 
     #[test]
+    fn no_pico_begins_before_all_have_it() {
+        let (one, both) = (
+            others(&[Stand::At(Step::Staged), Stand::Away]),
+            others(&[Stand::At(Step::Staged), Stand::Kept]),
+        );
+        assert!(!are_gathered(&one) && are_gathered(&both));
+        assert!(waits(&may_switch(Role::Pico, First::Pico, &others(&[Stand::At(Step::Staged)]))));
+        assert_eq!(may_switch(Role::Pi, First::Pi, &both), Answer::Go);
+    }
+
+    #[test]
+    fn who_cannot_be_asked_is_waited_for() {
+        let unclear = others(&[Stand::Unclear]);
+        assert!(waits(&may_keep(Role::Pico, &unclear)) && waits(&may_keep(Role::Pi, &unclear)));
+    }
+
+    #[test]
     fn a_pi_without_picos_goes_on_alone() {
         assert_eq!(may_switch(Role::Pi, First::Pico, &[]), Answer::Go);
         assert_eq!(may_keep(Role::Pi, &[]), Answer::Go);
@@ -148,7 +180,7 @@ mod tests {
     fn a_pi_keeps_it_with_all_its_picos_ready() {
         assert_eq!(may_keep(Role::Pi, &others(&[Stand::Kept, Stand::At(Step::Ready)])), Answer::Go);
         let answer = may_keep(Role::Pi, &others(&[Stand::At(Step::Staged), Stand::At(Step::Ready)]));
-        assert_eq!(answer, Answer::Wait("n-0 has it, and is not sure of it yet".into()));
+        assert_eq!(answer, Answer::Wait("n-0 has it, and waits for the others".into()));
         assert!(matches!(may_keep(Role::Pi, &others(&[gave_up()])), Answer::GiveUp(_)));
         assert!(
             waits(&may_keep(Role::Pi, &others(&[Stand::Away]))),

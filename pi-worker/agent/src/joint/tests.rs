@@ -31,6 +31,8 @@ impl Desk {
         fs::create_dir_all(&folder).unwrap();
         let said = format!(r#"{{"pid": 7, "info": {{"node": "pico-desk", "groups": {groups}}}}}"#);
         fs::write(folder.join("status.json"), said).unwrap();
+        // The bridge's own.
+        fs::write(folder.with_file_name("lock"), "").unwrap();
     }
 }
 
@@ -45,7 +47,12 @@ fn keeps(of: &Joint) {
 
 fn goes_back(of: &Joint) {
     of.is_not_ready(&app());
-    let outcome = Outcome {
+    store(of, &Saved { outcomes: vec![rolled_back()], ..Saved::new(app()) });
+    of.has_ended(&app());
+}
+
+fn rolled_back() -> Outcome {
+    Outcome {
         revision: slot().revision,
         release: slot().release,
         version: "2".into(),
@@ -58,9 +65,7 @@ fn goes_back(of: &Joint) {
         requests: 0,
         built: None,
         at: UnixTime(1),
-    };
-    store(of, &Saved { outcomes: vec![outcome], ..Saved::new(app()) });
-    of.has_ended(&app());
+    }
 }
 
 /// Puts `saved` in place of the journal of a node.
@@ -104,6 +109,11 @@ fn trying() -> Journalled {
     }
 }
 
+/// Whether it may touch what it runs, at a first look.
+async fn may_begin(joint: &Joint) -> bool {
+    joint.look_before_switch(&app(), &slot(), First::Pico).await.unwrap() == Answer::Go
+}
+
 async fn keep(joint: &Joint) -> Result<(), Fault> {
     joint.may_keep(&app(), &slot(), Ok(())).await
 }
@@ -123,6 +133,7 @@ async fn both_keep_it_the_pi_first() {
         joint.comes(&app(), &slot()).await.unwrap();
     }
     let (pi, never) = (desk.pi.clone(), Cancel::never());
+    assert!(!may_begin(&desk.pico).await, "the Pi has not staged it");
     let waiting = tokio::spawn(async move { pi.may_switch(&app(), &slot(), &Cancel::never()).await });
     desk.pico.may_switch(&app(), &slot(), &never).await.unwrap();
     assert!(!waiting.is_finished(), "the Pico goes first");
@@ -207,9 +218,65 @@ async fn a_pico_waits_for_ever_once_the_pi_has_decided() {
     keep(&desk.pi).await.unwrap();
     long_ago();
     assert!(waits(&keep(&desk.pico).await));
-    tries(&desk.pi);
     desk.pi.comes(&app(), &slot()).await.unwrap();
     assert!(is_over(&keep(&desk.pico).await), "the Pi has not decided, and time is up");
+}
+
+#[tokio::test]
+async fn a_pico_that_is_not_well_any_more_is_not_ready() {
+    let desk = Desk::new();
+    for joint in [&desk.pi, &desk.pico] {
+        joint.comes(&app(), &slot()).await.unwrap();
+        tries(joint);
+    }
+    assert!(waits(&keep(&desk.pico).await));
+    desk.pico.is_not_ready(&app());
+    assert!(waits(&keep(&desk.pi).await));
+    assert!(waits(&keep(&desk.pico).await), "it is well again");
+    keep(&desk.pi).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_release_that_was_kept_before_is_no_failure() {
+    let desk = Desk::new();
+    let mut outcome = rolled_back();
+    outcome.verdict = Verdict::Kept;
+    let newer = Slot { release: Digest([9; 32]), ..slot() };
+    store(&desk.pi, &Saved { current: Some(newer), outcomes: vec![outcome], ..Saved::new(app()) });
+    tries(&desk.pico);
+    keep(&desk.pico).await.unwrap();
+    let older = Outcome { revision: Revision(6), ..rolled_back() };
+    store(&desk.pico, &Saved { outcomes: vec![older], ..Saved::new(app()) });
+    assert_eq!(desk.pi.0.others(&app(), &slot())[0].1, Stand::Away, "another order of the same release");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_waited_for() {
+    let desk = Desk::new();
+    desk.pico.comes(&app(), &slot()).await.unwrap();
+    tries(&desk.pico);
+    let journal = desk.folder.path().join("apps/lamp/journal.cbor");
+    fs::create_dir_all(&journal).unwrap();
+    assert!(waits(&keep(&desk.pico).await));
+    fs::write(desk.folder.path().join("picos/pico-desk/status.json"), "{").unwrap();
+    let others = desk.pi.0.others(&app(), &slot());
+    assert_eq!(others.len(), 1, "who knows whether it is in the group");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_start_counts_while_it_is_tried() {
+    let desk = Desk::new();
+    for joint in [&desk.pi, &desk.pico] {
+        joint.comes(&app(), &slot()).await.unwrap();
+    }
+    tries(&desk.pico);
+    let Desk { folder, .. } = &desk;
+    for (again, stays) in [
+        (Joint::of_pi(folder.path(), &id("pi-1")), false),
+        (Joint::of_pico(folder.path(), &id("pi-1"), &id("pico-desk")), true),
+    ] {
+        assert_eq!(again.0.file(&app(), &again.0.me, "cbor").exists(), stays, "{again:?}");
+    }
 }
 
 #[tokio::test]

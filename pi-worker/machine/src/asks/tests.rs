@@ -3,6 +3,7 @@ use schemas::{
     id::{Counter, Revision},
     order::OrderState,
     reason::Reason,
+    release::First,
     report::Verdict,
 };
 
@@ -72,6 +73,14 @@ fn nobody_is_asked_to_go_below_the_floor_to_nothing_or_past_the_lock() {
     node.input(Input::Holds(but_lock.map(hold).collect()));
     node.input(Input::GoBack);
     assert_eq!(node.state(), "trial");
+}
+
+#[test]
+fn what_is_kept_with_others_is_not_left_alone() {
+    let mut node = Node::running(5);
+    node.install(order(6, 6).part(|part| part.joint = Some(First::Pico)));
+    node.input(Input::GoBack);
+    assert_eq!((node.state(), node.version()), ("idle", "6.0".into()));
 }
 
 #[test]

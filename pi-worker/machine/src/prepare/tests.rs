@@ -1,4 +1,4 @@
-use schemas::{reason::Reason, report::Verdict, status::Phase};
+use schemas::{reason::Reason, release::First, report::Verdict, status::Phase};
 
 use crate::{
     Effect, Fault, Input, Yield,
@@ -60,6 +60,22 @@ fn no_progress_for_a_quarter_of_an_hour_is_a_failure() {
     node.wait(10 * 60_000);
     assert_eq!(node.verdict(), (6, Verdict::Failed, Some(Reason::StoreUnreachable)));
     assert_eq!((node.version(), node.state()), ("5.0".into(), "idle"));
+}
+
+#[test]
+fn the_others_of_a_joint_release_are_asked_again_at_once_and_waited_for_for_an_hour() {
+    let mut node = Node::running(5);
+    for _ in 0..20_000 {
+        node.fault("pre_check", fault(Reason::JointApart, true));
+    }
+    node.announce(order(6, 6).part(|part| part.joint = Some(First::Pico)));
+    for minutes in [1, 28, 30] {
+        node.wait(minutes * 60_000);
+        assert_eq!(node.state(), "staged");
+        assert!(node.machine.poll_timeout().unwrap() - node.now.mono_ms <= 500);
+    }
+    node.wait(60_000);
+    assert_eq!(node.verdict(), (6, Verdict::Failed, Some(Reason::JointApart)));
 }
 
 #[test]

@@ -350,3 +350,44 @@ fn a_pi_waits_for_its_picos_until_its_deadline_and_says_so() {
     node.healthy();
     assert_eq!(node.verdict(), (6, Verdict::RolledBack, Some(Reason::JointApart)));
 }
+
+#[test]
+fn what_others_wait_for_is_proven_after_the_bus_is_back() {
+    let mut node = Node::running(5);
+    node.announce(order(6, 6).part(|part| part.joint = Some(First::Pico)));
+    node.input(Input::Bus(Bus::Unreachable));
+    node.healthy();
+    node.wait(20_000);
+    assert_eq!((node.state(), node.names().contains(&"prove")), ("trial", false));
+    node.input(Input::Bus(Bus::Connected));
+    assert_eq!(node.verdict(), (6, Verdict::Kept, None));
+}
+
+#[test]
+fn a_joint_release_that_cuts_the_node_off_goes_back_and_a_broker_that_is_down_is_not_waited_for() {
+    let mut node = Node::running(5);
+    node.announce(order(6, 6).part(|part| {
+        (part.joint, part.trial.deadline_ms) = (Some(First::Pico), 120_000);
+    }));
+    node.input(Input::Bus(Bus::Unreachable));
+    node.healthy();
+    node.wait(65_000);
+    node.healthy();
+    assert_eq!(node.verdict(), (6, Verdict::RolledBack, Some(Reason::BusLost)));
+    node.input(Input::Bus(Bus::Connected));
+    node.announce(order(7, 7).part(|part| part.joint = Some(First::Pico)));
+    node.input(Input::Bus(Bus::BrokerDown));
+    node.healthy();
+    node.wait(5_000);
+    assert_eq!(node.verdict(), (7, Verdict::Kept, None));
+}
+
+#[test]
+fn a_pico_does_not_wait_for_the_bus_by_itself() {
+    let mut node = Node::running(5);
+    node.announce(order(6, 6).part(beside_a_pi));
+    node.input(Input::Bus(Bus::Unreachable));
+    node.healthy();
+    node.wait(5_000);
+    assert_eq!(node.verdict(), (6, Verdict::Kept, None));
+}
