@@ -61,7 +61,7 @@ fn build() -> Result<PathBuf> {
     ]);
     if me.parent().is_some_and(|folder| folder.ends_with("deps")) {
         // With the features that tests ask of what they share with the binaries, or half of it would be built a second time.
-        cargo.args(["--bin", "demo", "--workspace", "--test", "e2e"]);
+        cargo.args(["--bin", "demo", "--bin", "demo-picos", "--workspace", "--test", "e2e"]);
     }
     // What Cargo says of the running program is not so of others: build scripts that ask for it would run again each time.
     for (name, _) in std::env::vars_os() {
