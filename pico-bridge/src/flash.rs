@@ -2,10 +2,9 @@
 
 use std::{future::Future, io};
 
-use crate::{
-    picoboot::{Command, STATUS_BYTES, Status},
-    uf2::{Chip, FLASH_BASE, Firmware, PAGE_BYTES, SECTOR_BYTES, Step},
-};
+use uf2::{Chip, FLASH_BASE, Firmware, PAGE_BYTES, SECTOR_BYTES, Step};
+
+use crate::picoboot::{Command, STATUS_BYTES, Status};
 
 /// The chip has so long to answer the last command before it boots.
 const REBOOT_MS: u32 = 500;

@@ -1,8 +1,7 @@
 //! What the guard on a Pico says, and what it is asked to do: `pico-w/lib/deploy_guard.py` decides there at each boot.
 
 use serde::Deserialize;
-
-use crate::uf2::Chip;
+use uf2::Chip;
 
 /// How a line of the guard begins, among what the app prints.
 const MARK: &str = "@deploybus ";

@@ -1,6 +1,6 @@
 //! Nodes for the Picos on USB: one node per Pico, installed through the same `machine` and `agent` as a Pi.
 //!
-//! `raw_paste`, [`uf2`] and [`picoboot`] are bytes in and bytes out; `port` and `repl` bring them to a serial port, [`flash`] to a boot ROM. A `device` is
+//! `raw_paste` and [`picoboot`] are bytes in and bytes out; `port` and `repl` bring them to a serial port, [`flash`] to a boot ROM. A `device` is
 //! one Pico, an `installer` installs on it through the guard that runs there, and the `bridge` runs a node for each that is there.
 
 mod bridge;
@@ -22,7 +22,6 @@ mod raw_paste;
 mod repl;
 mod shelf;
 mod simulate;
-pub mod uf2;
 mod upload;
 mod watch;
 

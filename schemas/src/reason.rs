@@ -122,6 +122,14 @@ reasons! {
     DeviceFull = "device-full", "make the release smaller, or remove files from the Pico with `mpremote rm` after `publisher pico release NODE`";
     /// The guard that goes back by itself is not on the Pico, which has a program of its own.
     NotProvisioned = "not-provisioned", "bring the guard onto the Pico with `publisher pico provision NODE`: its main.py is kept as main.before.py";
+    /// The file is no firmware that this Pico can boot.
+    BadFirmware = "bad-firmware", "build the firmware for this Pico's chip, as one UF2 file that begins at the beginning of flash";
+    /// With this firmware nothing but a hand on the Pico could bring another one.
+    OneWay = "one-way", "release firmware with MicroPython, or say `allow_one_way = true` under [pico] if somebody will hold the button the next time";
+    /// The Pico cannot be brought into BOOTSEL from here.
+    NeedsButton = "needs-button", "hold the Pico's BOOTSEL button while you plug it in, at the same USB port: what waits for that is flashed then";
+    /// Firmware was flashed and read back, and the Pico did not come up with it.
+    FirmwareSilent = "firmware-silent", "if the Pico does not come back by itself, hold its BOOTSEL button while you plug it in, at the same USB port: what ran before is flashed then";
     /// A Pico runs one app, and this one runs another.
     OneAppOnly = "one-app-only", "take the Pico out of the groups of one of the two apps";
     /// The release failed on this Pico too often.

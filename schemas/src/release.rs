@@ -68,6 +68,9 @@ pub struct Part {
     /// How the image is built and run, where it is a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Box<Container>>,
+    /// Whether firmware may be flashed that nothing can replace without a hand on the Pico.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_way: bool,
     /// Environment of the app and of its hooks; the node's own settings win.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -112,6 +115,8 @@ pub enum PartKind {
     /// Files of a MicroPython app, for a Pico; its `main.py` is what is run.
     #[serde(rename = "micropython")]
     MicroPython,
+    /// Firmware for a Pico: one UF2 file.
+    Uf2,
     /// A kind of a newer version; never installed.
     #[serde(other)]
     Unknown,
@@ -267,7 +272,9 @@ impl Part {
 
     /// Whether nothing says if it is well: a container at least runs or does not, and a Pico says what it runs.
     pub fn is_unchecked(&self) -> bool {
-        self.checks.is_empty() && self.container().is_none() && self.kind != PartKind::MicroPython
+        self.checks.is_empty()
+            && self.container().is_none()
+            && !matches!(self.kind, PartKind::MicroPython | PartKind::Uf2)
     }
 }
 

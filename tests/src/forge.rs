@@ -56,6 +56,7 @@ impl Forge {
             manifest_bytes,
             run: Run::None,
             container: None,
+            one_way: false,
             env: std::collections::BTreeMap::default(),
             pre_check: None,
             checks: Vec::new(),

@@ -235,6 +235,7 @@ impl Sample {
             manifest_bytes: 10,
             run: Run::None,
             container: None,
+            one_way: false,
             env: [].into(),
             pre_check: None,
             checks: Vec::new(),

@@ -114,6 +114,7 @@ pub(crate) fn part(tree_hash: Digest) -> Part {
         manifest_bytes: 0,
         run: Run::None,
         container: None,
+        one_way: false,
         env: BTreeMap::new(),
         pre_check: None,
         checks: Vec::new(),

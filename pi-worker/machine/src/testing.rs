@@ -53,6 +53,7 @@ pub(crate) fn order(revision: u64, counter: u64) -> Draft {
         manifest_bytes: 1,
         run: Run::None,
         container: None,
+        one_way: false,
         env: std::collections::BTreeMap::new(),
         pre_check: None,
         checks: vec![check()],

@@ -116,6 +116,7 @@ fn slot(version: &str, manifest: &Manifest) -> Slot {
             manifest_bytes: manifest.encode().len() as u64,
             run: Run::None,
             container: None,
+            one_way: false,
             env: BTreeMap::new(),
             pre_check: None,
             checks: Vec::new(),

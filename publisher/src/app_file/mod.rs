@@ -5,6 +5,7 @@
 mod check;
 mod container;
 mod joint;
+mod pico;
 mod run;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -16,13 +17,14 @@ use schemas::{
 use serde::Deserialize;
 use toml::Spanned;
 
-pub(crate) use self::joint::Joint;
 use self::{
     check::{CheckEntry, ProofTable},
     container::ContainerTable,
     joint::JointTable,
+    pico::PicoTable,
     run::{HooksTable, RunTable, TrialTable},
 };
+pub(crate) use self::{joint::Joint, pico::Pico};
 
 /// The file's name; it lies in the folder that is deployed and is itself left out.
 pub(crate) const NAME: &str = "deploybus.toml";
@@ -39,8 +41,8 @@ pub(crate) struct AppFile {
     pub(crate) files: FileRules,
     pub(crate) run: Run,
     pub(crate) container: Option<Box<Container>>,
-    /// Whether it is for Picos, which run its `main.py`.
-    pub(crate) pico: bool,
+    /// What of it a Pico gets, where it is for Picos.
+    pub(crate) pico: Option<Pico>,
     /// What its Picos keep together with a Pi.
     pub(crate) joint: Option<Joint>,
     pub(crate) env: BTreeMap<String, String>,
@@ -116,7 +118,9 @@ pub(crate) enum AppFileError {
     #[error("a file has either [run] or [container]")]
     RunAndContainer,
     /// A Pico runs `main.py`, and its guard says how that is.
-    #[error("a file with [pico] has no [{0}]: a Pico runs main.py of the folder, and its guard watches it")]
+    #[error(
+        "a file with [pico] has no [{0}]: a Pico runs main.py of the folder, or the firmware, and the bridge watches it"
+    )]
     PicoAnd(&'static str),
 }
 
@@ -138,11 +142,6 @@ struct File {
     #[serde(default)]
     trial: TrialTable,
 }
-
-/// `[pico]`: that it is there says all.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PicoTable {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,19 +218,20 @@ pub(crate) fn parse(text: &str) -> Result<AppFile, AppFileError> {
     if let Some(table) = of_no_pico(&file).filter(|_| file.pico.is_some()) {
         return Err(AppFileError::PicoAnd(table));
     }
+    let pico = file.pico.map(|pico| pico.0);
     let checks = file.check.into_iter().map(|entry| check(text, entry)).collect::<Result<_, _>>()?;
+    let files = match &pico {
+        Some(Pico::Firmware { file, .. }) => pico::alone(file),
+        _ => FileRules { include: file.app.include, ignore: file.app.ignore, gitignore: file.app.gitignore },
+    };
     Ok(AppFile {
         name: file.app.name,
         version: file.app.version,
         platform: file.app.platform.0,
-        files: FileRules {
-            include: file.app.include,
-            ignore: file.app.ignore,
-            gitignore: file.app.gitignore,
-        },
+        files,
         run: file.run.map_or(Run::None, |run| run.0),
         container: file.container.map(|container| Box::new(container.0)),
-        pico: file.pico.is_some(),
+        pico,
         joint: file.joint.map(|joint| joint.0),
         env: file.env.0,
         pre_check: file.hooks.0,

@@ -29,7 +29,7 @@ use self::{
     walk::{Found, What},
 };
 use crate::{
-    app_file::{self, AppFile, Version},
+    app_file::{self, AppFile, Pico, Version},
     problem::{Advise as _, problem},
     show::clean,
 };
@@ -110,9 +110,17 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         format!("cannot pack {}", folder.display()),
         "rename it, or leave it out with `ignore = [\"…\"]` in deploybus.toml",
     )?;
-    if app.pico {
-        warnings.extend(pico::check(&manifest)?);
-    }
+    let app = match &app.pico {
+        Some(Pico::App) => {
+            warnings.extend(pico::check(&manifest)?);
+            app
+        }
+        Some(Pico::Firmware { file, one_way }) => {
+            let chip = pico::check_firmware(&folder, file, *one_way, &app.platform)?;
+            AppFile { platform: chip.platform().to_owned(), ..app }
+        }
+        None => app,
+    };
     if let Some(container) = &app.container {
         warnings.extend(container::check(container, &manifest, &folder)?);
     }
@@ -277,7 +285,8 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
     Part {
         platform: app.platform.clone(),
         kind: match app {
-            AppFile { pico: true, .. } => PartKind::MicroPython,
+            AppFile { pico: Some(Pico::App), .. } => PartKind::MicroPython,
+            AppFile { pico: Some(Pico::Firmware { .. }), .. } => PartKind::Uf2,
             AppFile { container: Some(_), .. } => PartKind::Container,
             _ => PartKind::Tree,
         },
@@ -286,6 +295,7 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
         manifest_bytes: bytes.len() as u64,
         run: app.run.clone(),
         container: app.container.clone(),
+        one_way: matches!(app.pico, Some(Pico::Firmware { one_way: true, .. })),
         env: app.env.clone(),
         pre_check: app.pre_check.clone(),
         checks: app.checks.clone(),

@@ -1,18 +1,21 @@
-//! What of an app for Picos can be judged before any Pico has it.
+//! What of an app or of firmware for Picos can be judged before any Pico has it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::Result;
 use schemas::{
     id::AppId,
     manifest::{Manifest, Node},
+    reason::Reason,
+    release::ANY_PLATFORM,
     time::UnixTime,
 };
+use uf2::{Chip, Firmware};
 
 use super::{Packed, Request, pack, read_app_file};
 use crate::{
     app_file::{Joint, NAME},
-    problem::problem,
+    problem::{Advise as _, problem},
 };
 
 /// What the guard imports.
@@ -58,7 +61,7 @@ pub(super) fn pack_beside(
     let file = read_app_file(&pico)?;
     let wrong =
         |text: String, advice: &str| problem(format!("{}: {text}", pico.join(NAME).display()), advice);
-    if !file.pico {
+    if file.pico.is_none() {
         return Err(wrong(
             "it has no [pico]".to_owned(),
             "add a line `[pico]`: the folder of [joint] is for Picos",
@@ -81,4 +84,30 @@ pub(super) fn pack_beside(
     let mut packed = pack(&request, caches, now)?;
     packed.part.joint = Some(joint.first);
     Ok(packed)
+}
+
+/// The chip that a file of firmware is for. The bridge asks the same again before it touches a Pico.
+pub(super) fn check_firmware(folder: &Path, file: &str, one_way: bool, platform: &str) -> Result<Chip> {
+    let path = folder.join(file);
+    let what = || format!("cannot use {}", path.display());
+    let bytes =
+        fs::read(&path).advise(what(), "build it first, and say where it is with `firmware` under [pico]")?;
+    let firmware = Firmware::parse(&bytes).advise(what(), Reason::BadFirmware.advice())?;
+    let chip = firmware.chip();
+    if platform != ANY_PLATFORM && platform != chip.platform() {
+        return Err(problem(
+            format!("{} is for an {chip}, and `platform` under [app] is {platform}", path.display()),
+            format!("leave `platform` out: it is {} for this file", chip.platform()),
+        ));
+    }
+    if firmware.micropython().is_none() && !one_way {
+        return Err(problem(
+            format!(
+                "{} has no MicroPython in it, and nothing else can be asked back into BOOTSEL",
+                path.display()
+            ),
+            Reason::OneWay.advice(),
+        ));
+    }
+    Ok(chip)
 }

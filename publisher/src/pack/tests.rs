@@ -161,6 +161,47 @@ fn a_pi_and_its_picos_are_one_release_of_two_folders() {
 }
 
 #[test]
+fn firmware_is_one_file_that_a_chip_boots_and_that_can_be_replaced() {
+    let dir = app_folder();
+    let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
+    let settings = "[app]\nname = \"micropython\"\nversion = \"1\"\n[pico]\nfirmware = \"lib/fw.uf2\"\n";
+    write("deploybus.toml", settings.as_bytes());
+    write(".gitignore", b"*.uf2");
+    assert!(error_of(dir.path()).starts_with("error: cannot use <folder>/lib/fw.uf2"));
+    write("lib/fw.uf2", b"UF2");
+    assert!(error_of(dir.path()).contains("it has 3 bytes"));
+    write("lib/fw.uf2", &newer_firmware("MicroPython v1.28.0 on 2026-04-06"));
+    let packed = pack_of(dir.path()).unwrap();
+    assert_eq!((packed.part.kind, packed.part.platform.as_str()), (PartKind::Uf2, "rp2/rp2350"));
+    assert!(!packed.part.one_way && !packed.part.is_unchecked());
+    assert_eq!(packed.sources().len(), 1, "nothing else is taken, and what git ignores is");
+    write("deploybus.toml", settings.replace("[pico]", "platform = \"rp2/rp2040\"\n[pico]").as_bytes());
+    assert!(error_of(dir.path()).contains("is for an RP2350, and `platform` under [app] is rp2/rp2040"));
+
+    write("deploybus.toml", settings.as_bytes());
+    write("lib/fw.uf2", &newer_firmware("a program of somebody"));
+    assert!(error_of(dir.path()).contains("has no MicroPython in it"));
+    write("deploybus.toml", format!("{settings}allow_one_way = true\n").as_bytes());
+    assert!(pack_of(dir.path()).unwrap().part.one_way);
+    for wrong in ["firmware = \"../fw.uf2\"", "firmware = \"*.uf2\"", "allow_one_way = true"] {
+        let lines = format!("[app]\nname = \"micropython\"\n[pico]\n{wrong}\n");
+        write("deploybus.toml", lines.as_bytes());
+        assert!(error_of(dir.path()).contains(if wrong.starts_with("firm") {
+            "is not the path"
+        } else {
+            "is for"
+        }));
+    }
+}
+
+/// Made up: all that the newer chip asks for is an image definition.
+fn newer_firmware(says: &str) -> Vec<u8> {
+    let mut image = 0xffff_ded3_u32.to_le_bytes().to_vec();
+    image.extend(says.as_bytes());
+    uf2::Firmware::of_image(uf2::Chip::Rp2350, image).unwrap().encode()
+}
+
+#[test]
 fn each_wrong_folder_has_its_own_message() {
     let mut errors = vec![error_of(Path::new("/nowhere"))];
     let dir = app_folder();

@@ -94,6 +94,7 @@ pub(crate) fn release() -> Release {
             manifest_bytes: manifest.encode().len() as u64,
             run: Run::Process { command: vec!["python3".into(), "app.py".into()], stop_timeout_ms: 10_000 },
             container: None,
+            one_way: false,
             env: BTreeMap::from([("PORT".into(), "8000".into())]),
             pre_check: Some(Hook { command: vec!["python3".into(), "-V".into()], timeout_ms: 60_000 }),
             checks: vec![Check {

@@ -183,6 +183,7 @@ fn release(place: usize, listed: &Listed) -> Release {
         manifest_bytes: 1,
         run: Run::None,
         container: None,
+        one_way: false,
         env: BTreeMap::new(),
         pre_check: listed.pre_check.then(|| Hook { command: vec!["true".into()], timeout_ms: 1_000 }),
         checks: if listed.checked { vec![check] } else { Vec::new() },

@@ -237,6 +237,7 @@ fn release(app: &AppId, recipe: &Recipe, counter: u64) -> Release {
         manifest_bytes: 1,
         run: Run::None,
         container: None,
+        one_way: false,
         env: BTreeMap::new(),
         pre_check: None,
         checks: vec![check],

@@ -6,10 +6,9 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use pico_bridge::{
-    flash::{FlashError, Picoboot, UsbPipe, flash},
-    uf2::{BLOCK_BYTES, Chip, FLASH_BASE, Firmware, PAGE_BYTES, SECTOR_BYTES, Step},
-};
+use e2e::firmware;
+use pico_bridge::flash::{FlashError, Picoboot, UsbPipe, flash};
+use uf2::{Firmware, SECTOR_BYTES, Step};
 
 /// A sector and a half.
 const PAGES: usize = 24;
@@ -25,23 +24,23 @@ const WAITS: &str = "bootsel 2e8a:0003";
 #[test]
 fn firmware_that_is_cut_is_flashed_again_without_a_hand_on_the_button() {
     let Some(mut rom) = Rom::start() else { return };
-    let (old, new) = (image(1), image(2));
-    let firmware = Firmware::parse(&uf2(&new), Chip::Rp2040, 2 * 1024 * 1024).unwrap();
-    rom.begin(&old);
+    let (old, firmware) = (made_up(1), Firmware::parse(&made_up(2).encode()).unwrap());
+    let (old, new) = (old.image(), firmware.image());
+    rom.begin(old);
     assert_eq!(rom.ask(b'P', b""), b"runs", "the old one");
     rom.hold_button();
     run(flash(Pipe(&mut rom, None), &firmware)).unwrap();
     let transfers = rom.transfers;
-    assert_eq!((rom.power().as_str(), rom.holds(&new)), ("runs", true));
+    assert_eq!((rom.power().as_str(), rom.holds(new)), ("runs", true));
 
     let mut waited = 0;
     for cut in 0..CUTS {
-        rom.begin(&old);
+        rom.begin(old);
         rom.hold_button();
         let cut = BEFORE + (transfers - BEFORE - AFTER) * cut / CUTS;
         let ended = run(flash(Pipe(&mut rom, Some(cut)), &firmware));
         assert!(matches!(ended, Err(FlashError::Gone { .. })), "{ended:?}");
-        let is_whole = rom.holds(&old) || rom.holds(&new);
+        let is_whole = rom.holds(old) || rom.holds(new);
         if rom.power() == WAITS {
             waited += 1;
         } else {
@@ -49,7 +48,7 @@ fn firmware_that_is_cut_is_flashed_again_without_a_hand_on_the_button() {
             rom.hold_button();
         }
         run(flash(Pipe(&mut rom, None), &firmware)).unwrap();
-        assert_eq!((rom.power().as_str(), rom.holds(&new)), ("runs", true), "cut {cut} of {transfers}");
+        assert_eq!((rom.power().as_str(), rom.holds(new)), ("runs", true), "cut {cut} of {transfers}");
     }
     println!("{CUTS} cuts in {transfers} transfers, {waited} chips waited in BOOTSEL");
     assert!(waited >= CUTS - 2, "{waited}");
@@ -58,8 +57,9 @@ fn firmware_that_is_cut_is_flashed_again_without_a_hand_on_the_button() {
 #[test]
 fn in_plain_order_a_cut_leaves_a_chip_that_runs_half_of_it() {
     let Some(mut rom) = Rom::start() else { return };
-    let (old, new) = (image(1), image(2));
-    rom.begin(&old);
+    let (old, new) = (made_up(1), made_up(2));
+    let (old, new) = (old.image(), new.image());
+    rom.begin(old);
     rom.hold_button();
     run(async {
         let mut chip = Picoboot::open(Pipe(&mut rom, None)).await.unwrap();
@@ -68,7 +68,7 @@ fn in_plain_order_a_cut_leaves_a_chip_that_runs_half_of_it() {
         }
     });
     rom.ask(b'Z', b"");
-    let is_torn = !rom.holds(&old) && !rom.holds(&new);
+    let is_torn = !rom.holds(old) && !rom.holds(new);
     assert_eq!((rom.power().as_str(), is_torn), ("runs", true), "this is what the order is for");
 }
 
@@ -175,31 +175,9 @@ impl UsbPipe for Pipe<'_> {
     }
 }
 
-/// A made-up firmware: a boot stage that goes nowhere, with the checksum that counts, and bytes that differ by `seed`.
-fn image(seed: u8) -> Vec<u8> {
-    let mut image: Vec<u8> = (0..PAGES * PAGE_BYTES).map(|at| (at % 253) as u8 ^ seed).collect();
-    image[..2].copy_from_slice(&[0xfe, 0xe7]);
-    let sum = image[..PAGE_BYTES - 4].iter().fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ (u32::from(*byte) << 24), |sum, _| {
-            (sum << 1) ^ if sum & 0x8000_0000 == 0 { 0 } else { 0x04c1_1db7 }
-        })
-    });
-    image[PAGE_BYTES - 4..PAGE_BYTES].copy_from_slice(&sum.to_le_bytes());
-    image
-}
-
-fn uf2(image: &[u8]) -> Vec<u8> {
-    let count = (image.len() / PAGE_BYTES) as u32;
-    let mut file = Vec::new();
-    for (number, page) in (0..).zip(image.chunks(PAGE_BYTES)) {
-        let address = FLASH_BASE + number * PAGE_BYTES as u32;
-        let words = [0x0a32_4655, 0x9e5d_5157, 0x2000, address, 256, number, count, 0xe48b_ff56];
-        file.extend(words.into_iter().flat_map(u32::to_le_bytes));
-        file.extend(page);
-        file.resize(BLOCK_BYTES * (number as usize + 1) - 4, 0);
-        file.extend(0x0ab1_6f30_u32.to_le_bytes());
-    }
-    file
+/// What tells one firmware from another.
+fn made_up(seed: u8) -> Firmware {
+    firmware(PAGES, seed, "")
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
