@@ -6,16 +6,18 @@ use agent::{
     About, Pulse, RunError, Settings,
     enroll::{self, EnrollError, News},
 };
+use machine::Fault;
 use schemas::id::NodeId;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tracing::{error, info, warn};
 
 use crate::{
     device::{Device, Presence},
+    firmware::{flashing::Flashing, record::Keep},
     guard::{Guarded, Probed},
     installer::PicoInstaller,
     nodes::{Nodes, NodesError},
@@ -75,6 +77,12 @@ impl Bridge {
     /// Looks after every Pico that ever comes, until the bridge is to end.
     pub(crate) async fn run(mut self) {
         let (mut known, mut tasks) = (BTreeSet::new(), JoinSet::new());
+        for (serial, node) in self.nodes.in_flash() {
+            if known.insert(serial.clone()) {
+                info!(%node, serial, "Pico may wait for its firmware");
+                tasks.spawn(self.clone().look_after(serial, node));
+            }
+        }
         loop {
             for plugged in self.ports.list() {
                 if known.insert(plugged.serial.clone()) {
@@ -118,12 +126,12 @@ impl Bridge {
     /// From the time that it is there until it is not any more.
     async fn turn(&self, serial: &str, node: &NodeId, device: &Arc<Device>) -> Result<(), NotNow> {
         let mut stop = self.stop.clone();
+        let settings = self.nodes.settings(node)?;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
-            () = self.plugged(serial) => {}
+            () = self.plugged(serial, &settings, device) => {}
         }
-        let settings = self.nodes.settings(node)?;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Ok(()),
@@ -131,7 +139,9 @@ impl Bridge {
         }
         let listener = device.clone();
         let listening = tokio::spawn(async move { listener.listen().await });
+        device.set_over(false);
         let ended = self.be_a_node(serial, settings, device).await;
+        device.set_over(true);
         if device.is_halted() {
             // Whatever ended this, what is kept on it is to run.
             restart(device).await;
@@ -143,8 +153,14 @@ impl Bridge {
         ended
     }
 
-    async fn plugged(&self, serial: &str) {
+    /// Ends when the Pico is there, as one that runs. In BOOTSEL it gets what it waits for.
+    async fn plugged(&self, serial: &str, settings: &Settings, device: &Arc<Device>) {
+        let flashing = Flashing::new(device.clone(), Keep::new(settings.clone()));
         while self.ports.find(serial).is_none() {
+            if let Err(Fault { reason, text, .. }) = flashing.resume().await {
+                error!(node = %settings.node, %reason, text, hint = reason.advice(), "Pico did not get its firmware");
+                sleep(AGAIN).await;
+            }
             sleep(LOOK_EVERY).await;
         }
     }
@@ -164,6 +180,7 @@ impl Bridge {
             // Nothing of ours is on it that the node would start.
             restart(device).await;
         }
+        self.note_port(serial, &settings);
         say_what_it_is(&node, &probed);
         let about = self.about(serial, &probed);
         let joint = self.nodes.joint(&node);
@@ -182,6 +199,17 @@ impl Bridge {
             }
         };
         Ok(agent::run(settings.clone(), make, pulse, ends).await?)
+    }
+
+    /// Where it is plugged in is all that is known of it in BOOTSEL.
+    fn note_port(&self, serial: &str, settings: &Settings) {
+        let keep = Keep::new(settings.clone());
+        let (mut record, plugged) = (keep.load(), self.ports.find(serial));
+        serial.clone_into(&mut record.serial);
+        record.usb_path = plugged.map_or(record.usb_path, |plugged| plugged.usb_path);
+        if let Err(Fault { text, .. }) = keep.store(&record) {
+            warn!(node = %settings.node, text, "Port of the Pico is not kept: cut in the middle of firmware, it would wait");
+        }
     }
 
     fn about(&self, serial: &str, probed: &Probed) -> About {
@@ -285,13 +313,10 @@ async fn unplugged(device: &Device) {
             continue;
         };
         let patience = if device.is_booting() { LOST } else { UNPLUGGED };
-        tokio::select! {
-            () = sleep_until(since + patience) => {
-                if !device.is_booting() || since.elapsed() >= LOST {
-                    return;
-                }
-            }
-            changed = presence.changed() => if changed.is_err() { return },
+        if since.elapsed() >= patience && !device.is_flashing() {
+            return;
         }
+        // Whatever comes first: it is looked at again.
+        let _ = timeout(LOOK_EVERY, presence.changed()).await;
     }
 }

@@ -1,5 +1,7 @@
 //! One Pico: its port is held and drained at all times, what the guard says is heard, and whoever works on it has it alone.
 
+mod claim;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -11,10 +13,11 @@ use std::{
 
 use tokio::{
     sync::{self, broadcast, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{debug, info, warn};
 
+pub(crate) use self::claim::Claim;
 use crate::{
     guard::{DISARM, Said, Slots, State},
     port::{Port, PortError},
@@ -35,7 +38,7 @@ const MAX_LINE_BYTES: usize = 1024;
 /// Lines of the guard that wait for who listens.
 const BACKLOG: usize = 64;
 /// After a reset the same Pico is there again within that time.
-const BACK_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,10 @@ pub(crate) struct Device {
     is_halted: AtomicBool,
     /// A reset is under way: being away is no news.
     is_booting: AtomicBool,
+    /// Its firmware is replaced: being away is what is wanted.
+    is_flashing: AtomicBool,
+    /// Whether it has no node now: whoever works on it gives up.
+    is_over: watch::Sender<bool>,
     heard: Mutex<Heard>,
     said: broadcast::Sender<Said>,
     lines: broadcast::Sender<String>,
@@ -78,13 +85,6 @@ struct Heard {
     opened: u64,
 }
 
-/// The Pico, for one who works on it.
-#[derive(Debug)]
-pub(crate) struct Claim<'a> {
-    device: &'a Device,
-    line: Option<sync::MutexGuard<'a, Option<Port>>>,
-}
-
 impl Device {
     /// The Pico with this serial number. It is held and listened to as long as [`Device::listen`] runs.
     pub(crate) fn new(serial: &str, ports: Ports) -> Arc<Self> {
@@ -97,6 +97,8 @@ impl Device {
             released: watch::Sender::new(None),
             is_halted: AtomicBool::new(false),
             is_booting: AtomicBool::new(false),
+            is_flashing: AtomicBool::new(false),
+            is_over: watch::Sender::new(false),
             heard: Mutex::default(),
             said: broadcast::Sender::new(BACKLOG),
             lines: broadcast::Sender::new(BACKLOG),
@@ -148,6 +150,37 @@ impl Device {
         self.is_booting.load(Ordering::Relaxed)
     }
 
+    /// Whether its firmware is replaced.
+    pub(crate) fn is_flashing(&self) -> bool {
+        self.is_flashing.load(Ordering::Relaxed)
+    }
+
+    /// Its firmware is replaced from now on, or no longer.
+    pub(crate) fn set_flashing(&self, is_so: bool) {
+        self.is_flashing.store(is_so, Ordering::Relaxed);
+    }
+
+    /// It has a node from now on, or none any more.
+    pub(crate) fn set_over(&self, is_so: bool) {
+        self.is_over.send_replace(is_so);
+    }
+
+    /// Ends when it has no node any more.
+    pub(crate) async fn over(&self) {
+        // The device outlives whoever waits.
+        let _ = self.is_over.subscribe().wait_for(|is_so| *is_so).await;
+    }
+
+    /// Its serial number.
+    pub(crate) fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// Where it is looked for.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
     /// Lets go of the port until then, for people with tools of their own.
     pub(crate) fn release_until(&self, until: Option<Instant>) {
         self.released.send_replace(until);
@@ -165,11 +198,19 @@ impl Device {
     /// When it is not there, or somebody else has it.
     pub(crate) async fn claim(&self) -> Result<Claim<'_>, PortError> {
         self.wanted.send_modify(|wanted| *wanted += 1);
-        let mut claim = Claim { device: self, line: None };
+        let mut claim = Claim::of(self);
         let mut line = self.line.lock().await;
         self.open(&mut line)?;
-        claim.line = Some(line);
+        claim.take(line);
         Ok(claim)
+    }
+
+    /// Has it for oneself, whether it is there or not.
+    pub(crate) async fn hold(&self) -> Claim<'_> {
+        self.wanted.send_modify(|wanted| *wanted += 1);
+        let mut claim = Claim::of(self);
+        claim.take(self.line.lock().await);
+        claim
     }
 
     /// Holds and drains the port, for as long as this is polled.
@@ -214,12 +255,12 @@ impl Device {
     ///
     /// # Errors
     /// When it does not come back in time.
-    pub(crate) async fn wait_back(&self, opened: u64) -> Result<(), ReplError> {
+    pub(crate) async fn wait_back(&self, opened: u64, within: Duration) -> Result<(), ReplError> {
         let mut presence = self.presence();
         let is_back = |presence: &Presence| matches!(presence, Presence::There(count) if *count > opened);
-        let back = timeout(BACK_WITHIN, presence.wait_for(is_back)).await.is_ok();
+        let back = timeout(within, presence.wait_for(is_back)).await.is_ok();
         self.is_booting.store(false, Ordering::Relaxed);
-        if back { Ok(()) } else { Err(ReplError::Silent(BACK_WITHIN)) }
+        if back { Ok(()) } else { Err(ReplError::Silent(within)) }
     }
 
     /// How often its port was opened.
@@ -338,52 +379,5 @@ impl Device {
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Claim<'_> {
-    /// Interrupts what runs. The Pico is at its prompt from then on, until it is reset.
-    ///
-    /// # Errors
-    /// When it is gone or does not answer.
-    pub(crate) async fn enter(&self) -> Result<Repl<'_>, ReplError> {
-        let port = self.line.as_ref().and_then(|line| line.as_ref());
-        let port = port.ok_or_else(|| PortError::Gone(std::io::ErrorKind::NotFound.into()))?;
-        self.device.is_halted.store(true, Ordering::Relaxed);
-        Repl::enter(port).await
-    }
-
-    /// Has it boot, and waits until it is there again.
-    ///
-    /// # Errors
-    /// When it does not come back.
-    pub(crate) async fn reset(mut self) -> Result<(), ReplError> {
-        let (device, opened) = (self.device, self.device.opened());
-        device.is_booting.store(true, Ordering::Relaxed);
-        if let Ok(repl) = self.enter().await {
-            repl.reset().await;
-        }
-        if let Some(line) = &mut self.line {
-            **line = None;
-        }
-        device.is_away();
-        drop(self);
-        // The old port may be there for a moment.
-        sleep(LOOK_EVERY).await;
-        device.wait_back(opened).await
-    }
-
-    /// The port is of no use any more: what is there is opened anew.
-    pub(crate) fn give_up(mut self) {
-        if let Some(line) = &mut self.line {
-            **line = None;
-        }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.line = None;
-        self.device.wanted.send_modify(|wanted| *wanted = wanted.saturating_sub(1));
     }
 }

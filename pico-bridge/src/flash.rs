@@ -11,6 +11,9 @@ const REBOOT_MS: u32 = 500;
 
 /// The way to a chip's boot ROM: the interface of PICOBOOT, on USB or in a test.
 pub trait UsbPipe: Send {
+    /// Ends whatever is under way: whoever spoke before may have died in the middle of a command.
+    fn reset(&mut self) -> impl Future<Output = io::Result<()>> + Send;
+
     /// One transfer to the endpoint for commands; an empty one is an empty packet.
     fn send(&mut self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -61,10 +64,7 @@ pub struct Picoboot<P> {
 /// When the chip is gone, refuses, or does not hold what was written.
 pub async fn flash<P: UsbPipe>(pipe: P, firmware: &Firmware) -> Result<(), FlashError> {
     let mut chip = Picoboot::open(pipe).await?;
-    for step in firmware.steps() {
-        chip.carry_out(step).await?;
-    }
-    chip.compare(0, firmware.image()).await?;
+    chip.bring(firmware).await?;
     chip.reboot(firmware.chip()).await
 }
 
@@ -75,9 +75,34 @@ impl<P: UsbPipe> Picoboot<P> {
     /// When the chip is gone or refuses.
     pub async fn open(pipe: P) -> Result<Self, FlashError> {
         let mut chip = Self { pipe, token: 0 };
+        let reset = chip.pipe.reset().await;
+        reset.map_err(|source| FlashError::Gone { doing: "begin with the boot ROM", source })?;
         chip.order("have the chip alone", Command::ExclusiveAndEject, &[]).await?;
         chip.order("prepare flash", Command::ExitXip, &[]).await?;
         Ok(chip)
+    }
+
+    /// Brings the firmware onto the chip, and reads all of it back. When this is cut, or fails, the chip comes back in BOOTSEL.
+    ///
+    /// # Errors
+    /// When the chip is gone, refuses, or does not hold what was written.
+    pub async fn bring(&mut self, firmware: &Firmware) -> Result<(), FlashError> {
+        for step in firmware.steps() {
+            self.carry_out(step).await?;
+        }
+        self.compare(0, firmware.image()).await
+    }
+
+    /// What is in flash: so many bytes from its beginning.
+    ///
+    /// # Errors
+    /// When the chip is gone or refuses.
+    pub async fn image(&mut self, bytes: usize) -> Result<Vec<u8>, FlashError> {
+        let mut image = Vec::with_capacity(bytes);
+        while image.len() < bytes {
+            image.extend(self.read(image.len(), SECTOR_BYTES.min(bytes - image.len())).await?);
+        }
+        Ok(image)
     }
 
     /// Does one step, and reads back what it wrote.

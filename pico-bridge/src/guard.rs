@@ -31,6 +31,7 @@ def _sha(text):
     return hashlib.sha256(text).digest().hex() if text else ""
 print(json.dumps({"id": machine.unique_id().hex(), "platform": sys.platform,
     "machine": sys.implementation._machine, "version": list(sys.implementation.version[:3]),
+    "says": sys.version.split("; ")[-1], "bootsel": hasattr(machine, "bootloader"),
     "main": _sha(_main), "guard": _sha(_guard), "slots": _slots(),
     "crash": _read("/deploy/crash").decode()}))
 "#;
@@ -146,6 +147,12 @@ pub(crate) struct Probed {
     pub(crate) machine: String,
     /// Of MicroPython.
     pub(crate) version: [u32; 3],
+    /// The same as it stands in its firmware, as in `MicroPython v1.28.0 on 2026-04-06`.
+    #[serde(default)]
+    pub(crate) says: String,
+    /// Whether it can be asked into BOOTSEL.
+    #[serde(default)]
+    pub(crate) bootsel: bool,
     main: String,
     guard: String,
     pub(crate) slots: Slots,

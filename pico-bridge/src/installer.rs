@@ -1,4 +1,6 @@
-//! The installer of MicroPython apps: slots on a Pico, through its guard.
+//! The installer of a Pico: MicroPython apps, which are slots there through its guard, and its firmware.
+
+mod firmware;
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +20,11 @@ use schemas::{
 use tokio::{task::spawn_blocking, time::Instant};
 use tracing::{info, warn};
 
+use self::firmware::is_firmware;
 use crate::{
     device::{Claim, Device},
     fault,
+    firmware::{FirmwareInstaller, record::Keep},
     guard::{BACK, Guarded, Probed, quoted},
     listening::Listening,
     provision,
@@ -46,6 +50,7 @@ pub(crate) struct PicoInstaller {
     guarded: Arc<Mutex<Guarded>>,
     quarantine: Quarantine,
     watch: Watch,
+    firmware: FirmwareInstaller,
     listening: Listening,
     /// What was brought to the Pico and is to be tried.
     staged: Mutex<Option<Digest>>,
@@ -64,6 +69,12 @@ impl PicoInstaller {
         Self {
             quarantine: Quarantine::at(settings.data.join("failures.json")),
             watch: Watch::new(device.clone(), joint.clone(), notices.clone()),
+            firmware: FirmwareInstaller::new(
+                device.clone(),
+                Keep::new(settings.clone()),
+                notices.clone(),
+                probed,
+            ),
             listening: Listening::new(device.clone(), notices),
             platform: probed.platform().to_owned(),
             guarded: Arc::new(Mutex::new(probed.guarded())),
@@ -101,6 +112,16 @@ impl PicoInstaller {
         self.device.claim().await.map_err(|error| fault::of("use the Pico's port", &error.into()))
     }
 
+    /// Brings a release that is on the shelf.
+    async fn bring(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        let shelf = self.shelf(app);
+        let Some(manifest) = shelf.manifest(slot.tree()) else {
+            let text = format!("{app} {} is not on the Pi any more", slot.version);
+            return Err(fault::permanent(Reason::SlotMismatch, text));
+        };
+        self.upload(slot, &manifest, &shelf, &Cancel::never()).await.map(drop)
+    }
+
     /// Brings the release to the Pico; nothing that runs there is touched but interrupted.
     async fn upload(
         &self,
@@ -133,8 +154,7 @@ impl PicoInstaller {
 
     /// Without the guard nothing would go back by itself. A Pico with somebody's own program is left as it is.
     async fn see_to_guard(&self, repl: &mut crate::repl::Repl<'_>) -> Result<(), Fault> {
-        let guarded = *self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        match guarded {
+        match self.guarded() {
             Guarded::Yes => return Ok(()),
             Guarded::Foreign => {
                 let text = "the Pico has a main.py of its own, which is not replaced unasked";
@@ -163,11 +183,16 @@ impl PicoInstaller {
     }
 
     /// Points the Pico to what ran before, or to nothing.
-    async fn go_back(&self, slot: Option<&Slot>) -> Result<(), Fault> {
-        let release = slot.map(|slot| name_of(slot.tree()));
+    async fn go_back(&self, slot: Option<(&AppId, &Slot)>) -> Result<(), Fault> {
+        let slot_there = slot.map(|(_, slot)| slot);
+        let release = slot_there.map(|slot| name_of(slot.tree()));
         let mut slots = self.device.slots();
         if slots.trying.is_none() && slots.cur == release {
             return Ok(());
+        }
+        if let Some((app, slot)) = slot.filter(|_| slots.cur != release && slots.prev != release) {
+            // It may be that the Pico has lost it; what is there is not sent again.
+            self.bring(app, slot).await?;
         }
         let claim = self.claim().await?;
         let mut repl = claim.enter().await.map_err(|error| fault::of("interrupt the Pico", &error))?;
@@ -185,6 +210,10 @@ impl PicoInstaller {
         !self.device.is_halted() && self.device.last().is_some_and(|said| said.release == Some(name))
     }
 
+    fn guarded(&self) -> Guarded {
+        *self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn staged(&self) -> std::sync::MutexGuard<'_, Option<Digest>> {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +225,7 @@ impl Installer for PicoInstaller {
     }
 
     fn kinds(&self) -> &[PartKind] {
-        &[PartKind::MicroPython]
+        &[PartKind::MicroPython, PartKind::Uf2]
     }
 
     fn about(&self) -> Option<About> {
@@ -209,7 +238,7 @@ impl Installer for PicoInstaller {
             AskKind::Take => self.device.release_until(None),
             AskKind::Provision => {
                 let (device, guarded) = (self.device.clone(), self.guarded.clone());
-                tokio::spawn(async move { provision_asked(&device, &guarded).await });
+                tokio::spawn(async move { provision::asked(&device, &guarded).await });
             }
             // The machine's own.
             AskKind::Install | AskKind::Retry | AskKind::Rollback | AskKind::Hold | AskKind::Logs => {}
@@ -223,7 +252,7 @@ impl Installer for PicoInstaller {
     }
 
     fn active(&self, app: &AppId) -> Option<Slot> {
-        self.on_device(app)
+        self.firmware.active(app).or_else(|| self.on_device(app))
     }
 
     fn present(&self, app: &AppId, manifest: &Manifest) -> BTreeMap<Digest, u64> {
@@ -238,11 +267,16 @@ impl Installer for PicoInstaller {
         cancel: Cancel,
     ) -> Result<Yield, Fault> {
         self.quarantine.admit(slot.tree())?;
-        self.has_room_for(app)?;
+        if !is_firmware(slot) {
+            self.has_room_for(app)?;
+        }
         self.joint.comes(app, slot).await?;
         let (shelf, of, list) = (self.shelf(app), slot.clone(), manifest.clone());
         let keeping = spawn_blocking(move || shelf.keep(&of, &list));
         keeping.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        if is_firmware(slot) {
+            return self.admit_firmware(app, slot).map(|()| Yield::default());
+        }
         let began = Instant::now();
         match self.upload(slot, &manifest, &self.shelf(app), &cancel).await {
             Ok(sent) => {
@@ -269,14 +303,20 @@ impl Installer for PicoInstaller {
         self.joint.may_switch(app, slot, &cancel).await
     }
 
-    async fn stop(&self, app: &AppId, _: &Slot) -> Result<(), Fault> {
+    async fn stop(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
         self.joint.is_not_ready(app);
+        if is_firmware(slot) {
+            return Ok(());
+        }
         // It was interrupted to bring the new release, and is stopped for good by the reset that starts that.
         self.watch.end();
         Ok(())
     }
 
     async fn switch(&self, app: &AppId, slot: Option<&Slot>) -> Result<(), Fault> {
+        if slot.map_or_else(|| self.firmware.has(app), is_firmware) {
+            return self.switch_firmware(app, slot).await;
+        }
         self.has_room_for(app)?;
         let Some(slot) = slot else { return self.go_back(None).await };
         let (staged, slots, name) = (self.staged().take(), self.device.slots(), name_of(slot.tree()));
@@ -291,10 +331,15 @@ impl Installer for PicoInstaller {
             // The guard has gone back by itself while nobody listened.
             return Err(self.watch.why_it_went_back(&name).await);
         }
-        self.go_back(Some(slot)).await
+        self.go_back(Some((app, slot))).await
     }
 
-    async fn start(&self, _: &AppId, slot: &Slot) -> Result<(), Fault> {
+    async fn start(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
+        if is_firmware(slot) {
+            let before = self.device.slots();
+            let Some(probed) = self.firmware.start(app, slot).await? else { return Ok(()) };
+            return self.go_on_with(&before, &probed).await;
+        }
         if self.runs(slot) {
             return Ok(());
         }
@@ -306,11 +351,15 @@ impl Installer for PicoInstaller {
     }
 
     fn watch(&self, app: &AppId, slot: &Slot) {
+        if is_firmware(slot) {
+            return self.firmware.watch(app, slot);
+        }
         self.watch.begin(app, slot);
     }
 
     async fn prove(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
-        let proven = self.watch.prove(slot).await;
+        let proven =
+            if is_firmware(slot) { self.firmware.prove(app, slot) } else { self.watch.prove(slot).await };
         let kept = self.joint.may_keep(app, slot, proven).await;
         if kept.as_ref().is_err_and(|fault| fault.reason == Reason::JointApart && !fault.transient) {
             // It was no fault of what is on this Pico.
@@ -325,6 +374,10 @@ impl Installer for PicoInstaller {
 
     async fn prune(&self, app: &AppId, keep: &[Digest]) -> Result<(), Fault> {
         self.joint.has_ended(app);
+        self.firmware.rest(app)?;
+        if let Some(active) = self.firmware.active(app) {
+            self.quarantine.end(active.tree());
+        }
         if let Some(active) = self.on_device(app).filter(|_| self.device.slots().trying.is_none()) {
             self.quarantine.end(active.tree());
         }
@@ -332,24 +385,5 @@ impl Installer for PicoInstaller {
         let pruning = spawn_blocking(move || shelf.prune(&keep));
         pruning.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         Ok(())
-    }
-}
-
-/// Brings the guard onto a Pico because somebody wants it there.
-async fn provision_asked(device: &Device, guarded: &Mutex<Guarded>) {
-    let bringing = async {
-        let claim = device.claim().await.map_err(|error| fault::of("use the Pico's port", &error.into()))?;
-        let mut repl = claim.enter().await.map_err(|error| fault::of("interrupt the Pico", &error))?;
-        provision::provision(&mut repl).await?;
-        claim.reset().await.map_err(|error| fault::of("start the Pico again", &error))
-    };
-    match bringing.await {
-        Ok(()) => {
-            *guarded.lock().unwrap_or_else(PoisonError::into_inner) = Guarded::Yes;
-            info!("Guard is on the Pico");
-        }
-        Err(Fault { reason, text, .. }) => {
-            warn!(%reason, text, hint = reason.advice(), "Guard is not on the Pico");
-        }
     }
 }

@@ -3,10 +3,12 @@
 //! `raw_paste` and [`picoboot`] are bytes in and bytes out; `port` and `repl` bring them to a serial port, [`flash`] to a boot ROM. A `device` is
 //! one Pico, an `installer` installs on it through the guard that runs there, and the `bridge` runs a node for each that is there.
 
+mod bootsel;
 mod bridge;
 mod commands;
 mod device;
 mod fault;
+mod firmware;
 pub mod flash;
 mod guard;
 mod installer;

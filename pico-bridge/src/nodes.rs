@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use agent::{Joint, Settings};
 use schemas::id::NodeId;
 
+use crate::firmware::record::Keep;
+
 /// The file of names, beside the settings.
 const NAMES: &str = "picos.toml";
 /// As many digits of a serial number as tell Picos of one home apart.
@@ -89,22 +91,38 @@ impl Nodes {
         self.names.get(&serial).cloned().or_else(|| format!("pico-{short}").parse().ok())
     }
 
+    /// The Picos that may wait in BOOTSEL for the rest of their firmware, where they have no name of their own.
+    pub(crate) fn in_flash(&self) -> Vec<(String, NodeId)> {
+        let folders = fs::read_dir(self.pi.data.join("picos")).into_iter().flatten().flatten();
+        let waits = |folder: fs::DirEntry| {
+            let node: NodeId = folder.file_name().to_str()?.parse().ok()?;
+            let record = Keep::new(self.of(&node)).load();
+            record.under_way.is_some().then_some((record.serial, node))
+        };
+        folders.filter_map(waits).collect()
+    }
+
     /// The settings of the node, whose folder is there then.
     ///
     /// # Errors
     /// When the disk refuses.
     pub(crate) fn settings(&self, node: &NodeId) -> Result<Settings, NodesError> {
-        let data = self.pi.data.join("picos").join(node.as_str());
+        let settings = self.of(node);
+        let data = settings.data.clone();
         let failed = |source| NodesError::Folder { path: data.clone(), source };
         fs::create_dir_all(&data).map_err(failed)?;
-        let root = data.join("root.cbor");
-        if !root.exists() && self.pi.root.exists() {
+        if !settings.root.exists() && self.pi.root.exists() {
             let bytes = fs::read(&self.pi.root).map_err(failed)?;
-            agent::replace_file(&root, &bytes).map_err(failed)?;
+            agent::replace_file(&settings.root, &bytes).map_err(failed)?;
         }
-        Ok(Settings {
+        Ok(settings)
+    }
+
+    fn of(&self, node: &NodeId) -> Settings {
+        let data = self.pi.data.join("picos").join(node.as_str());
+        Settings {
             node: node.clone(),
-            root,
+            root: data.join("root.cbor"),
             record: data.join("record.cbor"),
             key: data.join("node.key"),
             password: data.join("password"),
@@ -112,7 +130,7 @@ impl Nodes {
             env: BTreeMap::new(),
             data,
             ..self.pi.clone()
-        })
+        }
     }
 }
 

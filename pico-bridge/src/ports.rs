@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Raspberry Pi, as a USB vendor.
-const VENDOR: &str = "2e8a";
+pub(crate) const VENDOR: &str = "2e8a";
 /// MicroPython on a Pico; other boards of other makers may be added by people with `--ports`.
 const MICROPYTHON: &str = "0005";
 /// Where Linux lists USB devices.
@@ -59,6 +59,9 @@ impl Ports {
 }
 
 fn link(path: &Path) -> Option<Plugged> {
+    if !path.is_symlink() {
+        return None;
+    }
     let serial = path.file_name()?.to_str()?.to_owned();
     // A link whose port is gone is a Pico that was unplugged.
     let port = fs::canonicalize(path).ok()?;

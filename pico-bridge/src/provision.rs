@@ -1,9 +1,14 @@
 //! Bringing the guard onto a Pico: once, and when it is another version. Updates of apps never touch it.
 
+use std::sync::{Mutex, PoisonError};
+
 use machine::Fault;
+use tracing::{info, warn};
 
 use crate::{
-    guard::{GUARD, MAIN, quoted},
+    device::Device,
+    fault,
+    guard::{GUARD, Guarded, MAIN, quoted},
     repl::Repl,
     upload::ask,
 };
@@ -47,4 +52,23 @@ pub(crate) async fn provision(repl: &mut Repl<'_>) -> Result<(), Fault> {
         ask(repl, doing, &code).await?;
     }
     Ok(())
+}
+
+/// Brings the guard onto a Pico because somebody wants it there.
+pub(crate) async fn asked(device: &Device, guarded: &Mutex<Guarded>) {
+    let bringing = async {
+        let claim = device.claim().await.map_err(|error| fault::of("use the Pico's port", &error.into()))?;
+        let mut repl = claim.enter().await.map_err(|error| fault::of("interrupt the Pico", &error))?;
+        provision(&mut repl).await?;
+        claim.reset().await.map_err(|error| fault::of("start the Pico again", &error))
+    };
+    match bringing.await {
+        Ok(()) => {
+            *guarded.lock().unwrap_or_else(PoisonError::into_inner) = Guarded::Yes;
+            info!("Guard is on the Pico");
+        }
+        Err(Fault { reason, text, .. }) => {
+            warn!(%reason, text, hint = reason.advice(), "Guard is not on the Pico");
+        }
+    }
 }

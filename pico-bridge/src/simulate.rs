@@ -7,11 +7,12 @@ use std::{
 };
 
 /// What is run: a Pico on a pseudo-terminal.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("pico.py", include_str!("../simulator/pico.py")),
     ("boot.py", include_str!("../simulator/boot.py")),
     ("flash.py", include_str!("../../tests/pico/shim/flash.py")),
     ("machine.py", include_str!("../../tests/pico/shim/machine.py")),
+    ("rom.py", include_str!("../../tests/pico/rom.py")),
 ];
 /// The first half of the serial numbers, which is that of real ones.
 const SERIALS: &str = "e66141035eed";

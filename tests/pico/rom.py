@@ -9,12 +9,20 @@ A request is a letter, a length (u32, little-endian) and so many bytes; the answ
     Z           the power is cut
     O bytes     a transfer to the endpoint for commands, also an empty one
     I           the next packet of the endpoint for answers
+    R           whatever is under way ends, by control transfer; packets that wait are dropped
     S           the status of the last command, by control transfer
+
+`rom.py SOCKET FLASH HOW [KIND N]` is a chip that is plugged in, with O, I, R and S on a socket. FLASH is the file of what its flash
+holds; HOW is `button`, which is held, or `power`. It says `bootsel` when the ROM waits, ends with `runs` when the ROM starts what is
+in flash, and with `unplugged` when its power is cut after N requests; KIND `stall` has it say `stalled` then, and be silent until
+somebody else asks.
 """
 
 import asyncio
 import collections
 import logging
+import os
+import signal
 import struct
 import sys
 
@@ -216,13 +224,89 @@ class Bench:
             self.out(data)
         elif what == b"I":
             return await self.packet(ANSWERS)
+        elif what == b"R":
+            self.buffers.to_send[COMMANDS].clear()
+            await self.control_out(0x41, 0x41, 0, 1)
+            self.packets[ANSWERS] = asyncio.Queue()
         elif what == b"S":
             return await self.control_in(0xC1, 0x42, 0, 1, 16)
         return b""
 
 
+class Plugged:
+    """A chip on a socket."""
+
+    def __init__(self, socket, flash, how, kind="", limit=0):
+        self.socket, self.flash, self.how, self.kind, self.limit = socket, flash, how, kind, int(limit)
+        self.bench, self.talk = Bench(), None
+        self.is_cut = asyncio.Event()
+
+    async def run(self):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.is_cut.set)
+        with open(self.flash, "rb") as file:
+            self.bench.load(file.read())
+        how = self.how
+        while not self.is_cut.is_set():
+            if await self.bench.power(how == "button") == "runs":
+                return await self.end("runs")
+            how = "power"
+            await self.wait()
+        return await self.end("unplugged")
+
+    async def wait(self):
+        """Until the ROM boots the chip, or its power is cut."""
+        server = await asyncio.start_unix_server(self.meet, self.socket)
+        print("bootsel", flush=True)
+        cut = asyncio.create_task(self.is_cut.wait())
+        await asyncio.wait([self.bench.task, cut], return_when=asyncio.FIRST_COMPLETED)
+        os.unlink(self.socket)
+        server.close()
+        if self.talk:
+            self.talk.cancel()
+        cut.cancel()
+        await self.bench.cut()
+
+    async def end(self, why):
+        await self.bench.cut()
+        with open(self.flash + ".new", "wb") as file:
+            file.write(self.bench.flash.rstrip(b"\xff"))
+        os.rename(self.flash + ".new", self.flash)
+        print(why, flush=True)
+
+    async def meet(self, source, into):
+        """One host at a time: who came before has died."""
+        if self.talk:
+            self.talk.cancel()
+        self.talk = asyncio.current_task()
+        try:
+            while True:
+                what, length = struct.unpack("<cI", await source.readexactly(5))
+                data = await source.readexactly(length)
+                await self.count()
+                said = await self.bench.answer(what, data)
+                into.write(struct.pack("<I", len(said)) + said)
+                await into.drain()
+        except (asyncio.IncompleteReadError, asyncio.TimeoutError, ConnectionError):
+            pass
+        finally:
+            into.close()
+
+    async def count(self):
+        self.limit -= 1
+        if self.limit != 0:
+            return
+        if self.kind == "unplug":
+            self.is_cut.set()
+        elif self.kind == "stall":
+            print("stalled", flush=True)
+        if self.kind:
+            await asyncio.Event().wait()
+
+
 async def main():
     logging.disable(logging.CRITICAL)
+    if len(sys.argv) > 1:
+        return await Plugged(*sys.argv[1:]).run()
     bench, loop = Bench(), asyncio.get_running_loop()
     source = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(source), sys.stdin)

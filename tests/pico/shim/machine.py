@@ -39,8 +39,10 @@ def reset():
     _end("reset")
 
 
-def bootloader(_timeout=0):
-    _end("bootsel")
+if not os.getenv("PICO_STUBBORN"):
+
+    def bootloader(_timeout=0):
+        _end("bootsel")
 
 
 if os.getenv("PICO_RTC"):

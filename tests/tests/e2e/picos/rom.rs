@@ -14,8 +14,8 @@ use uf2::{Firmware, SECTOR_BYTES, Step};
 const PAGES: usize = 24;
 /// So many cuts, all over the time in which flash changes.
 const CUTS: u32 = 10;
-/// Transfers until the first sector is erased: two commands and their answers, and then one.
-const BEFORE: u32 = 5;
+/// Transfers until the first sector is erased: the reset, two commands and their answers, and then one.
+const BEFORE: u32 = 6;
 /// Transfers after the boot stage is written: reading it and all of flash back, and the order to boot.
 const AFTER: u32 = 11;
 /// What a chip that waits for firmware says.
@@ -149,6 +149,12 @@ impl Pipe<'_> {
 }
 
 impl UsbPipe for Pipe<'_> {
+    async fn reset(&mut self) -> io::Result<()> {
+        self.count()?;
+        self.0.ask(b'R', b"");
+        Ok(())
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.count()?;
         self.0.ask(b'O', bytes);

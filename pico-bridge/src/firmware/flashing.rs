@@ -1,0 +1,206 @@
+//! Bringing firmware to a chip: into BOOTSEL, onto the flash, and out of it. Cut anywhere, it is begun anew: by whoever did it, when
+//! the chip is back, or by the next bridge, for the record says what the chip waits for.
+
+use std::{sync::Arc, time::Duration};
+
+use machine::Fault;
+use schemas::reason::Reason;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+use uf2::{Chip, Firmware};
+
+use super::record::{Image, Keep, Record, Stage, UnderWay};
+use crate::{
+    bootsel,
+    device::{Claim, Device},
+    fault,
+    flash::{FlashError, Picoboot},
+    repl::ReplError,
+};
+
+/// How often the chip is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A chip that was asked into BOOTSEL is there within that time.
+const BOOTSEL_WITHIN: Duration = Duration::from_secs(5);
+/// A chip that is in neither mode for so long was unplugged.
+const GONE_AFTER: Duration = Duration::from_secs(12);
+/// So often a Pico is asked into BOOTSEL.
+const MOST_ASKED: u32 = 3;
+
+/// What is brought to one Pico.
+#[derive(Debug)]
+pub(crate) struct Flashing {
+    device: Arc<Device>,
+    keep: Keep,
+}
+
+impl Flashing {
+    pub(crate) fn new(device: Arc<Device>, keep: Keep) -> Self {
+        Self { device, keep }
+    }
+
+    /// Brings the firmware to the chip, which boots it then. It takes as long as it takes: a chip that is away is waited for.
+    ///
+    /// # Errors
+    /// When the chip cannot be brought into BOOTSEL, or does not take it.
+    pub(crate) async fn bring(&self, image: &Image, before: Image) -> Result<(), Fault> {
+        let firmware = self.keep.firmware(image)?;
+        let mut record = self.keep.load();
+        let is_silent = record.under_way.as_ref().is_some_and(|on_way| on_way.stage == Stage::Flashed);
+        let is_known = record.under_way.as_ref().is_some_and(|on_way| on_way.image == *image);
+        if !is_known || is_silent {
+            record.under_way = Some(UnderWay { image: image.clone(), before, stage: Stage::Wanted });
+            self.keep.store(&record)?;
+        }
+        let mut claim = self.device.hold().await;
+        loop {
+            let chip = self.to_bootsel(&mut claim, &mut record, is_silent).await?;
+            if chip != firmware.chip() {
+                let text = format!("it is for an {}, and this is an {chip}", firmware.chip());
+                return Err(fault::permanent(Reason::BadFirmware, text));
+            }
+            let began = Instant::now();
+            match self.flash(&firmware, &mut record).await? {
+                Ok(()) => {
+                    let took_ms = began.elapsed().as_millis();
+                    info!(
+                        serial = record.serial,
+                        bytes = firmware.image().len(),
+                        took_ms,
+                        "Firmware is on the chip"
+                    );
+                    return Ok(());
+                }
+                Err(error) if matches!(error, FlashError::Gone { .. }) => {
+                    info!(
+                        serial = record.serial,
+                        "Chip is away in the middle of its firmware: {:#}",
+                        anyhow::Error::from(error)
+                    );
+                    sleep(LOOK_EVERY).await;
+                }
+                Err(error) => return Err(fault::permanent(Reason::DeviceFault, error.to_string())),
+            }
+        }
+    }
+
+    /// Goes on with what a chip in BOOTSEL waits for; whether there was something.
+    ///
+    /// # Errors
+    /// As of [`Flashing::bring`].
+    pub(crate) async fn resume(&self) -> Result<bool, Fault> {
+        let mut record = self.keep.load();
+        let Some(UnderWay { image, before, stage }) = record.under_way.clone() else { return Ok(false) };
+        if bootsel::at(self.device.ports(), &record.usb_path).is_none() {
+            return Ok(false);
+        }
+        let to = match stage {
+            Stage::Wanted | Stage::Begun => image,
+            // It was flashed as a whole, and here the chip is again: it did not come up, or a person holds the button.
+            Stage::Flashed => {
+                if let Image::Release { tree, .. } = image {
+                    record.bad = Some(tree);
+                    self.keep.store(&record)?;
+                }
+                before.clone()
+            }
+        };
+        info!(serial = record.serial, usb = record.usb_path, image = ?to, "Chip in BOOTSEL gets the firmware that it waits for");
+        self.bring(&to, before).await.map(|()| true)
+    }
+
+    /// Waits until the chip is in BOOTSEL, and asks it into that when it runs.
+    async fn to_bootsel(
+        &self,
+        claim: &mut Claim<'_>,
+        record: &mut Record,
+        is_silent: bool,
+    ) -> Result<Chip, Fault> {
+        let ports = self.device.ports();
+        let (mut asked, mut asked_at, mut seen_at) = (0, None::<Instant>, Instant::now());
+        let mut is_said = false;
+        loop {
+            if let Some(chip) = bootsel::at(ports, &record.usb_path) {
+                return Ok(chip);
+            }
+            let is_time = asked_at.is_none_or(|at| at.elapsed() > BOOTSEL_WITHIN);
+            if let Some(plugged) = ports.find(self.device.serial()) {
+                seen_at = Instant::now();
+                record.usb_path = plugged.usb_path;
+                self.keep.store(record)?;
+                if is_time && asked == MOST_ASKED {
+                    return Err(needs_button("it was asked into BOOTSEL and came back as it was"));
+                }
+                if is_time {
+                    (asked, asked_at) = (asked + 1, Some(Instant::now()));
+                    ask_into_bootsel(claim).await?;
+                }
+            } else if is_silent && !is_said {
+                is_said = true;
+                let (reason, hint) = (Reason::NeedsButton, Reason::NeedsButton.advice());
+                warn!(serial = record.serial, %reason, usb = record.usb_path, hint, "Pico did not come up with its firmware");
+            } else if !is_silent && seen_at.elapsed() > GONE_AFTER {
+                // Its node ends, and with it this.
+                self.device.set_flashing(false);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// One go at it. The record says that the chip holds nothing whole before the first sector is erased, and that it does before
+    /// the chip boots.
+    async fn flash(&self, firmware: &Firmware, record: &mut Record) -> Result<Result<(), FlashError>, Fault> {
+        let opened = match bootsel::open(self.device.ports(), &record.usb_path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                let text = "may not use the chip's USB interface: install the rules of packaging/udev";
+                return Err(fault::permanent(Reason::DeviceBusy, text));
+            }
+            Err(source) => Err(FlashError::Gone { doing: "open the boot ROM", source }),
+            Ok(rom) => Picoboot::open(rom).await,
+        };
+        let mut chip = match opened {
+            Ok(chip) => chip,
+            Err(error) => return Ok(Err(error)),
+        };
+        let needs_original = record.under_way.as_ref().is_some_and(|on_way| on_way.before == Image::Original)
+            && !self.keep.has_original();
+        if needs_original {
+            match chip.image(firmware.image().len().next_multiple_of(uf2::SECTOR_BYTES)).await {
+                // Without a boot stage there is nothing to go back to.
+                Ok(image) => {
+                    if let Ok(original) = Firmware::of_image(firmware.chip(), image) {
+                        self.keep.keep_original(&original)?;
+                    }
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        record.on_chip = None;
+        record.at(Stage::Begun);
+        self.keep.store(record)?;
+        if let Err(error) = chip.bring(firmware).await {
+            return Ok(Err(error));
+        }
+        record.on_chip = record.under_way.as_ref().map(|on_way| on_way.image.clone());
+        record.at(Stage::Flashed);
+        self.keep.store(record)?;
+        Ok(chip.reboot(firmware.chip()).await)
+    }
+}
+
+async fn ask_into_bootsel(claim: &mut Claim<'_>) -> Result<(), Fault> {
+    match claim.bootloader().await {
+        Ok(()) => Ok(()),
+        Err(error @ (ReplError::Failed(_) | ReplError::Unsupported)) => Err(needs_button(&error.to_string())),
+        // It may be booting, or another program may have its port: it is asked again.
+        Err(error) => {
+            info!(%error, "Pico does not answer, and is asked into BOOTSEL again");
+            Ok(())
+        }
+    }
+}
+
+/// What a person has to do.
+pub(super) fn needs_button(why: &str) -> Fault {
+    fault::permanent(Reason::NeedsButton, format!("cannot bring the Pico into BOOTSEL: {why}"))
+}
