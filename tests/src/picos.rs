@@ -137,6 +137,18 @@ impl Bridge {
         Ok(())
     }
 
+    /// Starts the bridge with so many Picos that it simulates by itself.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start_simulating(&mut self, count: u8) -> Result<()> {
+        let mut bridge = Command::new(binary("pico-bridge")?);
+        bridge.arg("run").arg("--config").arg(&self.config).arg("--simulate").arg(count.to_string());
+        bridge.env("PYTHONPATH", python_path()?);
+        self.process = Some(Process::start(bridge, &self.folder.join("bridge.log"), "pico-bridge ready")?);
+        Ok(())
+    }
+
     /// `kill -9`
     ///
     /// # Errors
@@ -169,6 +181,12 @@ impl Bridge {
     }
 }
 
+/// Where MicroPython and the boot ROM's emulator are, which `tests/tools` puts there.
+fn python_path() -> Result<std::ffi::OsString> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    Ok(std::env::join_paths([target.join("micropython"), target.join("rom")])?)
+}
+
 impl Pico {
     fn start(folder: &Path, serial: &str, blocks: u32) -> Result<Self> {
         let (port, log) = (folder.join("ports").join(serial), folder.join(format!("{serial}.log")));
@@ -178,10 +196,7 @@ impl Pico {
         for (name, value) in harness.get_envs() {
             python.env(name, value.unwrap_or_default());
         }
-        // Its boot ROM, which `tests/tools` puts there.
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
-        let paths = [target.join("micropython"), target.join("rom")];
-        python.env("PYTHONPATH", std::env::join_paths(paths)?);
+        python.env("PYTHONPATH", python_path()?);
         python.arg(folder.join("code/pico.py")).arg(&port).arg(folder.join(serial)).arg(serial);
         python.env("PICO_HURRY", HURRY).env("PICO_AWAY_SECS", "0.3").env("PICO_BLOCKS", blocks.to_string());
         let out = fs::File::create(&log)?;

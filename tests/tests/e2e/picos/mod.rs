@@ -10,6 +10,7 @@ mod installs;
 mod joint;
 mod mistakes;
 mod rom;
+mod simulated;
 
 const SERIAL: &str = "e6614103e7452b2f";
 
