@@ -2,7 +2,7 @@
 
 LINK is where its port appears while it is plugged in; FOLDER holds its flash and outlives it: `firmware` is what the chip runs,
 `flash` is for files. Commands come on stdin: `unplug`, `plug`, `unplug-after N` and `stall-after N` (bytes from the host), the same
-as `unplug-in-rom N` and `stall-in-rom N` (requests to the boot ROM), `button` (held while it is plugged in); it ends with the
+as `unplug-in-rom N` and `stall-in-rom N` (transfers to the boot ROM), `button` (held while it is plugged in); it ends with the
 input. What happens is said on stdout.
 
 In BOOTSEL it is the genuine boot ROM in an emulator, `rom.py`, on a socket in the folder `bootsel` beside LINK. What the ROM boots is
@@ -105,7 +105,7 @@ class Pico:
         socket = os.path.join(folder, os.path.basename(self.link))
         self.is_changed = True
         command = [sys.executable, HERE + "/rom.py", socket, self.firmware, how, *self.in_rom]
-        self.rom = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.rom = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.in_rom = []
 
     def from_rom(self):
@@ -122,7 +122,7 @@ class Pico:
 
     def leave_rom(self):
         if self.rom:
-            self.rom.terminate()
+            self.rom.stdin.close()
             self.rom.wait()
             self.rom.stdout.close()
         self.rom = None

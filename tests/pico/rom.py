@@ -8,21 +8,20 @@ A request is a letter, a length (u32, little-endian) and so many bytes; the answ
     P           power: `bootsel VID:PID` when the ROM waits for firmware, `runs` when it starts what is in flash
     Z           the power is cut
     O bytes     a transfer to the endpoint for commands, also an empty one
-    I           the next packet of the endpoint for answers
+    I           the next packets of the endpoint for answers, all that wait
     R           whatever is under way ends, by control transfer; packets that wait are dropped
     S           the status of the last command, by control transfer
 
 `rom.py SOCKET FLASH HOW [KIND N]` is a chip that is plugged in, with O, I, R and S on a socket. FLASH is the file of what its flash
 holds; HOW is `button`, which is held, or `power`. It says `bootsel` when the ROM waits, ends with `runs` when the ROM starts what is
-in flash, and with `unplugged` when its power is cut after N requests; KIND `stall` has it say `stalled` then, and be silent until
-somebody else asks.
+in flash, and with `unplugged` when its power is cut at its Nth transfer; KIND `stall` has it say `stalled` then, and be silent until
+somebody else asks. The end of the input is a cut of the power.
 """
 
 import asyncio
 import collections
 import logging
 import os
-import signal
 import struct
 import sys
 
@@ -191,6 +190,13 @@ class Bench:
     async def packet(self, endpoint):
         return await asyncio.wait_for(self.packets[endpoint].get(), 30)
 
+    async def answers(self):
+        data = packet = await self.packet(ANSWERS)
+        while len(packet) == PACKET and not self.packets[ANSWERS].empty():
+            packet = self.packets[ANSWERS].get_nowait()
+            data += packet
+        return data
+
     async def control_in(self, kind, request, value, index, length):
         self.chip.usb_ctrl.send_setup_packet(struct.pack("<BBHHH", kind, request, value, index, length))
         data = b""
@@ -223,7 +229,7 @@ class Bench:
         elif what == b"O":
             self.out(data)
         elif what == b"I":
-            return await self.packet(ANSWERS)
+            return await self.answers()
         elif what == b"R":
             self.buffers.to_send[COMMANDS].clear()
             await self.control_out(0x41, 0x41, 0, 1)
@@ -242,7 +248,8 @@ class Plugged:
         self.is_cut = asyncio.Event()
 
     async def run(self):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.is_cut.set)
+        # Nobody writes there: it is the end of the input.
+        asyncio.get_running_loop().add_reader(0, self.is_cut.set)
         with open(self.flash, "rb") as file:
             self.bench.load(file.read())
         how = self.how
@@ -282,7 +289,8 @@ class Plugged:
             while True:
                 what, length = struct.unpack("<cI", await source.readexactly(5))
                 data = await source.readexactly(length)
-                await self.count()
+                if what == b"O":
+                    await self.count()
                 said = await self.bench.answer(what, data)
                 into.write(struct.pack("<I", len(said)) + said)
                 await into.drain()

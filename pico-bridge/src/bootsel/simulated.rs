@@ -9,14 +9,14 @@ use tokio::{
 
 /// A transfer to the endpoint for commands.
 const OUT: u8 = b'O';
-/// The next packet of the endpoint for answers.
+/// The next packets of the endpoint for answers.
 const IN: u8 = b'I';
 /// Whatever is under way ends.
 const RESET: u8 = b'R';
 /// How the last command ended.
 const STATUS: u8 = b'S';
-/// An answer is at most a packet.
-const MAX_ANSWER_BYTES: u32 = 64;
+/// An answer is at most what is asked for at a time, a sector, and a packet.
+const MAX_ANSWER_BYTES: u32 = 8 * 1024;
 
 /// The socket of one chip.
 #[derive(Debug)]

@@ -15,9 +15,9 @@ use super::{SERIAL, announce, desk};
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Half a sector: cuts all over larger ones are tried in `rom`.
 const PAGES: usize = 8;
-/// Requests to the boot ROM until it is in the middle of the first firmware: what was there before was read, all but the boot stage is
+/// The transfer to the boot ROM in the middle of the first firmware: what was there before was read, and all but the boot stage is
 /// written.
-const MIDDLE: u32 = 85;
+const MIDDLE: u32 = 8;
 
 #[test]
 fn firmware_is_kept_when_the_chip_says_so_and_the_app_comes_back_onto_formatted_flash() {
@@ -111,6 +111,25 @@ fn a_bridge_that_is_killed_in_the_middle_of_firmware_goes_on_when_it_is_back() {
     assert_eq!(kept.verdict, Verdict::Kept, "{kept:#?}");
     assert!(chip(&bridge).starts_with(newer.image()));
     assert_eq!(bridge.pico().unwrap().count_said("asked into bootsel"), 1);
+}
+
+#[test]
+fn firmware_without_micropython_is_flashed_where_the_release_says_that_this_is_the_last_time() {
+    let Some((world, bridge, _, fw)) = firmware_desk() else { return };
+    let last = firmware(PAGES, 1, "somebody's program; simulator: silent");
+    fs::write(fw.folder().join("firmware.uf2"), last.encode()).unwrap();
+    let folder = fw.folder().to_str().unwrap();
+    let refused = world.publisher(&["announce", folder, "--group", "desk", "--version", "1"]).unwrap();
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("nothing else can be asked back"),
+        "{refused:?}"
+    );
+    fw.edit_file("deploybus.toml", "[pico]", "[pico]\nallow_one_way = true").unwrap();
+    write(&fw, "1.29.0", &last);
+    let kept = outcome(&world, &fw, "1.29.0");
+    assert_eq!(kept.verdict, Verdict::Kept, "{kept:#?}");
+    assert!(chip(&bridge).starts_with(last.image()));
+    bridge.wait_said("Pico is not there any more", 1).unwrap();
 }
 
 /// As [`desk`], with a second app: the firmware.
