@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     device::{Device, Presence},
-    firmware::{flashing::Flashing, record::Keep},
+    firmware::{flashing::Flashing, keep::Keep},
     guard::{Guarded, Probed},
     installer::PicoInstaller,
     nodes::{Nodes, NodesError},
@@ -30,6 +30,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What cannot be had now is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Firmware that a chip did not take is tried again after so long.
+const FLASH_AGAIN: Duration = Duration::from_secs(30);
 /// A Pico that is away for so long was unplugged.
 const UNPLUGGED: Duration = Duration::from_secs(3);
 /// The same while it boots, for it was told to.
@@ -159,7 +161,7 @@ impl Bridge {
         while self.ports.find(serial).is_none() {
             if let Err(Fault { reason, text, .. }) = flashing.resume().await {
                 error!(node = %settings.node, %reason, text, hint = reason.advice(), "Pico did not get its firmware");
-                sleep(AGAIN).await;
+                sleep(FLASH_AGAIN).await;
             }
             sleep(LOOK_EVERY).await;
         }
@@ -204,22 +206,22 @@ impl Bridge {
     /// Where it is plugged in is all that is known of it in BOOTSEL.
     fn note_port(&self, serial: &str, settings: &Settings) {
         let keep = Keep::new(settings.clone());
-        let (mut record, plugged) = (keep.load(), self.ports.find(serial));
-        serial.clone_into(&mut record.serial);
-        record.usb_path = plugged.map_or(record.usb_path, |plugged| plugged.usb_path);
-        if let Err(Fault { text, .. }) = keep.store(&record) {
+        let (mut known, plugged) = (keep.load(), self.ports.find(serial));
+        serial.clone_into(&mut known.serial);
+        known.came_up();
+        known.usb_path = plugged.map_or(known.usb_path, |plugged| plugged.usb_path);
+        if let Err(Fault { text, .. }) = keep.store(&known) {
             warn!(node = %settings.node, text, "Port of the Pico is not kept: cut in the middle of firmware, it would wait");
         }
     }
 
     fn about(&self, serial: &str, probed: &Probed) -> About {
-        let [major, minor, patch] = probed.version;
         About {
             kind: "pico".to_owned(),
             model: probed.machine.clone(),
             serial: serial.to_owned(),
             via: self.nodes.via().to_string(),
-            agent: format!("pico-bridge {}, MicroPython {major}.{minor}.{patch}", env!("CARGO_PKG_VERSION")),
+            agent: probed.agent(),
         }
     }
 }

@@ -162,6 +162,12 @@ pub(crate) struct Probed {
 }
 
 impl Probed {
+    /// The programs that make a node of it.
+    pub(crate) fn agent(&self) -> String {
+        let [major, minor, patch] = self.version;
+        format!("pico-bridge {}, MicroPython {major}.{minor}.{patch}", env!("CARGO_PKG_VERSION"))
+    }
+
     /// What parts of a release are chosen for.
     pub(crate) fn platform(&self) -> &str {
         match self.chip() {

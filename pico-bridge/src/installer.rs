@@ -24,7 +24,7 @@ use self::firmware::is_firmware;
 use crate::{
     device::{Claim, Device},
     fault,
-    firmware::{FirmwareInstaller, record::Keep},
+    firmware::{FirmwareInstaller, keep::Keep},
     guard::{BACK, Guarded, Probed, quoted},
     listening::Listening,
     provision,
@@ -45,7 +45,7 @@ const RELEASED_FOR: Duration = Duration::from_mins(10);
 pub(crate) struct PicoInstaller {
     settings: Settings,
     device: Arc<Device>,
-    about: About,
+    about: Mutex<About>,
     platform: String,
     guarded: Arc<Mutex<Guarded>>,
     quarantine: Quarantine,
@@ -82,7 +82,7 @@ impl PicoInstaller {
             joint,
             settings,
             device,
-            about,
+            about: Mutex::new(about),
         }
     }
 
@@ -229,7 +229,7 @@ impl Installer for PicoInstaller {
     }
 
     fn about(&self) -> Option<About> {
-        Some(self.about.clone())
+        Some(self.about.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     fn asked(&self, what: AskKind) {

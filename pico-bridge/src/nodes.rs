@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use agent::{Joint, Settings};
 use schemas::id::NodeId;
 
-use crate::firmware::record::Keep;
+use crate::firmware::keep::Keep;
 
 /// The file of names, beside the settings.
 const NAMES: &str = "picos.toml";
@@ -96,8 +96,8 @@ impl Nodes {
         let folders = fs::read_dir(self.pi.data.join("picos")).into_iter().flatten().flatten();
         let waits = |folder: fs::DirEntry| {
             let node: NodeId = folder.file_name().to_str()?.parse().ok()?;
-            let record = Keep::new(self.of(&node)).load();
-            record.under_way.is_some().then_some((record.serial, node))
+            let known = Keep::new(self.of(&node)).load();
+            known.under_way.is_some().then_some((known.serial, node))
         };
         folders.filter_map(waits).collect()
     }

@@ -118,7 +118,8 @@ impl Shelf {
         is_right.then(|| Manifest::parse(&bytes, size).ok())?
     }
 
-    fn trees(&self) -> Vec<Digest> {
+    /// The releases that are on it.
+    pub(crate) fn trees(&self) -> Vec<Digest> {
         let entries = fs::read_dir(self.slots()).into_iter().flatten().flatten();
         let tree = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".slot")?.parse().ok();
         entries.filter_map(tree).collect()

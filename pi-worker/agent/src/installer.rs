@@ -76,7 +76,7 @@ pub trait Installer: Send + Sync + 'static {
     /// The kinds that it installs.
     fn kinds(&self) -> &[PartKind];
 
-    /// What the node is, where that is not this machine.
+    /// What the node is now, where that is not this machine.
     fn about(&self) -> Option<About> {
         None
     }

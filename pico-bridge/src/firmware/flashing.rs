@@ -1,15 +1,18 @@
 //! Bringing firmware to a chip: into BOOTSEL, onto the flash, and out of it. Cut anywhere, it is begun anew: by whoever did it, when
-//! the chip is back, or by the next bridge, for the record says what the chip waits for.
+//! the chip is back, or by the next bridge, for the Pi has written down what the chip waits for.
 
 use std::{sync::Arc, time::Duration};
 
 use machine::Fault;
 use schemas::reason::Reason;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use tracing::{info, warn};
 use uf2::{Chip, Firmware};
 
-use super::record::{Image, Keep, Record, Stage, UnderWay};
+use super::keep::{Image, Keep, Known, Stage, UnderWay};
 use crate::{
     bootsel,
     device::{Claim, Device},
@@ -24,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const BOOTSEL_WITHIN: Duration = Duration::from_secs(5);
 /// A chip that is in neither mode for so long was unplugged.
 const GONE_AFTER: Duration = Duration::from_secs(12);
+/// One chip at a time: those on one hub share what it carries.
+static TURN: Semaphore = Semaphore::const_new(1);
 /// So often a Pico is asked into BOOTSEL.
 const MOST_ASKED: u32 = 3;
 
@@ -45,26 +50,28 @@ impl Flashing {
     /// When the chip cannot be brought into BOOTSEL, or does not take it.
     pub(crate) async fn bring(&self, image: &Image, before: Image) -> Result<(), Fault> {
         let firmware = self.keep.firmware(image)?;
-        let mut record = self.keep.load();
-        let is_silent = record.under_way.as_ref().is_some_and(|on_way| on_way.stage == Stage::Flashed);
-        let is_known = record.under_way.as_ref().is_some_and(|on_way| on_way.image == *image);
+        let mut known = self.keep.load();
+        let is_silent = known.under_way.as_ref().is_some_and(|on_way| on_way.stage == Stage::Flashed);
+        let is_known = known.under_way.as_ref().is_some_and(|on_way| on_way.image == *image);
         if !is_known || is_silent {
-            record.under_way = Some(UnderWay { image: image.clone(), before, stage: Stage::Wanted });
-            self.keep.store(&record)?;
+            known.under_way = Some(UnderWay { image: image.clone(), before, stage: Stage::Wanted });
+            self.keep.store(&known)?;
         }
         let mut claim = self.device.hold().await;
         loop {
-            let chip = self.to_bootsel(&mut claim, &mut record, is_silent).await?;
+            let chip = self.to_bootsel(&mut claim, &mut known, is_silent).await?;
             if chip != firmware.chip() {
                 let text = format!("it is for an {}, and this is an {chip}", firmware.chip());
                 return Err(fault::permanent(Reason::BadFirmware, text));
             }
+            // Nobody closes it.
+            let _turn = TURN.acquire().await;
             let began = Instant::now();
-            match self.flash(&firmware, &mut record).await? {
+            match self.flash(&firmware, &mut known).await? {
                 Ok(()) => {
                     let took_ms = began.elapsed().as_millis();
                     info!(
-                        serial = record.serial,
+                        serial = known.serial,
                         bytes = firmware.image().len(),
                         took_ms,
                         "Firmware is on the chip"
@@ -73,7 +80,7 @@ impl Flashing {
                 }
                 Err(error) if matches!(error, FlashError::Gone { .. }) => {
                     info!(
-                        serial = record.serial,
+                        serial = known.serial,
                         "Chip is away in the middle of its firmware: {:#}",
                         anyhow::Error::from(error)
                     );
@@ -89,9 +96,9 @@ impl Flashing {
     /// # Errors
     /// As of [`Flashing::bring`].
     pub(crate) async fn resume(&self) -> Result<bool, Fault> {
-        let mut record = self.keep.load();
-        let Some(UnderWay { image, before, stage }) = record.under_way.clone() else { return Ok(false) };
-        if bootsel::at(self.device.ports(), &record.usb_path).is_none() {
+        let mut known = self.keep.load();
+        let Some(UnderWay { image, before, stage }) = known.under_way.clone() else { return Ok(false) };
+        if bootsel::at(self.device.ports(), &known.usb_path).is_none() {
             return Ok(false);
         }
         let to = match stage {
@@ -99,13 +106,13 @@ impl Flashing {
             // It was flashed as a whole, and here the chip is again: it did not come up, or a person holds the button.
             Stage::Flashed => {
                 if let Image::Release { tree, .. } = image {
-                    record.bad = Some(tree);
-                    self.keep.store(&record)?;
+                    known.bad = Some(tree);
+                    self.keep.store(&known)?;
                 }
                 before.clone()
             }
         };
-        info!(serial = record.serial, usb = record.usb_path, image = ?to, "Chip in BOOTSEL gets the firmware that it waits for");
+        info!(serial = known.serial, usb = known.usb_path, image = ?to, "Chip in BOOTSEL gets the firmware that it waits for");
         self.bring(&to, before).await.map(|()| true)
     }
 
@@ -113,21 +120,21 @@ impl Flashing {
     async fn to_bootsel(
         &self,
         claim: &mut Claim<'_>,
-        record: &mut Record,
+        known: &mut Known,
         is_silent: bool,
     ) -> Result<Chip, Fault> {
         let ports = self.device.ports();
         let (mut asked, mut asked_at, mut seen_at) = (0, None::<Instant>, Instant::now());
         let mut is_said = false;
         loop {
-            if let Some(chip) = bootsel::at(ports, &record.usb_path) {
+            if let Some(chip) = bootsel::at(ports, &known.usb_path) {
                 return Ok(chip);
             }
             let is_time = asked_at.is_none_or(|at| at.elapsed() > BOOTSEL_WITHIN);
             if let Some(plugged) = ports.find(self.device.serial()) {
                 seen_at = Instant::now();
-                record.usb_path = plugged.usb_path;
-                self.keep.store(record)?;
+                known.usb_path = plugged.usb_path;
+                self.keep.store(known)?;
                 if is_time && asked == MOST_ASKED {
                     return Err(needs_button("it was asked into BOOTSEL and came back as it was"));
                 }
@@ -138,7 +145,7 @@ impl Flashing {
             } else if is_silent && !is_said {
                 is_said = true;
                 let (reason, hint) = (Reason::NeedsButton, Reason::NeedsButton.advice());
-                warn!(serial = record.serial, %reason, usb = record.usb_path, hint, "Pico did not come up with its firmware");
+                warn!(serial = known.serial, %reason, usb = known.usb_path, hint, "Pico did not come up with its firmware");
             } else if !is_silent && seen_at.elapsed() > GONE_AFTER {
                 // Its node ends, and with it this.
                 self.device.set_flashing(false);
@@ -147,10 +154,10 @@ impl Flashing {
         }
     }
 
-    /// One go at it. The record says that the chip holds nothing whole before the first sector is erased, and that it does before
+    /// One go at it. It is written down that the chip holds nothing whole before the first sector is erased, and that it does before
     /// the chip boots.
-    async fn flash(&self, firmware: &Firmware, record: &mut Record) -> Result<Result<(), FlashError>, Fault> {
-        let opened = match bootsel::open(self.device.ports(), &record.usb_path).await {
+    async fn flash(&self, firmware: &Firmware, known: &mut Known) -> Result<Result<(), FlashError>, Fault> {
+        let opened = match bootsel::open(self.device.ports(), &known.usb_path).await {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                 let text = "may not use the chip's USB interface: install the rules of packaging/udev";
                 return Err(fault::permanent(Reason::DeviceBusy, text));
@@ -162,7 +169,7 @@ impl Flashing {
             Ok(chip) => chip,
             Err(error) => return Ok(Err(error)),
         };
-        let needs_original = record.under_way.as_ref().is_some_and(|on_way| on_way.before == Image::Original)
+        let needs_original = known.under_way.as_ref().is_some_and(|on_way| on_way.before == Image::Original)
             && !self.keep.has_original();
         if needs_original {
             match chip.image(firmware.image().len().next_multiple_of(uf2::SECTOR_BYTES)).await {
@@ -175,15 +182,15 @@ impl Flashing {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        record.on_chip = None;
-        record.at(Stage::Begun);
-        self.keep.store(record)?;
+        known.on_chip = None;
+        known.at(Stage::Begun);
+        self.keep.store(known)?;
         if let Err(error) = chip.bring(firmware).await {
             return Ok(Err(error));
         }
-        record.on_chip = record.under_way.as_ref().map(|on_way| on_way.image.clone());
-        record.at(Stage::Flashed);
-        self.keep.store(record)?;
+        known.on_chip = known.under_way.as_ref().map(|on_way| on_way.image.clone());
+        known.at(Stage::Flashed);
+        self.keep.store(known)?;
         match chip.reboot(firmware.chip()).await {
             // It boots before it has answered, or it was cut and boots when it has power: what it holds is whole.
             Err(FlashError::Gone { .. }) => Ok(Ok(())),

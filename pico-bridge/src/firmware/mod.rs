@@ -2,7 +2,7 @@
 //! and flashed again when the new one does not prove itself.
 
 pub(crate) mod flashing;
-pub(crate) mod record;
+pub(crate) mod keep;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,7 +20,7 @@ use tracing::info;
 
 use self::{
     flashing::{Flashing, needs_button},
-    record::{Image, Keep, Record, Stage, UnderWay},
+    keep::{Image, Keep, Known, Stage, UnderWay},
 };
 use crate::{
     bootsel,
@@ -75,11 +75,7 @@ impl FirmwareInstaller {
 
     /// Whether the app is firmware.
     pub(crate) fn has(&self, app: &AppId) -> bool {
-        let record = self.keep.load();
-        let images = record.under_way.into_iter().flat_map(|on_way| [on_way.image, on_way.before]);
-        images
-            .chain(record.on_chip)
-            .any(|image| matches!(image, Image::Release { app: of, .. } if of == *app))
+        self.keep.has(app)
     }
 
     /// Judges what is to be flashed before the chip is touched.
@@ -106,16 +102,16 @@ impl FirmwareInstaller {
             let text = format!("{other} is the firmware of this Pico");
             return Err(fault::permanent(Reason::OneAppOnly, text));
         }
-        let mut record = self.keep.load();
-        record.bad = None;
+        let mut known = self.keep.load();
+        known.bad = None;
         let can_be_asked = *self.can_be_asked.lock().unwrap_or_else(PoisonError::into_inner);
         if can_be_asked {
-            return self.keep.store(&record);
+            return self.keep.store(&known);
         }
         // From now on it is flashed when it is in BOOTSEL at its port.
         let before = self.before();
-        record.under_way = Some(UnderWay { image, before, stage: Stage::Wanted });
-        self.keep.store(&record)?;
+        known.under_way = Some(UnderWay { image, before, stage: Stage::Wanted });
+        self.keep.store(&known)?;
         Err(Fault { transient: true, ..needs_button("its firmware has no machine.bootloader()") })
     }
 
@@ -130,24 +126,24 @@ impl FirmwareInstaller {
         quarantine: &Quarantine,
     ) -> Result<bool, Fault> {
         let image = slot.map_or(Image::Original, |slot| image_of(app, slot));
-        let record = self.keep.load();
-        if !self.has_to_flash(&image, &record)? {
+        let known = self.keep.load();
+        if !self.has_to_flash(&image, &known)? {
             return Ok(false);
         }
         let is_first = |on_way: &UnderWay| on_way.image != image;
-        if let Some(slot) = slot.filter(|_| record.under_way.as_ref().is_none_or(is_first)) {
+        if let Some(slot) = slot.filter(|_| known.under_way.as_ref().is_none_or(is_first)) {
             quarantine.begin(slot.tree());
         }
-        let goes_back = record.under_way.as_ref().is_some_and(|on_way| on_way.before == image);
+        let goes_back = known.under_way.as_ref().is_some_and(|on_way| on_way.before == image);
         let before = if goes_back { image.clone() } else { self.before() };
-        if before == Image::Original && image != Image::Original && record.under_way.is_none() {
+        if before == Image::Original && image != Image::Original && known.under_way.is_none() {
             self.keep.drop_original();
         }
         self.device.set_flashing(true);
         let flashing = Flashing::new(self.device.clone(), self.keep.clone());
         let done = tokio::select! {
             biased;
-            // The record says where to go on.
+            // It is written down where to go on.
             () = self.device.over() => Err(fault::permanent(Reason::DeviceGone, "the node ends")),
             done = flashing.bring(&image, before) => done,
         };
@@ -157,13 +153,13 @@ impl FirmwareInstaller {
         done.map(|()| true)
     }
 
-    fn has_to_flash(&self, image: &Image, record: &Record) -> Result<bool, Fault> {
-        let is_untouched = record.on_chip.is_none()
-            && record.under_way.as_ref().is_none_or(|on_way| on_way.stage == Stage::Wanted);
+    fn has_to_flash(&self, image: &Image, known: &Known) -> Result<bool, Fault> {
+        let is_untouched = known.on_chip.is_none()
+            && known.under_way.as_ref().is_none_or(|on_way| on_way.stage == Stage::Wanted);
         match image {
             _ if self.on_chip().as_ref() == Some(image) => Ok(false),
             // What was there before was flashed while no node was there to say so.
-            Image::Release { tree, .. } if record.bad == Some(*tree) => {
+            Image::Release { tree, .. } if known.bad == Some(*tree) => {
                 Err(silent("the Pico was found in BOOTSEL after that, and has what ran before"))
             }
             Image::Original if is_untouched => Ok(false),
@@ -197,7 +193,8 @@ impl FirmwareInstaller {
             return self.has_left_bootsel().await.map(|()| None);
         };
         let is_there = matches!(*self.device.presence().borrow(), Presence::There(_));
-        if is_there && self.keep.load().under_way.is_none() && *self.says() == wanted {
+        let is_settled = self.keep.load().under_way.is_none_or(|on_way| on_way.stage == Stage::Wanted);
+        if is_there && is_settled && *self.says() == wanted {
             return Ok(None);
         }
         let probed = self.come_back().await?;
@@ -252,16 +249,16 @@ impl FirmwareInstaller {
 
     /// An order has ended: nothing waits for the button any more.
     pub(crate) fn rest(&self, app: &AppId) -> Result<(), Fault> {
-        let mut record = self.keep.load();
         if !self.has(app) {
             return Ok(());
         }
-        record.under_way = None;
         self.device.set_flashing(false);
-        self.keep.store(&record)
+        let mut known = self.keep.load();
+        known.under_way = None;
+        self.keep.store(&known)
     }
 
-    /// What is on the chip, as the record and the chip itself say.
+    /// What is on the chip, as was written down and as the chip itself says.
     fn on_chip(&self) -> Option<Image> {
         let image = self.keep.load().on_chip?;
         let firmware = self.keep.firmware(&image).ok()?;
@@ -299,9 +296,9 @@ impl FirmwareInstaller {
     fn came_up(&self, probed: &Probed) -> Result<(), Fault> {
         self.says().clone_from(&probed.says);
         *self.can_be_asked.lock().unwrap_or_else(PoisonError::into_inner) = probed.bootsel;
-        let mut record = self.keep.load();
-        record.under_way = None;
-        self.keep.store(&record)
+        let mut known = self.keep.load();
+        known.came_up();
+        self.keep.store(&known)
     }
 
     async fn has_left_bootsel(&self) -> Result<(), Fault> {
@@ -341,3 +338,6 @@ fn silent(how: &str) -> Fault {
 fn stale(wanted: &str, says: &str) -> Fault {
     fault::permanent(Reason::StaleCode, format!("expected {wanted}, the Pico says {says}"))
 }
+
+#[cfg(test)]
+mod tests;

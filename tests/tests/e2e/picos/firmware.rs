@@ -9,7 +9,7 @@ use schemas::{
 };
 use uf2::{Chip, Firmware};
 
-use super::{SERIAL, announce, desk};
+use super::{SERIAL, announce, desk, retained};
 
 /// Longer than a boot of the emulator takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -27,6 +27,8 @@ fn firmware_is_kept_when_the_chip_says_so_and_the_app_comes_back_onto_formatted_
     assert_eq!(newer.1.verdict, Verdict::Kept, "{:#?}", newer.1);
     assert!(chip(&bridge).starts_with(newer.0.image()));
     bridge.wait_said("the app comes back from the Pi", 1).unwrap();
+    let says = || retained(&world, "info")["agent"].as_str()?.ends_with("MicroPython 1.29.0").then_some(());
+    wait_until("the node to say what it is now", PATIENCE, says).unwrap();
     let runs = world
         .wait_report("pico-desk", "both", |report| (report.apps.len() == 2).then(|| report.apps.clone()))
         .unwrap();

@@ -2,7 +2,7 @@
 
 use schemas::{reason::Reason, report::Verdict};
 
-use super::{SERIAL, announce, desk, release};
+use super::{SERIAL, announce, desk, release, retained};
 
 #[test]
 fn a_pico_takes_what_is_good_and_goes_back_from_what_is_not() {
@@ -66,11 +66,4 @@ fn what_fails_three_times_is_not_tried_again_and_what_is_not_for_a_pico_is_refus
     world.add_node("pi-2", &["desk"]).unwrap();
     assert_eq!(world.wait_outcome("pi-2", "1.1.0").unwrap().reason, Some(Reason::NoPart));
     assert_eq!(world.wait_outcome("pi-2", "1.0.0").unwrap().verdict, Verdict::Kept);
-}
-
-fn retained(world: &e2e::World, topic: &str) -> serde_json::Value {
-    let topic = format!("deploybus/v1/node/pico-desk/{topic}");
-    let mut bus = world.raw_publisher().unwrap();
-    let all = bus.retained(&topic, std::time::Duration::from_millis(300)).unwrap();
-    serde_json::from_slice(&all[&topic]).unwrap()
 }

@@ -41,3 +41,11 @@ fn announce(world: &World, app: &App, version: &str, verdict: Verdict) {
     assert_eq!(outcome.verdict, verdict, "{outcome:#?}\n{said}");
     assert_eq!(code, Some(if verdict == Verdict::Kept { 0 } else { 3 }), "{said}");
 }
+
+/// What the Pico's node says of itself on this topic.
+fn retained(world: &e2e::World, topic: &str) -> serde_json::Value {
+    let topic = format!("deploybus/v1/node/pico-desk/{topic}");
+    let mut bus = world.raw_publisher().unwrap();
+    let all = bus.retained(&topic, std::time::Duration::from_millis(300)).unwrap();
+    serde_json::from_slice(&all[&topic]).unwrap()
+}

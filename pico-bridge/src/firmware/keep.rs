@@ -2,7 +2,7 @@
 //! the middle waits in BOOTSEL without a name; this says which it is, and what it waits for.
 //!
 //! ```text
-//! <data>/picos/<node>/firmware.cbor   the record
+//! <data>/picos/<node>/firmware.cbor   what is known
 //! <data>/picos/<node>/original.uf2    what was on the chip before the first release, read off it
 //! ```
 
@@ -24,8 +24,8 @@ use crate::{
     shelf::{Shelf, name_of},
 };
 
-/// Most bytes of a record: a few names and digests.
-const MAX_RECORD_BYTES: usize = 16 * 1024;
+/// Most bytes of it: a few names and digests.
+const MAX_KNOWN_BYTES: usize = 16 * 1024;
 
 /// One firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub(crate) struct UnderWay {
 /// What is known of one Pico's firmware.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Record {
+pub(crate) struct Known {
     /// The Pico.
     pub(crate) serial: String,
     /// The port of USB that it was seen at last: the same in BOOTSEL.
@@ -78,7 +78,12 @@ pub(crate) struct Record {
     pub(crate) bad: Option<Digest>,
 }
 
-impl Record {
+impl Known {
+    /// The chip is up, whatever it runs: what was flashed has had its chance.
+    pub(crate) fn came_up(&mut self) {
+        self.under_way = self.under_way.take().filter(|on_way| on_way.stage == Stage::Wanted);
+    }
+
     /// What is under way is so far.
     pub(crate) fn at(&mut self, stage: Stage) {
         if let Some(on_way) = &mut self.under_way {
@@ -87,7 +92,7 @@ impl Record {
     }
 }
 
-/// The record of one Pico, and where the firmware itself is.
+/// What is known of one Pico's firmware, and the firmware itself, on the Pi's disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Keep(Settings);
 
@@ -96,22 +101,28 @@ impl Keep {
         Self(settings)
     }
 
-    /// The record; an empty one where there is none, or none that can be read.
-    pub(crate) fn load(&self) -> Record {
+    /// What is known: nothing where the file is missing or cannot be read.
+    pub(crate) fn load(&self) -> Known {
         let bytes = fs::read(self.file()).unwrap_or_default();
-        codec::decode(&bytes, MAX_RECORD_BYTES).unwrap_or_default()
+        codec::decode(&bytes, MAX_KNOWN_BYTES).unwrap_or_default()
     }
 
-    /// Replaces the record.
+    /// Keeps what is known now.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub(crate) fn store(&self, record: &Record) -> Result<(), Fault> {
-        if self.load() == *record {
+    pub(crate) fn store(&self, known: &Known) -> Result<(), Fault> {
+        if self.load() == *known {
             return Ok(());
         }
         let path = self.file();
-        replace_file(&path, &codec::encode(record)).map_err(|error| fault::disk("write", &path, &error))
+        replace_file(&path, &codec::encode(known)).map_err(|error| fault::disk("write", &path, &error))
+    }
+
+    /// Whether the app is firmware, by what is on its shelf.
+    pub(crate) fn has(&self, app: &AppId) -> bool {
+        let shelf = Shelf::new(self.0.app_dirs(app));
+        shelf.trees().into_iter().any(|tree| self.slot(app, tree).is_some())
     }
 
     /// The release, as it is on the shelf.
@@ -185,23 +196,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_outlives_the_bridge_and_a_damaged_one_is_none() {
+    fn what_is_known_outlives_the_bridge_and_a_damaged_one_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("pi-worker.toml");
         let text = "node = \"pi-1\"\nfleet = \"home\"\nbus = \"mqtt://h:1\"\nstore = [\"http://h:2\"]\n";
         fs::write(&config, format!("{text}data = {:?}\n", folder.path())).unwrap();
         let keep = Keep::new(Settings::load(&config).unwrap());
-        assert_eq!(keep.load(), Record::default());
+        assert_eq!(keep.load(), Known::default());
         let image = Image::Release { app: "micropython".parse().unwrap(), tree: Digest::of(b"tree") };
         let on_way = UnderWay { image: image.clone(), before: Image::Original, stage: Stage::Wanted };
-        let mut record = Record { serial: "e6".into(), usb_path: "1-1.4".into(), ..Record::default() };
-        record.under_way = Some(on_way);
-        record.at(Stage::Begun);
-        keep.store(&record).unwrap();
+        let mut known = Known { serial: "e6".into(), usb_path: "1-1.4".into(), ..Known::default() };
+        known.under_way = Some(on_way);
+        known.at(Stage::Begun);
+        keep.store(&known).unwrap();
         assert_eq!(keep.load().under_way.unwrap().stage, Stage::Begun);
         assert_eq!(keep.firmware(&image).unwrap_err().reason, Reason::SlotMismatch, "it is not on the shelf");
         assert!(!keep.has_original());
         fs::write(keep.file(), [0xff; 20]).unwrap();
-        assert_eq!(keep.load(), Record::default());
+        assert_eq!(keep.load(), Known::default());
     }
 }
