@@ -11,13 +11,13 @@ use schemas::id::NodeId;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{error, info, warn};
 
 use crate::{
     device::{Device, Presence},
-    firmware::{flashing::Flashing, keep::Keep},
+    firmware::{UP_WITHIN, flashing::Flashing, keep::Keep},
     guard::{Guarded, Probed},
     installer::PicoInstaller,
     nodes::{Nodes, NodesError},
@@ -158,10 +158,14 @@ impl Bridge {
     /// Ends when the Pico is there, as one that runs. In BOOTSEL it gets what it waits for.
     async fn plugged(&self, serial: &str, settings: &Settings, device: &Arc<Device>) {
         let flashing = Flashing::new(device.clone(), Keep::new(settings.clone()));
+        let (since, mut is_said) = (Instant::now(), false);
         while self.ports.find(serial).is_none() {
             if let Err(Fault { reason, text, .. }) = flashing.resume().await {
                 error!(node = %settings.node, %reason, text, hint = reason.advice(), "Pico did not get its firmware");
                 sleep(FLASH_AGAIN).await;
+            }
+            if !is_said && since.elapsed() > UP_WITHIN {
+                is_said = flashing.remind();
             }
             sleep(LOOK_EVERY).await;
         }

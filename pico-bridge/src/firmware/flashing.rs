@@ -18,6 +18,7 @@ use crate::{
     device::{Claim, Device},
     fault,
     flash::{FlashError, Picoboot},
+    port::PortError,
     repl::ReplError,
 };
 
@@ -116,6 +117,16 @@ impl Flashing {
         self.bring(&to, before).await.map(|()| true)
     }
 
+    /// Says that somebody has to hold the button, where the chip waits for that; whether it does.
+    pub(crate) fn remind(&self) -> bool {
+        let known = self.keep.load();
+        let waits = known.under_way.as_ref().is_some_and(|on_way| on_way.stage != Stage::Begun);
+        if waits {
+            say_button(&known);
+        }
+        waits
+    }
+
     /// Waits until the chip is in BOOTSEL, and asks it into that when it runs.
     async fn to_bootsel(
         &self,
@@ -144,8 +155,7 @@ impl Flashing {
                 }
             } else if is_silent && !is_said {
                 is_said = true;
-                let (reason, hint) = (Reason::NeedsButton, Reason::NeedsButton.advice());
-                warn!(serial = known.serial, %reason, usb = known.usb_path, hint, "Pico did not come up with its firmware");
+                say_button(known);
             } else if !is_silent && seen_at.elapsed() > GONE_AFTER {
                 // Its node ends, and with it this.
                 self.device.set_flashing(false);
@@ -203,12 +213,20 @@ async fn ask_into_bootsel(claim: &mut Claim<'_>) -> Result<(), Fault> {
     match claim.bootloader().await {
         Ok(()) => Ok(()),
         Err(error @ (ReplError::Failed(_) | ReplError::Unsupported)) => Err(needs_button(&error.to_string())),
+        Err(error @ ReplError::Port(PortError::Busy(_))) => {
+            Err(fault::of("bring the Pico into BOOTSEL", &error))
+        }
         // It may be booting, or another program may have its port: it is asked again.
         Err(error) => {
             info!(%error, "Pico does not answer, and is asked into BOOTSEL again");
             Ok(())
         }
     }
+}
+
+fn say_button(known: &Known) {
+    let (reason, hint) = (Reason::NeedsButton, Reason::NeedsButton.advice());
+    warn!(serial = known.serial, %reason, usb = known.usb_path, hint, "Pico does not come up with its firmware");
 }
 
 /// What a person has to do.

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A Pico with new firmware is there within that time. It formats its files first, if their layout is another.
-const UP_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const UP_WITHIN: Duration = Duration::from_secs(15);
 /// So often it is asked what it is: it may still be busy with that.
 const MOST_ASKED: u32 = 5;
 /// From one asking to the next.

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::PicoInstaller;
 use crate::{
+    device::Presence,
     fault,
     guard::{Guarded, Probed, Slots},
 };
@@ -23,6 +24,10 @@ impl PicoInstaller {
         if self.guarded() == Guarded::Foreign {
             let text = "the Pico has a main.py of its own, which other firmware may wipe out with all files";
             return Err(fault::permanent(Reason::NotProvisioned, text));
+        }
+        if matches!(*self.device.presence().borrow(), Presence::Busy | Presence::LetGo) {
+            let text = "another program has the Pico's port";
+            return Err(Fault { transient: true, ..fault::permanent(Reason::DeviceBusy, text) });
         }
         if self.device.slots().trying.is_some() {
             let text = "an app is on trial on the Pico, which is waited for";

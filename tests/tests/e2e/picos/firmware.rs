@@ -83,6 +83,22 @@ fn what_ran_before_is_flashed_again_when_the_button_is_held_on_a_chip_that_does_
 }
 
 #[test]
+fn a_bridge_that_was_away_flashes_what_ran_before_when_it_finds_the_button_held() {
+    let Some((world, mut bridge, _, fw)) = firmware_desk() else { return };
+    let factory = chip(&bridge);
+    write(&fw, "1.29.0", &firmware(PAGES, 1, "MicroPython v1.29.0 on 2026-10-01; simulator: silent"));
+    world.announce_only(&fw, "desk").unwrap();
+    bridge.pico().unwrap().wait_said("silent", 1).unwrap();
+    bridge.kill().unwrap();
+    bridge.pico().unwrap().tell("button").unwrap();
+    bridge.pico().unwrap().wait_said("bootsel", 2).unwrap();
+    bridge.start().unwrap();
+    let ended = world.wait_outcome("pico-desk", "1.29.0").unwrap();
+    assert_eq!((ended.verdict, ended.reason), (Verdict::Failed, Some(Reason::FirmwareSilent)), "{ended:#?}");
+    assert!(chip(&bridge).starts_with(&factory));
+}
+
+#[test]
 fn a_chip_that_is_unplugged_in_the_middle_of_its_firmware_gets_the_rest_when_it_is_back() {
     let Some((world, mut bridge, _, fw)) = firmware_desk() else { return };
     let newer = firmware(PAGES, 1, "MicroPython v1.29.0 on 2026-10-01");
