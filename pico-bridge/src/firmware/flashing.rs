@@ -26,8 +26,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A chip that was asked into BOOTSEL is there within that time.
 const BOOTSEL_WITHIN: Duration = Duration::from_secs(5);
-/// A chip that is in neither mode for so long was unplugged.
-const GONE_AFTER: Duration = Duration::from_secs(12);
+/// A chip that is in neither mode for so long was unplugged. An emulated one takes 12 s on a busy machine.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 /// One chip at a time: those on one hub share what it carries.
 static TURN: Semaphore = Semaphore::const_new(1);
 /// So often a Pico is asked into BOOTSEL.
@@ -169,8 +169,8 @@ impl Flashing {
     async fn flash(&self, firmware: &Firmware, known: &mut Known) -> Result<Result<(), FlashError>, Fault> {
         let opened = match bootsel::open(self.device.ports(), &known.usb_path).await {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                let text = "may not use the chip's USB interface: install the rules of packaging/udev";
-                return Err(fault::permanent(Reason::DeviceBusy, text));
+                let text = "may not use the chip's USB interface: install the rules of packaging/udev, then plug the Pico in again";
+                return Err(fault::permanent(Reason::DeviceFault, text));
             }
             Err(source) => Err(FlashError::Gone { doing: "open the boot ROM", source }),
             Ok(rom) => Picoboot::open(rom).await,

@@ -84,6 +84,11 @@ impl Known {
         self.under_way = self.under_way.take().filter(|on_way| on_way.stage == Stage::Wanted);
     }
 
+    /// Whether nothing of what is under way is on the chip.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.under_way.as_ref().is_none_or(|on_way| on_way.stage == Stage::Wanted)
+    }
+
     /// What is under way is so far.
     pub(crate) fn at(&mut self, stage: Stage) {
         if let Some(on_way) = &mut self.under_way {

@@ -109,7 +109,7 @@ impl FirmwareInstaller {
             return self.keep.store(&known);
         }
         // From now on it is flashed when it is in BOOTSEL at its port.
-        let before = self.before();
+        let before = self.before(&image, &known);
         known.under_way = Some(UnderWay { image, before, stage: Stage::Wanted });
         self.keep.store(&known)?;
         Err(Fault { transient: true, ..needs_button("its firmware has no machine.bootloader()") })
@@ -135,10 +135,7 @@ impl FirmwareInstaller {
             quarantine.begin(slot.tree());
         }
         let goes_back = known.under_way.as_ref().is_some_and(|on_way| on_way.before == image);
-        let before = if goes_back { image.clone() } else { self.before() };
-        if before == Image::Original && image != Image::Original && known.under_way.is_none() {
-            self.keep.drop_original();
-        }
+        let before = if goes_back { image.clone() } else { self.before(&image, &known) };
         self.device.set_flashing(true);
         let flashing = Flashing::new(self.device.clone(), self.keep.clone());
         let done = tokio::select! {
@@ -154,15 +151,13 @@ impl FirmwareInstaller {
     }
 
     fn has_to_flash(&self, image: &Image, known: &Known) -> Result<bool, Fault> {
-        let is_untouched = known.on_chip.is_none()
-            && known.under_way.as_ref().is_none_or(|on_way| on_way.stage == Stage::Wanted);
         match image {
             _ if self.on_chip().as_ref() == Some(image) => Ok(false),
             // What was there before was flashed while no node was there to say so.
             Image::Release { tree, .. } if known.bad == Some(*tree) => {
                 Err(silent("the Pico was found in BOOTSEL after that, and has what ran before"))
             }
-            Image::Original if is_untouched => Ok(false),
+            Image::Original if known.on_chip.is_none() && known.is_untouched() => Ok(false),
             Image::Original if !self.keep.has_original() => {
                 let text = "there is nothing to go back to: what was on the chip before was no firmware that it boots";
                 Err(fault::permanent(Reason::DeviceFault, text))
@@ -193,8 +188,7 @@ impl FirmwareInstaller {
             return self.has_left_bootsel().await.map(|()| None);
         };
         let is_there = matches!(*self.device.presence().borrow(), Presence::There(_));
-        let is_settled = self.keep.load().under_way.is_none_or(|on_way| on_way.stage == Stage::Wanted);
-        if is_there && is_settled && *self.says() == wanted {
+        if is_there && self.keep.load().is_untouched() && *self.says() == wanted {
             return Ok(None);
         }
         let probed = self.come_back().await?;
@@ -265,9 +259,14 @@ impl FirmwareInstaller {
         firmware.micropython().is_none_or(|wanted| *self.says() == wanted).then_some(image)
     }
 
-    /// What is flashed when the next one does not come up.
-    fn before(&self) -> Image {
-        self.on_chip().unwrap_or(Image::Original)
+    /// What is flashed when this one does not come up.
+    fn before(&self, image: &Image, known: &Known) -> Image {
+        let before = self.on_chip().unwrap_or(Image::Original);
+        if before == Image::Original && *image != Image::Original && known.is_untouched() {
+            // What was read off it once may be another one than it has now.
+            self.keep.drop_original();
+        }
+        before
     }
 
     async fn wait_up(&self) -> Result<(), Fault> {

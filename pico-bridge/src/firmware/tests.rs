@@ -30,7 +30,10 @@ async fn what_the_chip_cannot_boot_and_what_nothing_could_replace_is_refused_bef
 async fn firmware_waits_where_somebody_has_to_hold_the_button_and_no_longer_than_its_order() {
     let desk = Desk::new(false);
     let good = desk.shelve(&made(Chip::Rp2040, "MicroPython v1.28.0 on 2026-04-06"));
+    let older = Firmware::parse(&made(Chip::Rp2040, "what was on it long ago")).unwrap();
+    desk.keep().keep_original(&older).unwrap();
     let refused = desk.installer.admit(&desk.app, &good, "rp2/rp2040").unwrap_err();
+    assert!(!desk.keep().has_original(), "what it has now is read off it, not what it had once");
     assert_eq!((refused.reason, refused.transient), (Reason::NeedsButton, true));
     assert_eq!(desk.keep().load().under_way.unwrap().stage, Stage::Wanted);
     desk.installer.rest(&desk.app).unwrap();
