@@ -116,16 +116,28 @@ impl Figures {
         samples: &[(Brand, Samples)],
         aim: Aim,
     ) -> Result<()> {
+        let of = |brand| samples.iter().find(|(by, _)| *by == brand).map(|(_, samples)| samples);
+        let theirs = of(Brand::Mosquitto).map(|theirs| (Brand::Mosquitto.name(), theirs));
+        self.beside(measured, of(Brand::Deploybus), theirs, aim)
+    }
+
+    /// A figure of ours, beside that of another way to get the same, which has a name.
+    pub(crate) fn beside(
+        &mut self,
+        measured: Measured<'_>,
+        ours: Option<&Samples>,
+        theirs: Option<(&str, &Samples)>,
+        aim: Aim,
+    ) -> Result<()> {
         let Measured { bench, what, unit } = measured;
-        for (by, samples) in samples {
+        for (by, samples) in ours.map(|ours| (Brand::Deploybus.name(), ours)).into_iter().chain(theirs) {
             let line = json!({
-                "bench": bench, "what": what, "unit": unit, "by": by.name(), "rounds": samples.0.len(),
+                "bench": bench, "what": what, "unit": unit, "by": by, "rounds": samples.0.len(),
                 "median": rounded(samples.median()), "p99": rounded(samples.p99()),
             });
             writeln!(self.file, "{line}")?;
         }
-        let of = |brand| samples.iter().find(|(by, _)| *by == brand).map(|(_, samples)| samples);
-        let (ours, theirs) = (of(Brand::Deploybus), of(Brand::Mosquitto));
+        let theirs = theirs.map(|(_, samples)| samples);
         let ratio =
             ours.zip(theirs).map(|(ours, theirs)| ours.median() / theirs.median()).filter(|r| r.is_finite());
         let shown = |samples: Option<&Samples>| samples.map(ToString::to_string).unwrap_or_default();
