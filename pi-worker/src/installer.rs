@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{Cancel, DurableError, Installer, Joint, Notices, Settings};
+use agent::{Cancel, DurableError, EngineDisk, Installer, Joint, Notices, Settings};
 use machine::{Fault, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
@@ -188,6 +188,10 @@ impl Installer for TreeInstaller {
 
     fn kinds(&self) -> &[PartKind] {
         &[PartKind::Tree, PartKind::Container]
+    }
+
+    async fn engine_disk(&self) -> Option<EngineDisk> {
+        self.containers.disk().await
     }
 
     fn set_env(&self, env: &BTreeMap<String, String>) {

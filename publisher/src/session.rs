@@ -12,11 +12,12 @@ use bus_client::bus::{Bus, ClientId, Event, Events, Lost, Message, Options};
 use bytes::Bytes;
 use rollout::{Change, Fleet};
 use schemas::{
-    id::Digest,
+    id::{Digest, NodeId},
     root::RootChain,
     status::Info,
     topic::{Filter, Kind, NodeTopic, Topic},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::{
@@ -204,26 +205,36 @@ impl Session {
 
     /// What nodes say of themselves, as the bus retains it; not signed.
     pub(crate) async fn read_infos(&mut self, home: &Home) -> Result<Vec<Info>> {
-        let filter = Filter::all_nodes(&home.settings.fleet, &NodeTopic::Info);
+        let infos = self.read_mirrors::<Info>(home, &NodeTopic::Info).await?;
+        Ok(infos.into_iter().filter(|(node, info)| *node == info.node).map(|(_, info)| info).collect())
+    }
+
+    /// One topic of every node that speaks, as far as it is in the form that is asked for; not signed.
+    pub(crate) async fn read_mirrors<T: DeserializeOwned>(
+        &mut self,
+        home: &Home,
+        of: &NodeTopic,
+    ) -> Result<BTreeMap<NodeId, T>> {
+        let filter = Filter::all_nodes(&home.settings.fleet, of);
         self.subscribe(vec![filter.clone()]);
         let limit = Instant::now() + self.patience(READ_LIMIT);
-        let (mut infos, mut quiet_at) = (BTreeMap::new(), limit);
+        let (mut mirrors, mut quiet_at) = (BTreeMap::new(), limit);
         while let Ok(event) = timeout_at(quiet_at.min(limit), self.events.next()).await {
             match event.context("bus connection was closed")? {
                 Event::Subscribed(ours) if ours == filter => quiet_at = Instant::now() + QUIET,
                 Event::Denied(ours) if ours == filter => return Err(self.denied(&format!("read {filter}"))),
                 Event::Message(message) => {
-                    if let Kind::Node(node, NodeTopic::Info) = message.topic.kind
-                        && let Ok(info) = serde_json::from_slice::<Info>(&message.payload)
-                        && info.node == node
+                    if let Kind::Node(node, topic) = message.topic.kind
+                        && topic == *of
+                        && let Ok(mirror) = serde_json::from_slice(&message.payload)
                     {
-                        infos.insert(node, info);
+                        mirrors.insert(node, mirror);
                     }
                 }
                 _ => {}
             }
         }
-        Ok(infos.into_values().collect())
+        Ok(mirrors)
     }
 
     fn subscribe(&mut self, filters: Vec<Filter>) {

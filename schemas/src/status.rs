@@ -147,6 +147,12 @@ pub struct Health {
     /// Of the processor, where it has a sensor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature_c: Option<f64>,
+    /// That images of ours take of the engine that runs containers, where the node has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_used_bytes: Option<u64>,
+    /// Free where that engine keeps its images, where that can be seen from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_free_bytes: Option<u64>,
     /// Available memory.
     pub memory_free_bytes: u64,
     /// When this was said.

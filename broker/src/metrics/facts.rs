@@ -35,6 +35,7 @@ pub(super) struct NodeFacts {
     pub(super) last_seen: Option<UnixTime>,
     pub(super) healthy: Option<bool>,
     pub(super) disk_free_bytes: Option<u64>,
+    pub(super) engine_free_bytes: Option<u64>,
     pub(super) temperature_c: Option<f64>,
     pub(super) apps: Vec<AppFacts>,
 }
@@ -82,6 +83,7 @@ impl NodeFacts {
             last_seen: Some(mirror.heard_at.max(reported_at)).filter(|at| at.0 > 0),
             healthy: mirror.health.as_ref().map(|health| health.ok),
             disk_free_bytes: mirror.health.as_ref().map(|health| health.disk_free_bytes),
+            engine_free_bytes: mirror.health.as_ref().and_then(|health| health.engine_free_bytes),
             temperature_c: mirror.health.as_ref().and_then(|health| health.temperature_c),
             apps: mirror.apps.iter().map(|(app, mirror)| AppFacts::of(app, mirror)).collect(),
         }

@@ -11,6 +11,8 @@ pub(super) fn register(registry: &mut Registry, nodes: &[NodeFacts]) {
     let healthy = gauges(registry, "node_healthy", "Whether all apps of the node are healthy");
     let seen = gauges(registry, "node_last_seen_timestamp_seconds", "When the node said something last");
     let disk = gauges(registry, "node_disk_free_bytes", "Free on the disk of the node's worker");
+    let engine =
+        gauges(registry, "node_engine_free_bytes", "Free where the node's container engine keeps its images");
     let heat = gauges(registry, "node_temperature_celsius", "Of the node's processor");
     let phase = gauges(
         registry,
@@ -29,6 +31,7 @@ pub(super) fn register(registry: &mut Registry, nodes: &[NodeFacts]) {
             (&seen, node.last_seen.map(|at| at.0 as f64)),
             (&healthy, node.healthy.map(|is| f64::from(u8::from(is)))),
             (&disk, node.disk_free_bytes.map(|bytes| bytes as f64)),
+            (&engine, node.engine_free_bytes.map(|bytes| bytes as f64)),
             (&heat, node.temperature_c),
         ];
         for (gauges, value) in known {

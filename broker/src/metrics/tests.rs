@@ -27,7 +27,13 @@ fn facts() -> FleetFacts {
     let status = r#"{"node":"pi-1","app":"web","phase":"fetching","progress_ratio":0.25,"target":"1.1.0","attempt":1,"strategy":"","last_result":"","last_error":"","at":"2026-11-21T02:00:00Z"}"#;
     for (rest, payload) in [
         ("node/pi-1/info", info("pi-1", "pi", "")),
-        ("node/pi-1/health", health("pi-1", r#""temperature_c":48.3,"#)),
+        (
+            "node/pi-1/health",
+            health(
+                "pi-1",
+                r#""temperature_c":48.3,"engine_used_bytes":52000000,"engine_free_bytes":3200000000,"#,
+            ),
+        ),
         ("node/pi-1/app/web/version", version("pi-1", "web", "1.0.0")),
         ("node/pi-1/app/web/status", status.to_owned()),
         ("node/stranger/health", health("stranger", "")),

@@ -67,6 +67,15 @@ pub struct About {
     pub agent: String,
 }
 
+/// How much the engine that runs containers has on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineDisk {
+    /// That images of ours take, with what builds have left.
+    pub used_bytes: u64,
+    /// Free where the engine keeps them, where that can be seen from here.
+    pub free_bytes: Option<u64>,
+}
+
 /// Installs, runs and proves the parts of some kinds. Every method may be called again after a crash at any point
 /// of the call before, and then ends as if that call had never begun or had ended.
 pub trait Installer: Send + Sync + 'static {
@@ -79,6 +88,11 @@ pub trait Installer: Send + Sync + 'static {
     /// What the node is now, where that is not this machine.
     fn about(&self) -> Option<About> {
         None
+    }
+
+    /// How much the engine that runs containers has on its disk; nothing where there is none, or it does not answer.
+    fn engine_disk(&self) -> impl Future<Output = Option<EngineDisk>> + Send {
+        async { None }
     }
 
     /// Takes the environment that ops says for the apps of this node, above the node's own settings. What runs keeps

@@ -67,6 +67,8 @@ pub(crate) fn health(
         uptime_s: facts.uptime_s,
         disk_free_bytes: facts.disk_free_bytes,
         temperature_c: facts.temperature_c,
+        engine_used_bytes: facts.engine.map(|engine| engine.used_bytes),
+        engine_free_bytes: facts.engine.and_then(|engine| engine.free_bytes),
         memory_free_bytes: facts.memory_free_bytes,
         at,
     }
@@ -200,6 +202,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::installer::EngineDisk;
 
     const AT: UnixTime = UnixTime(1_800_000_000);
 
@@ -208,6 +211,7 @@ mod tests {
         let report = on_the_way();
         let keys = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
         let facts = Facts { temperature_c: Some(51.5), ..Facts::default() };
+        let engine = Some(EngineDisk { used_bytes: 1, free_bytes: Some(2) });
         let groups = ["all".parse().unwrap()].into();
         for (payload, expected) in [
             (
@@ -217,6 +221,10 @@ mod tests {
             (
                 json(health(&node(), facts, String::new(), AT, AT.into())),
                 "at disk_free_bytes memory_free_bytes node ok reason started_at temperature_c uptime_s",
+            ),
+            (
+                json(health(&node(), Facts { engine, ..Facts::default() }, String::new(), AT, AT.into())),
+                "at disk_free_bytes engine_free_bytes engine_used_bytes memory_free_bytes node ok reason started_at uptime_s",
             ),
             (
                 json(version(&node(), &report, AT.into())),

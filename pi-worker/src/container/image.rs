@@ -39,14 +39,22 @@ pub(super) async fn find(docker: &Docker, name: &str) -> Result<Option<Image>, F
 
 /// Every image of the app, newest first.
 pub(super) async fn all(docker: &Docker, app: &AppId) -> Result<Vec<ImageSummary>, Fault> {
-    let label = format!("{}={app}", names::APP);
+    with_label(docker, format!("{}={app}", names::APP)).await
+}
+
+/// Every image of every app, newest first; not only of those apps that this node has now.
+pub(super) async fn ours(docker: &Docker) -> Result<Vec<ImageSummary>, Fault> {
+    with_label(docker, names::APP.to_owned()).await
+}
+
+async fn with_label(docker: &Docker, label: String) -> Result<Vec<ImageSummary>, Fault> {
+    let doing = format!("list the images with label {label}");
     let options = ListImagesOptions {
         all: false,
         filters: Some([("label".to_owned(), vec![label])].into()),
         ..ListImagesOptions::default()
     };
-    let listed = docker.list_images(Some(options)).await;
-    let mut images = listed.on_engine(Reason::BuildFailed, || format!("list the images of {app}"))?;
+    let mut images = docker.list_images(Some(options)).await.on_engine(Reason::BuildFailed, || doing)?;
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
     Ok(images)
 }

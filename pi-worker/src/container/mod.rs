@@ -7,6 +7,7 @@
 
 mod build;
 mod context;
+mod disk;
 mod engine;
 mod exec;
 #[cfg(test)]

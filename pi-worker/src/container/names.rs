@@ -27,9 +27,12 @@ pub(super) const STARTS_FIRST: &str = "io.deploybus.starts-first";
 /// So much of a signature is in the name of an image.
 const SIGNATURE_CHARS: usize = 16;
 
+/// What the names of all images of ours begin with.
+pub(super) const OURS: &str = "deploybus/";
+
 /// What the names of an app's images begin with.
 pub(super) fn images(app: &AppId) -> String {
-    format!("deploybus/{app}:")
+    format!("{OURS}{app}:")
 }
 
 /// The image of a tree.

@@ -16,17 +16,20 @@ const MB: u64 = 1_000_000;
 
 /// Refuses a build for which there is too little disk or memory.
 pub(super) async fn check(docker: &Docker, settings: &ContainerSettings) -> Result<(), Fault> {
-    if let Some(folder) = root(docker).await {
-        // Of an engine in another namespace the folder says nothing here.
-        if let Ok(disk) = rustix::fs::statvfs(&folder) {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            enough(Reason::DiskFull, &format!("free in {folder}"), free, settings.free_disk_bytes)?;
-        }
+    if let Some((folder, free)) = free(docker).await {
+        enough(Reason::DiskFull, &format!("free in {folder}"), free, settings.free_disk_bytes)?;
     }
     match memory_free_bytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()) {
         Some(free) => enough(Reason::MemoryLow, "of memory available", free, settings.free_memory_bytes),
         None => Ok(()),
     }
+}
+
+/// Where the engine keeps images, and how many bytes are free there. Of an engine on another machine that says nothing here.
+pub(super) async fn free(docker: &Docker) -> Option<(String, u64)> {
+    let folder = root(docker).await?;
+    let disk = rustix::fs::statvfs(&folder).ok()?;
+    Some((folder, disk.f_bavail.saturating_mul(disk.f_frsize)))
 }
 
 /// Brings what the engine has written to the disk: a layer that is hollow after a power cut would be believed.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rollout::{Fleet, Node};
-use schemas::id::NodeId;
+use schemas::{id::NodeId, status::Health, topic::NodeTopic};
 
 use crate::{
     cli::Images, clock, exit::Exit, home::Home, problem::problem, screen::Screen, session::Session,
@@ -13,11 +13,17 @@ use crate::{
 pub(super) async fn run(home: &Home, arguments: &Images, screen: &Screen) -> Result<Exit> {
     Session::with(home, async |session| {
         let fleet = session.read_fleet(home).await?;
-        let images = show::images(chosen(&fleet, arguments)?.into_iter(), arguments.app.as_ref());
+        let chosen = chosen(&fleet, arguments)?;
+        let images = show::images(chosen.iter().copied(), arguments.app.as_ref());
         if screen.is_json() {
             screen.json(&images)?;
-        } else {
-            screen.say(&show::text(&images, clock::now()));
+            return Ok(Exit::Done);
+        }
+        screen.say(&show::text(&images, clock::now()));
+        let health = session.read_mirrors::<Health>(home, &NodeTopic::Health).await?;
+        let disks = show::disks(chosen.iter().filter_map(|(name, _)| health.get_key_value(*name)));
+        if !disks.is_empty() {
+            screen.say(&format!("\n{disks}"));
         }
         Ok(Exit::Done)
     })

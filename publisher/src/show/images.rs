@@ -5,6 +5,7 @@ use schemas::{
     build::Strategy,
     id::{AppId, Digest, NodeId},
     report::AppReport,
+    status::Health,
     time::UnixTime,
 };
 use serde::Serialize;
@@ -124,6 +125,17 @@ pub(crate) fn text(images: &[Image], now: UnixTime) -> String {
     )
 }
 
+/// How much images take of the engines' disks, and how much is free there, as a table; empty where no node has an engine.
+pub(crate) fn disks<'a>(healths: impl Iterator<Item = (&'a NodeId, &'a Health)>) -> String {
+    let row = |(node, health): (&NodeId, &Health)| {
+        let used = amount::bytes(health.engine_used_bytes?);
+        let free = health.engine_free_bytes.map_or_else(|| "unknown".to_owned(), amount::bytes);
+        Some(vec![node.to_string(), used, free])
+    };
+    let rows: Vec<_> = healths.filter_map(row).collect();
+    if rows.is_empty() { String::new() } else { table(&["NODE", "ALL IMAGES", "FREE FOR IMAGES"], &rows) }
+}
+
 #[cfg(test)]
 mod tests {
     use schemas::{
@@ -163,5 +175,22 @@ mod tests {
         insta::assert_snapshot!(text(&images, now));
         assert!(super::images(fleet.nodes().iter(), Some(&"api".parse().unwrap())).is_empty());
         assert!(text(&[], now).starts_with("no node has built an image"));
+    }
+
+    #[test]
+    fn only_a_node_with_an_engine_has_a_disk_for_images() {
+        let health = |engine: &str| -> Health {
+            let text = format!(
+                r#"{{"node":"pi","ok":true,"reason":"","started_at":"1970-01-01T00:00:00Z","uptime_s":1,{engine}
+                "disk_free_bytes":1,"memory_free_bytes":1,"at":"1970-01-01T00:00:00Z"}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let both = health(r#""engine_used_bytes":52000000,"engine_free_bytes":3200000000,"#);
+        let (remote, none) = (health(r#""engine_used_bytes":52000000,"#), health(""));
+        let names: Vec<NodeId> = ["pi-1", "pi-2", "pi-3"].map(|name| name.parse().unwrap()).into();
+        let all = names.iter().zip([&both, &remote, &none]);
+        insta::assert_snapshot!(disks(all));
+        assert_eq!(disks(names.iter().zip([&none])), "");
     }
 }

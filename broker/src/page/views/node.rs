@@ -167,12 +167,23 @@ fn of_told(told: &Told, now: UnixTime) -> Vec<Fact> {
         facts.extend(said.map(|(name, text)| (name, clean(text))));
     }
     if let Some(Health {
-        ok, reason, uptime_s, disk_free_bytes, temperature_c, memory_free_bytes, at, ..
+        ok,
+        reason,
+        uptime_s,
+        disk_free_bytes,
+        temperature_c,
+        engine_used_bytes,
+        engine_free_bytes,
+        memory_free_bytes,
+        at,
+        ..
     }) = &told.health
     {
         let health = if *ok { "well".to_owned() } else { clean(reason) };
         facts.push(("health", health));
         facts.push(("free on the disk", amount::bytes(*disk_free_bytes)));
+        facts.extend(engine_used_bytes.map(|used| ("images", amount::bytes(used))));
+        facts.extend(engine_free_bytes.map(|free| ("free for images", amount::bytes(free))));
         facts.push(("free memory", amount::bytes(*memory_free_bytes)));
         facts.extend(temperature_c.map(|degrees| ("temperature", format!("{degrees:.1} °C"))));
         facts.push(("up for", amount::age(*uptime_s)));

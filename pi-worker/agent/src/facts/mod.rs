@@ -4,6 +4,8 @@ mod parse;
 
 use std::{fs, path::Path};
 
+use crate::installer::EngineDisk;
+
 /// The hardware; read once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hardware {
@@ -30,6 +32,8 @@ pub(crate) struct Facts {
     pub(crate) temperature_c: Option<f64>,
     /// Available memory.
     pub(crate) memory_free_bytes: u64,
+    /// Of the engine that runs containers, where there is one.
+    pub(crate) engine: Option<EngineDisk>,
 }
 
 /// The kernel's id of this boot, or empty: another one says that the power was off in between.
@@ -56,6 +60,7 @@ pub(crate) fn read(data: &Path) -> Facts {
         disk_free_bytes: free_bytes(data).unwrap_or(0),
         temperature_c: temperature_c(Path::new("/")),
         memory_free_bytes: parse::memory_available(&text("/proc/meminfo")).unwrap_or(0),
+        engine: None,
     }
 }
 

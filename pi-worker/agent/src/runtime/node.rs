@@ -4,14 +4,17 @@ mod heard;
 mod holds;
 mod talk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bus_client::bus::{self, Bus, Lost};
 use machine::{Bus as Reach, Effect, Fault, Input, Setup, Yield};
 use schemas::{
     id::{AppId, GroupId},
     reason::Reason,
-    status::EventType,
+    status::{EventType, Phase},
     topic::Kind,
 };
 use tokio::time::Instant;
@@ -102,6 +105,7 @@ impl<I: Installer> Node<I> {
         self.follow_own();
         self.follow_groups();
         self.say(Urgency::Verdict);
+        self.look();
         self.do_what_is_due();
         Ok(())
     }
@@ -124,7 +128,8 @@ impl<I: Installer> Node<I> {
             }
             Event::Notice(app, Notice::Said(said)) => self.pass_on(app, said),
             Event::Facts(facts) => {
-                self.facts = facts;
+                // An engine that does not answer now is no engine less: what was known of it stays.
+                self.facts = Facts { engine: facts.engine.or(self.facts.engine), ..facts };
                 self.speaker.look_again();
                 self.say(Urgency::Change);
             }
@@ -195,6 +200,11 @@ impl<I: Installer> Node<I> {
             warn!(%app, reason = %fault.reason, text = fault.text, transient = fault.transient, "Step failed");
         }
         self.feed(app, Input::Done(outcome), Urgency::Change);
+        let has_ended = |app: &App| !app.is_busy() && app.machine().report().phase == Phase::Idle;
+        if self.facts.engine.is_some() && self.state.apps.get(app).is_some_and(has_ended) {
+            // Images came or went.
+            self.look();
+        }
     }
 
     /// Makes a machine for the app, unless there is one.
@@ -305,9 +315,11 @@ impl<I: Installer> Node<I> {
     /// Looks at the node, beside the loop.
     fn look(&self) {
         let (data, events) = (self.settings.data.clone(), self.hands.events.clone());
+        let installer = Arc::clone(&self.hands.installer);
         tokio::spawn(async move {
+            let engine = installer.engine_disk().await;
             let facts = blocking(move || facts::read(&data)).await;
-            events.send(Event::Facts(facts)).ok();
+            events.send(Event::Facts(Facts { engine, ..facts })).ok();
         });
     }
 

@@ -2,5 +2,6 @@
 
 mod crashes;
 mod deploying;
+mod disk;
 mod faults;
 mod world;
