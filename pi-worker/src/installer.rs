@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{Cancel, DurableError, EngineDisk, Installer, Joint, Notices, Settings};
+use agent::{Cancel, DurableError, EngineDisk, Installer, Joint, Notices, Settings, Tidied, Tidying};
 use machine::{Fault, Slot, Yield};
 use schemas::{
     id::{AppId, Digest},
@@ -192,6 +192,10 @@ impl Installer for TreeInstaller {
 
     async fn engine_disk(&self) -> Option<EngineDisk> {
         self.containers.disk().await
+    }
+
+    async fn tidy(&self, wanted: Tidying) -> Tidied {
+        self.containers.tidy(&wanted).await
     }
 
     fn set_env(&self, env: &BTreeMap<String, String>) {

@@ -241,7 +241,12 @@ impl Installer for PicoInstaller {
                 tokio::spawn(async move { provision::asked(&device, &guarded).await });
             }
             // The machine's own.
-            AskKind::Install | AskKind::Retry | AskKind::Rollback | AskKind::Hold | AskKind::Logs => {}
+            AskKind::Install
+            | AskKind::Retry
+            | AskKind::Rollback
+            | AskKind::Hold
+            | AskKind::Logs
+            | AskKind::Prune => {}
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) use self::{
     node::{Membership, NodeAdd, NodeApprove, NodeChange, NodeCommand},
     order::{Announce, Following, Order, Rollback, Withdraw},
     pico::{PicoCommand, PicoConfig},
-    request::{Images, Logs, Request, Wanted},
+    request::{Images, Logs, Prune, Request, Wanted},
     rollout::{
         RolloutAbort, RolloutCommand, RolloutControllers, RolloutResume, RolloutSimulate, RolloutStart,
         RolloutTerms,
@@ -166,6 +166,13 @@ Examples:
   publisher images pi-kitchen
   publisher images --group canary --json")]
     Images(Images),
+    /// Have nodes remove images and containers that neither the present nor the previous release needs, and say what was freed
+    #[command(after_help = "\
+Examples:
+  publisher prune pi-kitchen --dry-run                 what would be removed
+  publisher prune pi-kitchen
+  publisher prune --group canary")]
+    Prune(Prune),
     /// Roll a release out in waves: start, watch, pause, go on, end; the broker's controller carries it out
     #[command(subcommand)]
     Rollout(RolloutCommand),

@@ -333,9 +333,18 @@ impl Session {
     /// The next message on `topic`, over outages; nothing when the session is closed. May be cancelled at any time.
     pub(crate) async fn next_on(&mut self, topic: &Topic) -> Option<Bytes> {
         loop {
-            match self.events.next().await? {
-                Event::Message(message) if message.topic == *topic => return Some(message.payload),
-                _ => {}
+            let (of, payload) = self.next_message().await?;
+            if of == *topic {
+                return Some(payload);
+            }
+        }
+    }
+
+    /// The next message on whatever is listened to; the same otherwise.
+    pub(crate) async fn next_message(&mut self) -> Option<(Topic, Bytes)> {
+        loop {
+            if let Event::Message(message) = self.events.next().await? {
+                return Some((message.topic, message.payload));
             }
         }
     }

@@ -70,6 +70,9 @@ pub struct Ask {
     /// Of [`AskKind::Logs`]: so many of the last lines, at most [`MAX_ASKED_LINES`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lines: u16,
+    /// Of [`AskKind::Prune`]: only say what would be removed.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub dry_run: bool,
     /// Comes back with the answer, where there is one; at most [`MAX_ASK_ID_BYTES`].
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
@@ -83,6 +86,11 @@ pub const MAX_ASK_ID_BYTES: usize = 64;
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_zero(lines: &u16) -> bool {
     *lines == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_not(dry_run: &bool) -> bool {
+    !dry_run
 }
 
 /// What can be asked for.
@@ -99,6 +107,9 @@ pub enum AskKind {
     Hold,
     /// Say the last lines that the app has said, and for a minute what it says: on `node/<n>/log`.
     Logs,
+    /// Remove images and containers of ours that neither the present nor the previous release of any app needs; the answer
+    /// is on `node/<n>/answer`.
+    Prune,
     /// Let go of a Pico's serial port for a while, for tools of people.
     Release,
     /// Take it again.
@@ -109,12 +120,13 @@ pub enum AskKind {
 
 impl AskKind {
     /// Everything that can be asked for.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Install,
         Self::Retry,
         Self::Rollback,
         Self::Hold,
         Self::Logs,
+        Self::Prune,
         Self::Release,
         Self::Take,
         Self::Provision,
@@ -128,6 +140,7 @@ impl AskKind {
             Self::Rollback => "rollback",
             Self::Hold => "hold",
             Self::Logs => "logs",
+            Self::Prune => "prune",
             Self::Release => "release",
             Self::Take => "take",
             Self::Provision => "provision",
@@ -165,12 +178,12 @@ pub enum BusAskKind {
 impl Ask {
     /// An ask that has no more to say.
     pub fn new(what: AskKind, app: AppId) -> Self {
-        Self { what, app: Some(app), lines: 0, id: String::new() }
+        Self { app: Some(app), ..Self::of_node(what) }
     }
 
     /// An ask that is about no app.
     pub fn of_node(what: AskKind) -> Self {
-        Self { what, app: None, lines: 0, id: String::new() }
+        Self { what, app: None, lines: 0, dry_run: false, id: String::new() }
     }
 
     /// Most bytes of an ask: many times those of the longest name.
@@ -202,6 +215,8 @@ mod tests {
         assert_eq!((ask.what, ask.lines, ask.id.as_str()), (AskKind::Logs, 50, "7"));
         let ask: Ask = serde_json::from_str(r#"{"do":"release"}"#).unwrap();
         assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"do":"release"}"#);
+        let ask = Ask { dry_run: true, ..Ask::of_node(AskKind::Prune) };
+        assert_eq!(serde_json::to_string(&ask).unwrap(), r#"{"do":"prune","dry_run":true}"#);
         assert!(serde_json::from_str::<Ask>(r#"{"do":"explode","app":"web"}"#).is_err());
         for what in AskKind::ALL {
             assert_eq!(serde_json::to_value(what).unwrap(), what.name());

@@ -13,6 +13,7 @@ pub mod id;
 pub mod mandate;
 pub mod manifest;
 pub mod order;
+pub mod prune;
 pub mod reason;
 pub mod record;
 pub mod release;

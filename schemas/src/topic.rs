@@ -94,6 +94,8 @@ pub enum NodeTopic {
     Event,
     /// Log lines; not retained.
     Log,
+    /// What an ask has come to, where it is one that has an answer; not retained.
+    Answer,
     /// Wishes of people and tools.
     Request,
     /// One app on the node.
@@ -148,7 +150,8 @@ impl Topic {
     pub fn is_retained(&self) -> bool {
         match &self.kind {
             Kind::Node(_, topic) => {
-                !matches!(topic, NodeTopic::Command | NodeTopic::Event | NodeTopic::Log | NodeTopic::Request)
+                use NodeTopic::{Answer, Command, Event, Log, Request};
+                !matches!(topic, Command | Event | Log | Answer | Request)
             }
             Kind::Bus(topic) => !matches!(topic, BusTopic::Event | BusTopic::Request),
             Kind::Assistant(topic) => *topic != AssistantTopic::Status,
@@ -206,6 +209,7 @@ impl fmt::Display for NodeTopic {
             Self::Health => "health",
             Self::Event => "event",
             Self::Log => "log",
+            Self::Answer => "answer",
             Self::Request => "request",
             Self::App(app, topic) => return write!(f, "app/{app}/{}", topic.name()),
         })
@@ -277,6 +281,7 @@ fn parse_node_topic(levels: &[&str]) -> Result<Option<NodeTopic>, InvalidId> {
         ["health"] => NodeTopic::Health,
         ["event"] => NodeTopic::Event,
         ["log"] => NodeTopic::Log,
+        ["answer"] => NodeTopic::Answer,
         ["request"] => NodeTopic::Request,
         ["app", app, "version"] => NodeTopic::App(app.parse()?, AppTopic::Version),
         ["app", app, "update"] => NodeTopic::App(app.parse()?, AppTopic::Update),

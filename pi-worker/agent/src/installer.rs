@@ -1,6 +1,11 @@
 //! The wall between the runtime and what really installs: trees and containers on a Pi, apps on a Pico.
 
-use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use machine::{Fault, Health, Slot, Yield};
 use schemas::{
@@ -76,6 +81,28 @@ pub struct EngineDisk {
     pub free_bytes: Option<u64>,
 }
 
+/// What is to be removed of the engine's disk: whatever is ours and is not said to stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tidying {
+    /// The trees that each app of the node needs, which has nothing under way.
+    pub keep: BTreeMap<AppId, Vec<Digest>>,
+    /// Apps that have something under way: nothing of them is touched.
+    pub busy: BTreeSet<AppId>,
+    /// Nothing is removed, only looked at.
+    pub dry_run: bool,
+}
+
+/// What was removed, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tidied {
+    /// Names of images and containers.
+    pub removed: Vec<String>,
+    /// Bytes of layers that nothing of ours needs any more.
+    pub freed_bytes: u64,
+    /// What could not be removed, and why, for people.
+    pub problems: Vec<String>,
+}
+
 /// Installs, runs and proves the parts of some kinds. Every method may be called again after a crash at any point
 /// of the call before, and then ends as if that call had never begun or had ended.
 pub trait Installer: Send + Sync + 'static {
@@ -93,6 +120,12 @@ pub trait Installer: Send + Sync + 'static {
     /// How much the engine that runs containers has on its disk; nothing where there is none, or it does not answer.
     fn engine_disk(&self) -> impl Future<Output = Option<EngineDisk>> + Send {
         async { None }
+    }
+
+    /// Removes what nothing needs any more from the disk of the engine that runs containers.
+    fn tidy(&self, _wanted: Tidying) -> impl Future<Output = Tidied> + Send {
+        let problems = vec!["this node runs no containers".to_owned()];
+        async { Tidied { problems, ..Tidied::default() } }
     }
 
     /// Takes the environment that ops says for the apps of this node, above the node's own settings. What runs keeps

@@ -37,7 +37,7 @@ pub use durable::DurableError;
 pub use facts::boot_id;
 pub use hold::{HoldSettings, WindowError, Windows};
 pub use identity::IdentityError;
-pub use installer::{About, AppDirs, EngineDisk, Installer, Notice, Notices, Said};
+pub use installer::{About, AppDirs, EngineDisk, Installer, Notice, Notices, Said, Tidied, Tidying};
 pub use joint::Joint;
 pub use runtime::{Pulse, RunError, run};
 pub use settings::{ContainerSettings, FetchSettings, Settings, SettingsError};

@@ -4,41 +4,59 @@
 use std::collections::BTreeMap;
 
 use agent::EngineDisk;
-use bollard::models::ImageHistoryResponseItem;
+use bollard::{Docker, models::ImageHistoryResponseItem};
 use tracing::debug;
 
 use super::{Containers, image, names, room};
 
 /// Layers by what tells them apart, with their bytes.
-type Layers = BTreeMap<String, u64>;
+pub(super) type Layers = BTreeMap<String, u64>;
 
 impl Containers {
     /// What the engine has of ours; nothing where there is none, or it does not answer.
     pub(crate) async fn disk(&self) -> Option<EngineDisk> {
         let docker = self.endpoint.connect().await.ok()?;
-        let mut layers = Layers::new();
         let images = image::ours(&docker).await.inspect_err(|fault| debug!(text = fault.text)).ok()?;
-        for found in images {
-            // One that is gone by now takes nothing.
-            layers.extend(of_ours(&docker.image_history(&found.id).await.unwrap_or_default()));
-        }
+        let layers = layers(&docker, images.iter().map(|image| image.id.as_str()), of_ours).await;
         let free_bytes = room::free(&docker).await.map(|(_, free)| free);
         Some(EngineDisk { used_bytes: layers.values().sum(), free_bytes })
     }
 }
 
+/// The layers of images, as `of` takes them from the history of each.
+pub(super) async fn layers(
+    docker: &Docker,
+    images: impl Iterator<Item = &str>,
+    of: impl Fn(&[ImageHistoryResponseItem]) -> Layers,
+) -> Layers {
+    let mut layers = Layers::new();
+    for id in images {
+        // One that is gone by now takes nothing.
+        layers.extend(of(&docker.image_history(id).await.unwrap_or_default()));
+    }
+    layers
+}
+
 /// The layers of an image, newest first, down to the first that is somebody else's.
-fn of_ours(history: &[ImageHistoryResponseItem]) -> Layers {
+pub(super) fn of_ours(history: &[ImageHistoryResponseItem]) -> Layers {
     let is_ours = |layer: &&ImageHistoryResponseItem| {
-        layer.tags.iter().all(|name| name.starts_with(names::OURS) || name == "<none>:<none>")
+        layer.tags.iter().all(|name| names::is_ours(name) || name == image::NAMELESS)
     };
-    let named = |layer: &ImageHistoryResponseItem| match layer.id.as_str() {
+    history.iter().take_while(is_ours).map(named).collect()
+}
+
+/// All layers of an image.
+pub(super) fn whole(history: &[ImageHistoryResponseItem]) -> Layers {
+    history.iter().map(named).collect()
+}
+
+fn named(layer: &ImageHistoryResponseItem) -> (String, u64) {
+    let name = match layer.id.as_str() {
         // What came from elsewhere has no id of its own here.
         "<missing>" => format!("{} {} {}", layer.created, layer.size, layer.created_by),
         id => id.to_owned(),
     };
-    let bytes = |layer: &ImageHistoryResponseItem| u64::try_from(layer.size).unwrap_or_default();
-    history.iter().take_while(is_ours).map(|layer| (named(layer), bytes(layer))).collect()
+    (name, u64::try_from(layer.size).unwrap_or_default())
 }
 
 #[cfg(test)]

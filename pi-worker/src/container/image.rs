@@ -20,6 +20,9 @@ pub(super) const GIT_COMMIT: &str = "GIT_COMMIT";
 /// The same: the tree hash.
 pub(super) const CODE_SIGNATURE: &str = "CODE_SIGNATURE";
 
+/// How the engine calls an image that has lost its name to another.
+pub(super) const NAMELESS: &str = "<none>:<none>";
+
 /// An image as the engine has it.
 #[derive(Debug, Clone)]
 pub(super) struct Image {

@@ -24,6 +24,7 @@ mod spec;
 mod stage;
 mod strategy;
 mod swap;
+mod tidy;
 
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ pub(crate) struct Containers {
     followers: Followers,
     notices: Notices,
     hanging: exec::Hanging,
+    /// Held by who makes an image, and alone by who removes those that nothing needs.
+    images: tokio::sync::RwLock<()>,
 }
 
 /// The container of one slot, and what there is around it.
@@ -86,6 +89,7 @@ impl Containers {
             followers: Followers::new(notices.clone()),
             notices,
             hanging: exec::Hanging::default(),
+            images: tokio::sync::RwLock::default(),
         }
     }
 

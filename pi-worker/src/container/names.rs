@@ -28,7 +28,12 @@ pub(super) const STARTS_FIRST: &str = "io.deploybus.starts-first";
 const SIGNATURE_CHARS: usize = 16;
 
 /// What the names of all images of ours begin with.
-pub(super) const OURS: &str = "deploybus/";
+const OURS: &str = "deploybus/";
+
+/// Whether an image of that name is ours.
+pub(super) fn is_ours(image: &str) -> bool {
+    image.starts_with(OURS)
+}
 
 /// What the names of an app's images begin with.
 pub(super) fn images(app: &AppId) -> String {

@@ -48,9 +48,9 @@ impl Containers {
 
 /// The names under which an image with the app's label is to go. What people have named, or made of it, stays; what has no name is
 /// what a build has left.
-fn stale<'a>(names: &'a [String], id: &'a str, app: &AppId, is_kept: bool) -> Vec<&'a str> {
+pub(super) fn stale<'a>(names: &'a [String], id: &'a str, app: &AppId, is_kept: bool) -> Vec<&'a str> {
     let ours = names::images(app);
-    match names.iter().filter(|name| *name != "<none>:<none>").count() {
+    match names.iter().filter(|name| *name != image::NAMELESS).count() {
         0 => vec![id],
         _ if is_kept => Vec::new(),
         _ => names.iter().filter(|name| name.starts_with(&ours)).map(String::as_str).collect(),
@@ -61,7 +61,7 @@ fn serves(known: &Known, app: &AppId, slot: &Slot) -> bool {
     known.name == names::serving(app) && known.tree == slot.tree().to_string()
 }
 
-fn stays(known: &Known, app: &AppId, keep: &[String]) -> bool {
+pub(super) fn stays(known: &Known, app: &AppId, keep: &[String]) -> bool {
     let roles = [names::serving(app), names::previous(app)];
     roles.contains(&known.name) && (known.is_running || keep.contains(&known.tree))
 }

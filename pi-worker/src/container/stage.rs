@@ -90,6 +90,8 @@ impl Containers {
         spec: &Spec,
         (manifest, ignore): (&Manifest, &Ignore),
     ) -> Result<Ready, Fault> {
+        // Until its container is there, an image is nobody's.
+        let _images = self.images.read().await;
         let swap = Swap { docker, app: wanted.app };
         let mut choice = self.choose(docker, wanted, manifest, ignore).await?;
         loop {

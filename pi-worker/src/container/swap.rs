@@ -55,14 +55,7 @@ impl Swap<'_> {
     /// All of them; not what people made of our images, which has the app's label from there.
     pub(super) async fn all(&self) -> Result<Vec<Known>, Fault> {
         let label = format!("{}={}", names::APP, self.app);
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some([("label".to_owned(), vec![label, names::LAUNCH.to_owned()])].into()),
-            ..ListContainersOptions::default()
-        };
-        let listed = self.docker.list_containers(Some(options)).await;
-        let listed =
-            listed.on_engine(Reason::StartFailed, || format!("list the containers of {}", self.app))?;
+        let listed = list(self.docker, vec![label, names::LAUNCH.to_owned()]).await?;
         Ok(listed.into_iter().filter_map(known).collect())
     }
 
@@ -169,7 +162,19 @@ impl Swap<'_> {
     }
 }
 
-fn known(listed: ContainerSummary) -> Option<Known> {
+/// Every container with all of these labels, running or not.
+pub(super) async fn list(docker: &Docker, labels: Vec<String>) -> Result<Vec<ContainerSummary>, Fault> {
+    let doing = || format!("list the containers with labels {}", labels.join(", "));
+    let options = ListContainersOptions {
+        all: true,
+        filters: Some([("label".to_owned(), labels.clone())].into()),
+        ..ListContainersOptions::default()
+    };
+    docker.list_containers(Some(options)).await.on_engine(Reason::StartFailed, doing)
+}
+
+/// A container that is ours, as the engine lists it.
+pub(super) fn known(listed: ContainerSummary) -> Option<Known> {
     let names = listed.names.unwrap_or_default();
     // Links of other containers have more slashes.
     let name = names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'))?;

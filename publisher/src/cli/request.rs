@@ -45,6 +45,19 @@ pub(crate) struct Images {
     pub(crate) app: Option<AppId>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Node that is asked
+    #[arg(conflicts_with = "group", required_unless_present = "group")]
+    pub(crate) node: Option<NodeId>,
+    /// Group whose nodes are asked, as far as they have a container engine
+    #[arg(long)]
+    pub(crate) group: Option<GroupId>,
+    /// Remove nothing, only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// What a node can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Wanted {

@@ -14,6 +14,7 @@ mod order;
 mod ordering;
 mod pack;
 mod pico;
+mod prune;
 mod release;
 mod request;
 mod rollback;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: Cli, screen: &Screen) -> Result<Exit> {
         Command::Request(arguments) => block_on(request::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Logs(arguments) => block_on(logs::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Images(arguments) => block_on(images::run(&Home::open(&dir)?, &arguments, screen)),
+        Command::Prune(arguments) => block_on(prune::run(&Home::open(&dir)?, &arguments, screen)),
         Command::Status => block_on(status::run(&Home::open(&dir)?, screen)),
         Command::Log(arguments) => block_on(log::run(&Home::open(&dir)?, &arguments, screen)),
         Command::WebToken => block_on(web_token::run(&Home::open(&dir)?, screen)),

@@ -5,6 +5,7 @@ pub(crate) mod follow;
 #[cfg(test)]
 mod hostile;
 pub(crate) mod images;
+pub(crate) mod prune;
 
 pub(crate) use ::show::{
     amount, board, clean, doing, json, log, printable, rollout, status, table, watch, why,

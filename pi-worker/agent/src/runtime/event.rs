@@ -4,7 +4,10 @@ use bus_client::bus;
 use machine::{Fault, Yield};
 use schemas::id::AppId;
 
-use crate::{facts::Facts, installer::Notice};
+use crate::{
+    facts::Facts,
+    installer::{Notice, Tidied, Tidying},
+};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) enum Event {
     Notice(AppId, Notice),
     /// The node was looked at.
     Facts(Facts),
+    /// The engine's disk was tidied up, as an ask with this id wanted it.
+    Tidied(Tidying, String, Tidied),
     /// Something is due.
     Due,
     /// The worker is to end.

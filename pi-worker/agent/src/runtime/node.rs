@@ -3,6 +3,7 @@
 mod heard;
 mod holds;
 mod talk;
+mod tidy;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,7 @@ use machine::{Bus as Reach, Effect, Fault, Input, Setup, Yield};
 use schemas::{
     id::{AppId, GroupId},
     reason::Reason,
-    status::{EventType, Phase},
+    status::EventType,
     topic::Kind,
 };
 use tokio::time::Instant;
@@ -79,6 +80,8 @@ pub(super) struct State {
     /// How the bus is, once that is known.
     reach: Option<(Reach, String)>,
     holds: Holds,
+    /// Whether the engine's disk is being tidied up because somebody asked for it.
+    tidies: bool,
     /// How much of logs still goes on the bus.
     talk: Talk,
     looked_ms: u64,
@@ -133,6 +136,7 @@ impl<I: Installer> Node<I> {
                 self.speaker.look_again();
                 self.say(Urgency::Change);
             }
+            Event::Tidied(wanted, answers, tidied) => self.on_tidied(&wanted, answers, tidied),
             Event::Stop => self.stop(),
             Event::Due => {}
         }
@@ -200,8 +204,7 @@ impl<I: Installer> Node<I> {
             warn!(%app, reason = %fault.reason, text = fault.text, transient = fault.transient, "Step failed");
         }
         self.feed(app, Input::Done(outcome), Urgency::Change);
-        let has_ended = |app: &App| !app.is_busy() && app.machine().report().phase == Phase::Idle;
-        if self.facts.engine.is_some() && self.state.apps.get(app).is_some_and(has_ended) {
+        if self.facts.engine.is_some() && self.state.apps.get(app).is_some_and(tidy::rests) {
             // Images came or went.
             self.look();
         }

@@ -6,6 +6,7 @@ use bus_client::bus::{Bus, Message};
 use machine::Latest;
 use schemas::{
     id::{AppId, FleetId, GroupId, NodeId, Seq},
+    prune::Pruned,
     report::{AppReport, Refusal, Report},
     seal::{Head, SecretKey, Signed},
     status::{Event, LogLines, Timestamp, availability},
@@ -123,6 +124,11 @@ impl Speaker {
     /// Says lines of a log.
     pub(super) fn pass_on(&self, said: &LogLines) {
         self.say(NodeTopic::Log, said);
+    }
+
+    /// Answers who asked to prune.
+    pub(super) fn answer(&self, said: &Pruned) {
+        self.say(NodeTopic::Answer, said);
     }
 
     /// Says the last words, and ends when they are on the disk; the bus is closed by who opened it.

@@ -58,7 +58,8 @@ impl<I: Installer> Node<I> {
     }
 
     /// Does what somebody asks for. Nobody signed it, so it only chooses among what was verified.
-    pub(super) fn on_ask(&mut self, Ask { what, app, lines, id }: &Ask) {
+    pub(super) fn on_ask(&mut self, ask: &Ask) {
+        let Ask { what, app, lines, id, .. } = ask;
         if !self.settings.requests.contains(what) {
             info!(?app, %what, "Somebody asks for what `requests` of the settings does not allow");
             return;
@@ -74,6 +75,7 @@ impl<I: Installer> Node<I> {
                 let app = app.as_ref().filter(|_| id.len() <= MAX_ASK_ID_BYTES);
                 return app.into_iter().for_each(|app| self.tell_log(app, *lines, id));
             }
+            AskKind::Prune => return self.tidy(ask),
             AskKind::Release | AskKind::Take | AskKind::Provision => {
                 return self.hands.installer.asked(*what);
             }
