@@ -187,7 +187,7 @@ impl Installer for TreeInstaller {
     }
 
     fn kinds(&self) -> &[PartKind] {
-        &[PartKind::Tree, PartKind::Container]
+        &[PartKind::Tree, PartKind::Container, PartKind::Image]
     }
 
     async fn engine_disk(&self) -> Option<EngineDisk> {

@@ -34,6 +34,8 @@ pub enum Strategy {
     Incremental,
     /// Dependencies too.
     Full,
+    /// Nothing is built: a saved image is loaded.
+    Loaded,
     /// One of a newer version than this one.
     #[serde(other)]
     Unknown,
@@ -47,6 +49,7 @@ impl Strategy {
             Self::Cached => "cached",
             Self::Incremental => "incremental",
             Self::Full => "full",
+            Self::Loaded => "loaded",
             Self::Unknown => "unknown",
         }
     }

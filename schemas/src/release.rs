@@ -112,6 +112,8 @@ pub enum PartKind {
     Tree,
     /// What an image is built of, on the node.
     Container,
+    /// A container whose image was saved, and is only loaded on the node.
+    Image,
     /// Files of a MicroPython app, for a Pico; its `main.py` is what is run.
     #[serde(rename = "micropython")]
     MicroPython,
@@ -262,7 +264,7 @@ impl RoleDocument for Release {
 impl Part {
     /// How it is built and run, if it is a container.
     pub fn container(&self) -> Option<&Container> {
-        self.container.as_deref().filter(|_| self.kind == PartKind::Container)
+        self.container.as_deref().filter(|_| matches!(self.kind, PartKind::Container | PartKind::Image))
     }
 
     /// Whether it is kept when the Pi says so, that its Pico is plugged into.

@@ -13,7 +13,11 @@ use bollard::{Docker, body_try_stream, query_parameters::BuildImageOptions};
 use futures_util::StreamExt as _;
 use machine::{Fault, Slot};
 use schemas::{
-    id::AppId, manifest::Manifest, reason::Reason, release::container::Container, status::LogSource,
+    id::AppId,
+    manifest::{Entry, Manifest},
+    reason::Reason,
+    release::container::Container,
+    status::LogSource,
 };
 use tokio::time::interval;
 
@@ -40,6 +44,8 @@ pub(super) struct Build<'a> {
     pub(super) container: &'a Container,
     pub(super) manifest: &'a Manifest,
     pub(super) ignore: &'a Ignore,
+    /// The image that is only labelled, where one was loaded: then nothing of the tree goes into it.
+    pub(super) base: Option<&'a str>,
     /// Where the files are.
     pub(super) folder: PathBuf,
     /// Where the log is kept.
@@ -60,9 +66,10 @@ impl Build<'_> {
     pub(super) async fn run(&self, docker: &Docker, no_cache: bool) -> Result<Steps, Fault> {
         let mut log = Log::create(&self.log)?;
         let mut tick = interval(TELL_EVERY);
-        let entries =
-            context::entries(self.manifest, &self.container.dockerfile, self.ignore).cloned().collect();
-        let context = body_try_stream(context::tar(self.folder.clone(), entries));
+        let context = match self.base {
+            Some(base) => body_try_stream(context::recipe(format!("FROM {base}\n"))),
+            None => body_try_stream(context::tar(self.folder.clone(), self.entries())),
+        };
         let patient = docker.clone().with_timeout(BUILD_WITHIN);
         let mut answers = Box::pin(patient.build_image(self.options(no_cache), None, Some(context)));
         let mut failed = None;
@@ -87,6 +94,10 @@ impl Build<'_> {
         }
     }
 
+    fn entries(&self) -> Vec<Entry> {
+        context::entries(self.manifest, &self.container.dockerfile, self.ignore).cloned().collect()
+    }
+
     /// Tells what is new in the log.
     fn tell(&self, log: &mut Log) {
         let permille = log.permille();
@@ -108,7 +119,10 @@ impl Build<'_> {
         args.insert(GIT_COMMIT.to_owned(), self.slot.commit.clone());
         args.insert(CODE_SIGNATURE.to_owned(), self.slot.tree().to_string());
         BuildImageOptions {
-            dockerfile: self.container.dockerfile.clone(),
+            dockerfile: match self.base {
+                Some(_) => context::RECIPE.to_owned(),
+                None => self.container.dockerfile.clone(),
+            },
             t: Some(names::image(self.app, self.slot.tree())),
             nocache: no_cache,
             rm: true,

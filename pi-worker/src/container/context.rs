@@ -22,6 +22,9 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// So many chunks wait for the engine: little enough for the smallest Pi.
 const CHUNKS: usize = 4;
 
+/// What a recipe of ours is called.
+pub(super) const RECIPE: &str = "Dockerfile";
+
 /// The entries of the tree that the image is built of. The recipe itself always goes along: the engine reads it.
 pub(super) fn entries<'a>(
     manifest: &'a Manifest,
@@ -34,10 +37,29 @@ pub(super) fn entries<'a>(
 
 /// The tar of `entries` below `folder`, as it is read. A file that cannot be read ends the stream with an error.
 pub(super) fn tar(folder: PathBuf, entries: Vec<Entry>) -> impl Stream<Item = io::Result<Bytes>> {
+    stream(move |out| write(out, &folder, &entries))
+}
+
+/// The tar of a Dockerfile with this text, and of nothing else.
+pub(super) fn recipe(text: String) -> impl Stream<Item = io::Result<Bytes>> {
+    stream(move |out| {
+        let mut tar = Builder::new(out);
+        let mut header = Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, RECIPE, text.as_bytes())?;
+        tar.finish()
+    })
+}
+
+/// What is written, as it is written. An error ends the stream with it.
+pub(super) fn stream(
+    write: impl FnOnce(&mut Chunks) -> io::Result<()> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = channel(CHUNKS);
     spawn_blocking(move || {
         let mut out = Chunks { room: Vec::with_capacity(CHUNK_BYTES), sender: sender.clone() };
-        let written = write(&mut out, &folder, &entries).and_then(|()| out.flush());
+        let written = write(&mut out).and_then(|()| out.flush());
         if let Err(err) = written {
             // The engine may have hung up, so that nobody listens.
             let _ = sender.blocking_send(Err(err));
@@ -82,7 +104,7 @@ fn write(out: &mut impl Write, folder: &Path, entries: &[Entry]) -> io::Result<(
 }
 
 /// Collects what is written into chunks.
-struct Chunks {
+pub(super) struct Chunks {
     room: Vec<u8>,
     sender: Sender<io::Result<Bytes>>,
 }

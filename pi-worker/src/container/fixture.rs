@@ -22,5 +22,6 @@ pub(crate) fn container() -> Container {
         restart: Restart::default(),
         start_first: false,
         stop_timeout_ms: 1_000,
+        saved: None,
     }
 }

@@ -94,15 +94,21 @@ impl Image {
     }
 }
 
-/// Whether an environment, where it has them, says the commit and the signature of the slot.
+/// Whether an environment, where it has them, says the commit and the signature of the slot. An image that was saved cannot know
+/// the signature of a tree that it is in, and may have been built without saying a commit.
 pub(super) fn environment_proves(env: &[String], slot: &Slot) -> Result<(), String> {
-    for (name, expected) in [(GIT_COMMIT, slot.commit.clone()), (CODE_SIGNATURE, slot.tree().to_string())] {
-        let pair = env.iter().filter_map(|pair| pair.split_once('='));
-        if let Some((_, found)) = pair.into_iter().find(|(key, _)| *key == name) {
-            compare(name, found, &expected)?;
-        }
+    let is_saved = slot.part.container().is_some_and(|container| container.saved.is_some());
+    let value = |name| {
+        let mut pairs = env.iter().filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    if let Some(found) = value(GIT_COMMIT).filter(|found| !(is_saved && found.is_empty())) {
+        compare(GIT_COMMIT, found, &slot.commit)?;
     }
-    Ok(())
+    match value(CODE_SIGNATURE) {
+        Some(found) if !is_saved => compare(CODE_SIGNATURE, found, &slot.tree().to_string()),
+        _ => Ok(()),
+    }
 }
 
 fn compare(what: &str, found: &str, expected: &str) -> Result<(), String> {
@@ -111,7 +117,12 @@ fn compare(what: &str, found: &str, expected: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use schemas::release::{
+        PartKind,
+        container::{Container, Saved},
+    };
+
+    use super::{super::fixture::container, *};
     use crate::slots::fixture::release;
 
     #[test]
@@ -130,5 +141,16 @@ mod tests {
         assert!(stale.contains("GIT_COMMIT is `old`"), "{stale}");
         let good = [format!("GIT_COMMIT={}", slot.commit), format!("CODE_SIGNATURE={}", slot.tree())];
         assert_eq!(image(&slot.commit, &good).proves(&slot, 0), Ok(()));
+    }
+
+    #[test]
+    fn a_saved_image_need_not_say_a_commit_but_says_no_other_one() {
+        let mut slot = release("1", &[("app.tar", "", false)]).slot;
+        slot.part.kind = PartKind::Image;
+        let saved = Some(Saved { file: "app.tar".into(), layers: Vec::new() });
+        slot.part.container = Some(Box::new(Container { saved, ..container() }));
+        let proves = |env: &str| environment_proves(&[env.to_owned()], &slot).is_ok();
+        assert!(proves("GIT_COMMIT=") && proves("CODE_SIGNATURE=of its Dockerfile"));
+        assert!(proves(&format!("GIT_COMMIT={}", slot.commit)) && !proves("GIT_COMMIT=old"));
     }
 }

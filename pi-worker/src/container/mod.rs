@@ -20,6 +20,7 @@ mod pre_check;
 mod prune;
 mod read_back;
 mod room;
+mod saved;
 mod spec;
 mod stage;
 mod strategy;
@@ -244,6 +245,11 @@ impl Containers {
             return Err(stale(format!("code signature is `{signature}`, expected `{tree}`")));
         }
         image::environment_proves(&config.env.unwrap_or_default(), wanted.slot).map_err(stale)?;
+        if let Some(saved) = &wanted.container.saved {
+            let image = found.image.unwrap_or_default();
+            let lacks = saved::lacks_layers(&docker, &image, saved).await?;
+            return lacks.map_or(Ok(()), |difference| Err(stale(difference)));
+        }
         let (manifest, ignore) = wanted.tree()?;
         let id = found.id.unwrap_or_default();
         match read_back::read_back(&docker, &id, wanted.container, &manifest, &ignore).await? {

@@ -7,9 +7,9 @@ use std::{
     path::{Component, Path},
 };
 
-use bollard::{Docker, query_parameters::DownloadFromContainerOptions};
+use bollard::{Docker, errors::Error, query_parameters::DownloadFromContainerOptions};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use machine::Fault;
 use schemas::{
     id::Digest,
@@ -76,29 +76,32 @@ fn wanted(from: &str, to: &str, manifest: &Manifest, ignore: &Ignore) -> (String
 
 async fn compare(docker: &Docker, id: &str, place: &str, wanted: Wanted) -> Result<Option<String>, Fault> {
     let options = DownloadFromContainerOptions { path: place.to_owned() };
-    let mut archive = Box::pin(docker.download_from_container(id, Some(options)));
-    let (sender, receiver) = channel(CHUNKS);
+    let archive = Box::pin(docker.download_from_container(id, Some(options)));
     let of = place.to_owned();
-    let reading = spawn_blocking(move || differs(&of, Chunks { receiver, left: Bytes::new() }, wanted));
+    match reading(archive, move |chunks| differs(&of, chunks, wanted)).await {
+        Ok(compared) => compared.map_err(|err| {
+            fault(Reason::NoProof, format!("cannot read {place} out of the image: {}", chain(err)))
+        }),
+        Err(err) if is_absent(&err) => Ok(Some(format!("there is no {place}"))),
+        Err(err) => Err(engine_fault(Reason::NoProof, &format!("read {place} out of the image"), err)),
+    }
+}
+
+/// Has `read` read what the engine sends; it may end before that does.
+pub(super) async fn reading<T: Send + 'static>(
+    mut archive: impl Stream<Item = Result<Bytes, Error>> + Unpin,
+    read: impl FnOnce(Chunks) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = channel(CHUNKS);
+    let reading = spawn_blocking(move || read(Chunks { receiver, left: Bytes::new() }));
     while let Some(chunk) = archive.next().await {
-        match chunk {
-            // The comparing has ended early when nobody takes it.
-            Ok(chunk) => {
-                if sender.send(chunk).await.is_err() {
-                    break;
-                }
-            }
-            Err(err) if is_absent(&err) => return Ok(Some(format!("there is no {place}"))),
-            Err(err) => {
-                return Err(engine_fault(Reason::NoProof, &format!("read {place} out of the image"), err));
-            }
+        // The reading has ended early when nobody takes it.
+        if sender.send(chunk?).await.is_err() {
+            break;
         }
     }
     drop(sender);
-    let compared = reading.await.unwrap_or_else(|err| std::panic::resume_unwind(err.into_panic()));
-    compared.map_err(|err| {
-        fault(Reason::NoProof, format!("cannot read {place} out of the image: {}", chain(err)))
-    })
+    Ok(reading.await.unwrap_or_else(|err| std::panic::resume_unwind(err.into_panic())))
 }
 
 /// The first difference between an archive of `place` and what is wanted there.
@@ -136,7 +139,7 @@ fn below_top(path: &Path) -> Option<String> {
 }
 
 /// What the engine sends, as something that is read.
-struct Chunks {
+pub(super) struct Chunks {
     receiver: Receiver<Bytes>,
     left: Bytes,
 }

@@ -19,7 +19,7 @@ use super::{
     ignore::Ignore,
     image, names,
     read_back::read_back,
-    room,
+    room, saved,
     spec::Spec,
     strategy::{Before, Choice, choose},
     swap::{Known, Swap},
@@ -97,8 +97,11 @@ impl Containers {
         loop {
             let steps = self.build(docker, wanted, (manifest, ignore), &choice).await?;
             let (known, is_new) = swap.make(spec).await?;
-            let Some(difference) = read_back(docker, &known.id, wanted.container, manifest, ignore).await?
-            else {
+            let difference = match &wanted.container.saved {
+                Some(saved) => saved::differs(docker, &known.image, saved).await?,
+                None => read_back(docker, &known.id, wanted.container, manifest, ignore).await?,
+            };
+            let Some(difference) = difference else {
                 return Ok(Ready { known, strategy: choice.strategy, why: choice.why, steps });
             };
             // What has run may have changed files of its own: that says nothing of the image.
@@ -112,7 +115,9 @@ impl Containers {
             }
             warn!(app = %wanted.app, difference, "the image is not what it should be and is built without cache");
             self.discard(docker, wanted, &known).await?;
-            choice = Choice { strategy: Strategy::Full, no_cache: true, why: difference };
+            let is_saved = wanted.container.saved.is_some();
+            let strategy = if is_saved { Strategy::Loaded } else { Strategy::Full };
+            choice = Choice { strategy, no_cache: true, why: difference };
         }
     }
 
@@ -145,6 +150,10 @@ impl Containers {
                 Err(text) => stale = Some(text),
             }
         }
+        if let Some(saved) = &wanted.container.saved {
+            let why = stale.unwrap_or_else(|| format!("the image of {} is not here yet", saved.file));
+            return Ok(Choice { strategy: Strategy::Loaded, no_cache: false, why });
+        }
         let active = wanted.slots.active();
         let before = active
             .as_ref()
@@ -173,9 +182,18 @@ impl Containers {
         let (folder, log) = (slots.places().slot(slot.tree()), slots.places().build_log(app));
         info!(%app, strategy = choice.strategy.name(), why = choice.why, "image is built");
         let notices = &self.notices;
-        Build { app, slot, container, manifest, ignore, folder, log, notices }
-            .run(docker, choice.no_cache)
-            .await
+        let base = match &container.saved {
+            Some(saved) => Some(saved::load(docker, saved, manifest, &folder).await?),
+            None => None,
+        };
+        let build =
+            Build { app, slot, container, manifest, ignore, base: base.as_deref(), folder, log, notices };
+        let built = build.run(docker, choice.no_cache).await;
+        if let Some(base) = base.filter(|_| built.is_err()) {
+            // It has no name, so nobody would ever find it.
+            image::remove(docker, &base).await?;
+        }
+        built
     }
 
     /// The container that was made for a release which will not run.

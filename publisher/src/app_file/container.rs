@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::release::container::{Container, Device, Limits, LogLimits, Port, Restart, Volume};
+use schemas::release::container::{Container, Device, Limits, LogLimits, Port, Restart, Saved, Volume};
 use serde::Deserialize;
 
 use super::{Command, EnvTable, Period};
@@ -17,6 +17,7 @@ pub(super) struct ContainerTable(pub(super) Container);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawContainer {
+    image: Option<String>,
     dockerfile: Option<String>,
     target: Option<String>,
     #[serde(default)]
@@ -101,9 +102,11 @@ impl TryFrom<RawContainer> for ContainerTable {
 
     fn try_from(raw: RawContainer) -> Result<Self, String> {
         let limits = limits(&raw)?;
+        let saved = saved(&raw)?;
         let log = log_limits(raw.log)?;
+        let dockerfile = if saved.is_some() { "" } else { "Dockerfile" };
         let container = Container {
-            dockerfile: raw.dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
+            dockerfile: raw.dockerfile.unwrap_or_else(|| dockerfile.to_owned()),
             target: raw.target.unwrap_or_default(),
             args: raw.args.0,
             full_on: raw.full_on,
@@ -120,9 +123,31 @@ impl TryFrom<RawContainer> for ContainerTable {
             restart: raw.restart.map(Restart::from).unwrap_or_default(),
             start_first: raw.start_first,
             stop_timeout_ms: raw.stop_timeout.map_or(STOP_TIMEOUT_MS, |period| period.0),
+            saved,
         };
         check(&container)?;
         Ok(Self(container))
+    }
+}
+
+/// The saved image, of which nothing is known but where it is.
+fn saved(raw: &RawContainer) -> Result<Option<Saved>, String> {
+    let Some(file) = &raw.image else { return Ok(None) };
+    if file.starts_with('/') || file.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(format!("`image` is a file of the folder, as in \"app.tar\", not `{file}`"));
+    }
+    let of_a_build = [
+        ("dockerfile", raw.dockerfile.is_some()),
+        ("target", raw.target.is_some()),
+        ("args", !raw.args.0.is_empty()),
+        ("full_on", !raw.full_on.is_empty()),
+        ("files", !raw.files.is_empty()),
+    ];
+    match of_a_build.iter().find(|(_, is_there)| *is_there) {
+        Some((key, _)) => {
+            Err(format!("`image` is built already, so `{key}` says nothing: leave one of them out"))
+        }
+        None => Ok(Some(Saved { file: file.clone(), layers: Vec::new() })),
     }
 }
 
@@ -246,6 +271,8 @@ stop_timeout = "2s"
     fn errors_say_what_is_meant() {
         let cases = [
             "ports = [\"80\"]",
+            "image = \"../app.tar\"",
+            "image = \"app.tar\"\ndockerfile = \"Dockerfile\"",
             "volumes = [\"./x:/data\"]",
             "devices = [\"ttyACM0\"]",
             "files = { \"/src\" = \"/app\" }",

@@ -13,7 +13,16 @@ const MOUNT: &str = "--mount=";
 /// What is better said now than by a node: an error, or warnings.
 pub(super) fn check(container: &Container, manifest: &Manifest, folder: &Path) -> Result<Vec<String>> {
     let has = |path: &str| manifest.entries().iter().any(|entry| entry.path == path);
-    let Container { dockerfile, files, .. } = container;
+    let Container { dockerfile, files, saved, .. } = container;
+    if let Some(saved) = saved {
+        if manifest.files().any(|(path, ..)| path == saved.file) {
+            return Ok(Vec::new());
+        }
+        return Err(problem(
+            format!("{} is not among the files that are deployed", saved.file),
+            "make it with `docker save`, and see that neither `ignore` nor .gitignore leaves it out",
+        ));
+    }
     if !manifest.files().any(|(path, ..)| path == dockerfile) {
         return Err(problem(
             format!("{dockerfile} is not among the files that are deployed"),

@@ -5,6 +5,7 @@ mod container;
 mod git;
 mod hash;
 mod pico;
+mod saved;
 mod stamp;
 mod walk;
 
@@ -121,12 +122,13 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
         }
         None => app,
     };
+    let mut part = part(&app, &manifest);
     if let Some(container) = &app.container {
         warnings.extend(container::check(container, &manifest, &folder)?);
     }
     let provenance = provenance(request, git, now);
     check_proof(&app.proof, &provenance, &folder)?;
-    let mut part = part(&app, &manifest);
+    read_saved(&mut part, &folder, &provenance)?;
     if let Some(container) = part.container.as_mut().filter(|_| request.force_build) {
         // A number that no build before had.
         container.forced = now.0;
@@ -134,6 +136,17 @@ pub(crate) fn pack(request: &Request, caches: Option<&Path>, now: UnixTime) -> R
     part.joint = app.joint.map(|joint| joint.first);
     warnings.extend(pico.iter().flat_map(|pico| pico.warnings.clone()));
     Ok(Packed { folder, app: name, version, part, provenance, manifest, warnings, pico: pico.map(Box::new) })
+}
+
+/// Adds what is known of a saved image by reading it.
+fn read_saved(part: &mut Part, folder: &Path, provenance: &Provenance) -> Result<()> {
+    let container = part.container.as_deref_mut();
+    let Some(saved) = container.and_then(|container| container.saved.as_mut()) else { return Ok(()) };
+    let image = saved::read(folder, &saved.file)?;
+    saved::check_commit(&saved.file, &image.commit, &provenance.commit)?;
+    saved.layers = image.layers;
+    part.platform = saved::platform(&saved.file, image.platform, &part.platform)?;
+    Ok(())
 }
 
 fn open_folder(path: &Path) -> Result<PathBuf> {
@@ -287,6 +300,7 @@ fn part(app: &AppFile, manifest: &Manifest) -> Part {
         kind: match app {
             AppFile { pico: Some(Pico::App), .. } => PartKind::MicroPython,
             AppFile { pico: Some(Pico::Firmware { .. }), .. } => PartKind::Uf2,
+            AppFile { container: Some(container), .. } if container.saved.is_some() => PartKind::Image,
             AppFile { container: Some(_), .. } => PartKind::Container,
             _ => PartKind::Tree,
         },

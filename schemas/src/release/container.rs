@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::Digest;
+
 /// How an image is built of a part's tree, and how the container runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -58,6 +60,18 @@ pub struct Container {
     pub start_first: bool,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout_ms: u64,
+    /// The image itself, where none is built; the part is of [`super::PartKind::Image`] then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Saved>,
+}
+
+/// An image that `docker save` has written into a file of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Path of the file in the tree.
+    pub file: String,
+    /// Digests of the image's layers as they are unpacked, the lowest first: the same on every engine.
+    pub layers: Vec<Digest>,
 }
 
 /// What a container may use; 0 for no limit.

@@ -4,4 +4,5 @@ mod crashes;
 mod deploying;
 mod disk;
 mod faults;
+mod saved;
 mod world;
