@@ -112,6 +112,9 @@ pub(crate) struct RolloutStart {
     /// Another commit than git says
     #[arg(long, value_name = "TEXT", requires = "path")]
     pub(crate) commit: Option<String>,
+    /// Have nodes build its image without any cache, if it is a container
+    #[arg(long, conflicts_with = "release")]
+    pub(crate) force_build: bool,
     /// What changed, for people
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) notes: String,

@@ -69,7 +69,7 @@ enum Source<'a> {
 /// Finds or makes the release, and begins.
 pub(super) async fn run(home: &Home, arguments: RolloutStart, screen: &Screen) -> Result<Exit> {
     home.sole_key(Role::Ops, SEVERAL)?;
-    let source = source(&arguments);
+    let source = source(&arguments)?;
     let start = Start {
         plan: arguments.plan.as_deref().map(read_plan).transpose()?,
         group: arguments.group.clone(),
@@ -98,18 +98,24 @@ pub(super) async fn run(home: &Home, arguments: RolloutStart, screen: &Screen) -
     .await
 }
 
-fn source(arguments: &RolloutStart) -> Source<'_> {
-    match (&arguments.path, &arguments.release) {
+fn source(arguments: &RolloutStart) -> Result<Source<'_>> {
+    Ok(match (&arguments.path, &arguments.release) {
+        (Some(path), _) if path.is_file() && arguments.force_build => {
+            return Err(problem(
+                format!("{} is signed: how its image is built is a part of it", path.display()),
+                "start the rollout of the folder, or make a release with `publisher release build --force-build`",
+            ));
+        }
         (Some(path), _) if path.is_file() => Source::File(path),
         (Some(path), _) => Source::Folder(Folder {
             path: path.clone(),
             app: arguments.app.clone(),
             version: arguments.version.clone(),
             commit: arguments.commit.clone(),
-            force_build: false,
+            force_build: arguments.force_build,
         }),
         (None, version) => Source::Known(version.as_ref().map(ToString::to_string).unwrap_or_default()),
-    }
+    })
 }
 
 impl Start<'_> {
@@ -333,4 +339,33 @@ fn groups(plan: &Plan, fleet: &Fleet) -> Vec<GroupId> {
     let half_done = orders.filter(|order| order.app == plan.app && order.audience != Audience::All);
     let half_done = half_done.map(|order| order.group.clone());
     plan.groups().into_iter().chain(half_done).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command, RolloutCommand};
+
+    fn start(words: &[&str]) -> RolloutStart {
+        let words = ["publisher", "rollout", "start"].iter().chain(words);
+        match Cli::try_parse_from(words).unwrap().command {
+            Command::Rollout(RolloutCommand::Start(arguments)) => arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_build_is_forced_by_who_makes_the_release_and_by_nobody_later() {
+        let forced = start(&["./app", "--force-build"]);
+        assert!(matches!(source(&forced).unwrap(), Source::Folder(folder) if folder.force_build));
+        assert!(matches!(source(&start(&["./app"])).unwrap(), Source::Folder(folder) if !folder.force_build));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let signed = start(&[file.path().to_str().unwrap(), "--force-build"]);
+        let error = source(&signed).err().unwrap().to_string();
+        assert!(error.contains("is signed: how its image is built is a part of it"), "{error}");
+        let known = ["publisher", "rollout", "start", "--release", "1.0.0", "--force-build"];
+        assert!(Cli::try_parse_from(known).is_err());
+    }
 }
