@@ -52,7 +52,7 @@ impl Containers {
             ..Tidied::default()
         });
         let busy = wanted.busy.iter();
-        tidied.problems.extend(busy.map(|app| format!("{app} has something under way: all of it stays")));
+        tidied.problems.extend(busy.map(|app| format!("{app} is busy or cannot be opened: all of it stays")));
         tidied
     }
 

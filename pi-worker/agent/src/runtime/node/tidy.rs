@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use schemas::{
     hold::{Ask, MAX_ASK_ID_BYTES},
+    id::AppId,
     prune::{MAX_NAMES, Pruned},
     status::Phase,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{App, Event, Installer, Node};
-use crate::installer::{Tidied, Tidying};
+use crate::{
+    chain::chain,
+    installer::{Tidied, Tidying},
+};
 
 /// More of what went wrong is in the worker's log.
 const MAX_ERROR_CHARS: usize = 500;
@@ -21,8 +25,12 @@ impl<I: Installer> Node<I> {
         if self.state.tidies || ask.id.len() > MAX_ASK_ID_BYTES {
             return;
         }
+        let on_disk = match self.settings.apps() {
+            Ok(apps) => apps,
+            Err(error) => return error!(error = %chain(&error), "What apps need cannot be known"),
+        };
         self.state.tidies = true;
-        let (wanted, answers) = (self.wanted(ask.dry_run), ask.id.clone());
+        let (wanted, answers) = (self.wanted(on_disk, ask.dry_run), ask.id.clone());
         let (installer, events) = (Arc::clone(&self.hands.installer), self.hands.events.clone());
         tokio::spawn(async move {
             let tidied = installer.tidy(wanted.clone()).await;
@@ -31,7 +39,7 @@ impl<I: Installer> Node<I> {
     }
 
     /// What every app needs: what runs, and what it would go back to.
-    fn wanted(&self, dry_run: bool) -> Tidying {
+    fn wanted(&self, on_disk: Vec<AppId>, dry_run: bool) -> Tidying {
         let (resting, busy): (Vec<_>, Vec<_>) = self.state.apps.iter().partition(|(_, app)| rests(app));
         let needs = |app: &App| {
             let report = app.machine().report();
@@ -42,9 +50,11 @@ impl<I: Installer> Node<I> {
         let keep = resting
             .into_iter()
             .map(|(name, app)| (name.clone(), needs(app).into_iter().chain(active(name)).collect()));
+        // An app that is on the disk and could not be opened is no app that is gone.
+        let unopened = on_disk.into_iter().filter(|name| !self.state.apps.contains_key(name));
         Tidying {
             keep: keep.collect(),
-            busy: busy.into_iter().map(|(name, _)| name.clone()).collect(),
+            busy: busy.into_iter().map(|(name, _)| name.clone()).chain(unopened).collect(),
             dry_run,
         }
     }
