@@ -269,7 +269,7 @@ impl Part {
 
     /// Whether it is kept when the Pi says so, that its Pico is plugged into.
     pub fn waits_for_pi(&self) -> bool {
-        self.joint.is_some() && matches!(self.kind, PartKind::MicroPython | PartKind::Uf2)
+        self.joint.is_some() && self.kind == PartKind::MicroPython
     }
 
     /// Whether nothing says if it is well: a container at least runs or does not, and a Pico says what it runs.

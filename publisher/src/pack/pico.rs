@@ -14,7 +14,7 @@ use uf2::{Chip, Firmware};
 
 use super::{Packed, Request, pack, read_app_file};
 use crate::{
-    app_file::{Joint, NAME},
+    app_file::{Joint, NAME, Pico},
     problem::{Advise as _, problem},
 };
 
@@ -61,11 +61,16 @@ pub(super) fn pack_beside(
     let file = read_app_file(&pico)?;
     let wrong =
         |text: String, advice: &str| problem(format!("{}: {text}", pico.join(NAME).display()), advice);
-    if file.pico.is_none() {
-        return Err(wrong(
-            "it has no [pico]".to_owned(),
-            "add a line `[pico]`: the folder of [joint] is for Picos",
-        ));
+    match file.pico {
+        Some(Pico::App) => {}
+        Some(Pico::Firmware { .. }) => {
+            let text = "it is firmware, which is a release of its own".to_owned();
+            return Err(wrong(text, "announce that folder by itself"));
+        }
+        None => {
+            let text = "it has no [pico]".to_owned();
+            return Err(wrong(text, "add a line `[pico]`: the folder of [joint] is for Picos"));
+        }
     }
     if file.name != *named {
         let text = format!("it is for app `{}`, the folder above for `{named}`", file.name);

@@ -139,6 +139,7 @@ fn a_pi_and_its_picos_are_one_release_of_two_folders() {
     let mut errors = Vec::new();
     for file in [
         "[app]\nname = \"web\"\n",
+        "[app]\nname = \"web\"\n[pico]\nfirmware = \"fw.uf2\"\n",
         "[app]\nname = \"lamp\"\n[pico]\n",
         "[app]\nname = \"web\"\nversion = \"3\"\n[pico]\n",
     ] {
