@@ -102,7 +102,7 @@ pub(super) fn engine_fault(reason: Reason, doing: &str, err: Error) -> Fault {
 }
 
 /// What a sentence of the engine means, whatever it was about.
-fn known_reason(message: &str) -> Option<Reason> {
+pub(super) fn known_reason(message: &str) -> Option<Reason> {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if says(&["no space left on device", "disk quota exceeded"]) {
         return Some(Reason::DiskFull);

@@ -70,6 +70,11 @@ pub(super) fn check(app: &AppId) -> String {
     format!("{app}.check")
 }
 
+/// Whether a container of that name is one that a worker made for the app. Who commits a container of ours hands its labels on.
+pub(super) fn is_role(name: &str, app: &AppId) -> bool {
+    [serving(app), next(app), previous(app), failed(app), check(app)].iter().any(|role| role == name)
+}
+
 /// What is written on the image of a slot.
 pub(super) fn labels(app: &AppId, slot: &Slot, forced: u64) -> HashMap<String, String> {
     [
@@ -91,5 +96,16 @@ mod tests {
     fn an_image_is_named_by_its_app_and_signature() {
         let name = image(&"web".parse().unwrap(), Digest([0xab; 32]));
         assert_eq!(name, "deploybus/web:abababababababab");
+    }
+
+    #[test]
+    fn a_container_that_people_made_of_ours_has_another_name() {
+        let web = "web".parse().unwrap();
+        assert!(
+            ["web", "web.next", "web.previous", "web.failed", "web.check"]
+                .iter()
+                .all(|name| is_role(name, &web))
+        );
+        assert!(["dbg", "webx", "web.mine", ""].iter().all(|name| !is_role(name, &web)));
     }
 }

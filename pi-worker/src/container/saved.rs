@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::{
     BUILD_WITHIN, context,
-    engine::{OnEngine as _, engine_fault},
+    engine::{OnEngine as _, engine_fault, is_absent, known_reason},
     read_back::reading,
 };
 use crate::fault::fault;
@@ -64,16 +64,14 @@ pub(super) async fn differs(docker: &Docker, image: &str, saved: &Saved) -> Resu
     if let Some(difference) = lacks_layers(docker, image, saved).await? {
         return Ok(Some(difference));
     }
-    match reading(Box::pin(docker.export_image(image)), Contents::read).await {
+    // An engine may write all of it to its disk before it sends the first byte.
+    let patient = docker.clone().with_timeout(BUILD_WITHIN);
+    match reading(Box::pin(patient.export_image(image)), Contents::read).await {
         Ok(Ok(contents)) => Ok(contents.lacks(saved)),
         Ok(Err(err)) => Ok(Some(format!("what the engine has of it is no image: {err}"))),
-        // An engine checks its own files as it reads them.
-        Err(err) if docker.ping().await.is_ok() => {
-            let text = match err {
-                Error::DockerResponseServerError { message, .. } => message,
-                err => err.to_string(),
-            };
-            Ok(Some(format!("its bytes are damaged: {text}")))
+        // An engine checks its own files as it reads them; that its disk is full says nothing of them.
+        Err(Error::DockerResponseServerError { message, .. }) if known_reason(&message).is_none() => {
+            Ok(Some(format!("its bytes are damaged: {message}")))
         }
         Err(err) => Err(engine_fault(Reason::NoProof, &format!("read image {image} back"), err)),
     }
@@ -86,7 +84,10 @@ pub(super) async fn lacks_layers(
     saved: &Saved,
 ) -> Result<Option<String>, Fault> {
     let doing = || format!("look at image {image}");
-    let found = docker.inspect_image(image).await.on_engine(Reason::NoProof, doing)?;
+    let found = match docker.inspect_image(image).await {
+        Err(err) if is_absent(&err) => return Ok(Some("the engine does not have it any more".to_owned())),
+        found => found.on_engine(Reason::NoProof, doing)?,
+    };
     let layers = found.root_fs.and_then(|files| files.layers).unwrap_or_default();
     let expected = saved.layers.iter().map(|layer| format!("sha256:{layer}"));
     let is_same = expected.eq(layers.iter().cloned());
@@ -101,7 +102,11 @@ fn without_names(archive: impl Read, out: &mut impl Write) -> io::Result<()> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let mut header = entry.header().clone();
-        let strip: fn(&mut Value) = match entry.path()?.to_str() {
+        if entry.path_bytes() != header.path_bytes() {
+            let text = "a file of the archive has two names";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let strip: fn(&mut Value) = match entry.path()?.file_name().and_then(|name| name.to_str()) {
             // Names for engines that are older than ours may be.
             Some("repositories") => continue,
             Some("manifest.json") => strip_manifest,
@@ -123,12 +128,15 @@ fn without_names(archive: impl Read, out: &mut impl Write) -> io::Result<()> {
 
 fn strip_manifest(index: &mut Value) {
     for image in index.as_array_mut().into_iter().flatten() {
-        image["RepoTags"] = Value::Null;
+        if let Some(image) = image.as_object_mut() {
+            image.insert("RepoTags".to_owned(), Value::Null);
+        }
     }
 }
 
 fn strip_index(index: &mut Value) {
-    for image in index["manifests"].as_array_mut().into_iter().flatten() {
+    let images = index.get_mut("manifests").and_then(Value::as_array_mut);
+    for image in images.into_iter().flatten() {
         if let Some(image) = image.as_object_mut() {
             image.remove("annotations");
         }
@@ -226,6 +234,21 @@ mod tests {
         ];
         assert_eq!(texts(&out), expected);
         assert!(without_names(&saved[..700], &mut Vec::new()).is_err(), "one that is cut off");
+    }
+
+    #[test]
+    fn a_hostile_archive_keeps_no_name_and_ends_nothing() {
+        let odd = archive(&[
+            ("./manifest.json", br#"[{"RepoTags":["debian:bookworm"]}, 7]"#),
+            ("index.json", b"[]"),
+        ]);
+        let mut out = Vec::new();
+        without_names(odd.as_slice(), &mut out).unwrap();
+        let [manifest, index] = texts(&out).try_into().unwrap();
+        assert_eq!((manifest.1.as_str(), index.1.as_str()), (r#"[{"RepoTags":null},7]"#, "[]"));
+        // A name that is too long for its header stands in an entry before it: what unpacks it may see another.
+        let long = format!("{}/manifest.json", "x".repeat(120));
+        assert!(without_names(archive(&[(&long, b"[]")]).as_slice(), &mut Vec::new()).is_err());
     }
 
     #[test]

@@ -190,8 +190,12 @@ impl Containers {
             Build { app, slot, container, manifest, ignore, base: base.as_deref(), folder, log, notices };
         let built = build.run(docker, choice.no_cache).await;
         if let Some(base) = base.filter(|_| built.is_err()) {
-            // It has no name, so nobody would ever find it.
-            image::remove(docker, &base).await?;
+            // With a name it is somebody's, who has loaded the same; without one nobody would ever find it.
+            let found = docker.inspect_image(&base).await;
+            let is_nameless = found.is_ok_and(|found| found.repo_tags.unwrap_or_default().is_empty());
+            if is_nameless && let Err(fault) = image::remove(docker, &base).await {
+                warn!(%app, text = fault.text, "what was loaded stays");
+            }
         }
         built
     }

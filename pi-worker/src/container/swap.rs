@@ -56,7 +56,11 @@ impl Swap<'_> {
     pub(super) async fn all(&self) -> Result<Vec<Known>, Fault> {
         let label = format!("{}={}", names::APP, self.app);
         let listed = list(self.docker, vec![label, names::LAUNCH.to_owned()]).await?;
-        Ok(listed.into_iter().filter_map(known).collect())
+        Ok(listed
+            .into_iter()
+            .filter_map(known)
+            .filter(|known| names::is_role(&known.name, self.app))
+            .collect())
     }
 
     /// Makes the container as the next one, unless it is there already under any name; and says whether it was made now.

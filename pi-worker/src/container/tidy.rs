@@ -136,8 +136,9 @@ impl Stock {
         if let Some(trees) = wanted.keep.get(app) {
             return Some(trees.iter().map(Digest::to_string).collect());
         }
-        let runs = self.containers.iter().any(|(of, known)| of == app && known.is_running);
-        (!runs).then(Vec::new)
+        // Another worker's may have nothing that runs just now.
+        let has_container = self.containers.iter().any(|(of, _)| of == app);
+        (!has_container).then(Vec::new)
     }
 }
 
@@ -163,7 +164,8 @@ impl Note for Tidied {
 fn of_ours(listed: ContainerSummary) -> Option<(AppId, Known)> {
     let labels = listed.labels.as_ref()?;
     let app = labels.get(names::LAUNCH).and(labels.get(names::APP))?.parse().ok()?;
-    Some((app, known(listed)?))
+    let known = known(listed)?;
+    names::is_role(&known.name, &app).then_some((app, known))
 }
 
 #[cfg(test)]
@@ -200,9 +202,8 @@ mod tests {
             container("web", "web", present, true),
             container("web", "web.previous", previous, false),
             container("web", "web.failed", old, false),
-            container("lab", "lab", other, true),
+            container("lab", "lab", other, false),
             container("lab", "lab.previous", old, false),
-            container("gone", "gone", old, false),
             container("busy", "busy.next", old, false),
         ];
         let mut used: Vec<_> =
@@ -227,7 +228,7 @@ mod tests {
         };
         let plan = stock.plan(&wanted);
         let gone: Vec<_> = plan.containers.iter().map(|(_, known)| known.name.as_str()).collect();
-        assert_eq!(gone, ["web.failed", "gone"]);
+        assert_eq!(gone, ["web.failed"]);
         let gone: Vec<_> = plan.images.iter().flat_map(|(_, names)| names.clone()).collect();
         assert_eq!(gone, ["deploybus/web:9", "deploybus/gone:7"]);
     }

@@ -57,6 +57,9 @@ struct Config {
 struct Settings {
     #[serde(rename = "Env", default)]
     env: Option<Vec<String>>,
+    /// What is done when something is built on it, as nodes do to write their labels.
+    #[serde(rename = "OnBuild", default)]
+    triggers: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,10 @@ pub(super) fn read(folder: &Path, file: &str) -> Result<Image> {
             format!("layer {} of {} is missing or damaged", lost.short(), clean(file)),
             again,
         ));
+    }
+    if config.settings.triggers.iter().flatten().next().is_some() {
+        let text = format!("{} has ONBUILD instructions, which nodes would carry out", clean(file));
+        return Err(problem(text, "save an image that was built on it"));
     }
     let env = config.settings.env.iter().flatten();
     let commit = env.filter_map(|pair| pair.strip_prefix("GIT_COMMIT=")).next_back().unwrap_or_default();
@@ -222,6 +229,10 @@ mod tests {
         assert!(damaged.ends_with("of app.tar is missing or damaged"), "{damaged}");
         assert_eq!(read_of(&of(b"layer", b"[]")).unwrap_err(), "app.tar has 0 images");
         assert_eq!(read_of(b"\x1f\x8b...").unwrap_err(), "app.tar is compressed");
+        let triggers = config.replace(r#""Env""#, r#""OnBuild":["RUN evil"],"Env""#);
+        let triggers =
+            tar(&[("1/layer.tar", b"layer"), ("c.json", triggers.as_bytes()), ("manifest.json", index)]);
+        assert!(read_of(&triggers).unwrap_err().contains("ONBUILD"));
         for other in [&b"no tar"[..], &tar(&[("app.py", b"print()")]), &whole[..600]] {
             assert_eq!(read_of(other).unwrap_err(), "app.tar is no image that can be loaded");
         }

@@ -39,13 +39,15 @@ fn who_asks_to_prune_gets_rid_of_what_no_release_needs_and_of_nothing_else() {
     leave(&shore, "web", "deploybus/web:left", "web");
     leave(&shore, "gone", "deploybus/gone:1", "gone");
     leave(&shore, "gone", "mine:1", "mine");
-    let launch = ["--label", "io.deploybus.launch=x", "--label", "io.deploybus.app=gone"];
-    let create = [&["create", "--name", "gone"][..], &launch, &["deploybus/gone:1", "sh"]].concat();
+    // Another worker's, which does not run just now.
+    leave(&shore, "lab", "deploybus/lab:1", "lab");
+    let launch = ["--label", "io.deploybus.launch=x", "--label", "io.deploybus.app=lab"];
+    let create = [&["create", "--name", "lab"][..], &launch, &["deploybus/lab:1", "sh"]].concat();
     shore.engine.docker(&create).unwrap();
     let before = shore.engine.images().unwrap();
 
     let pruned = prune(&shore, &["--dry-run"]);
-    let removed = serde_json::json!(["container gone", "image deploybus/gone:1", "image deploybus/web:left"]);
+    let removed = serde_json::json!(["image deploybus/gone:1", "image deploybus/web:left"]);
     assert_eq!((sorted(&pruned), &pruned["dry_run"]), (removed.clone(), &true.into()), "{pruned}");
     assert_eq!(shore.engine.images().unwrap(), before);
     let would_free = pruned["freed_bytes"].as_u64().unwrap();
@@ -54,10 +56,10 @@ fn who_asks_to_prune_gets_rid_of_what_no_release_needs_and_of_nothing_else() {
     let pruned = prune(&shore, &[]);
     assert_eq!((sorted(&pruned), &pruned["freed_bytes"]), (removed, &would_free.into()), "{pruned}");
     let mut left = shore.engine.images().unwrap();
-    left.retain(|name| name != "mine:1");
+    left.retain(|name| name != "mine:1" && name != "deploybus/lab:1");
     assert_eq!(left, needed);
     assert_eq!(shore.engine.docker(&["images", "--quiet", "mine:1"]).unwrap().lines().count(), 1);
-    assert_eq!(shore.engine.containers().unwrap(), ["web", "web.previous"]);
+    assert_eq!(shore.engine.containers().unwrap(), ["lab", "web", "web.previous"]);
     let said = shore.world.publisher(&["prune", "--group", "canary"]).unwrap().expect(0).unwrap().stdout;
     assert_eq!(said, "pi-1 has nothing that no release needs\n");
 
