@@ -8,6 +8,7 @@ mod tidy;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bus_client::bus::{self, Bus, Lost};
@@ -18,7 +19,7 @@ use schemas::{
     status::EventType,
     topic::Kind,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 use self::{holds::Holds, talk::Talk};
@@ -50,6 +51,8 @@ use crate::{
 const LOOK_EVERY_MS: u64 = 60_000;
 /// What is under way when the worker is to end gets so much time.
 const STOP_MS: u64 = 5_000;
+/// An engine is asked for its disk for no longer.
+const ENGINE_WITHIN: Duration = Duration::from_secs(20);
 /// How the bus is, for people.
 const CONNECTED: &str = "connected";
 
@@ -320,7 +323,8 @@ impl<I: Installer> Node<I> {
         let (data, events) = (self.settings.data.clone(), self.hands.events.clone());
         let installer = Arc::clone(&self.hands.installer);
         tokio::spawn(async move {
-            let engine = installer.engine_disk().await;
+            // What hangs there must not keep back what is known of the node itself.
+            let engine = timeout(ENGINE_WITHIN, installer.engine_disk()).await.ok().flatten();
             let facts = blocking(move || facts::read(&data)).await;
             events.send(Event::Facts(Facts { engine, ..facts })).ok();
         });
