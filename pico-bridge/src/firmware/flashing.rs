@@ -30,6 +30,8 @@ const BOOTSEL_WITHIN: Duration = Duration::from_secs(5);
 const GONE_AFTER: Duration = Duration::from_secs(30);
 /// One chip at a time: those on one hub share what it carries.
 static TURN: Semaphore = Semaphore::const_new(1);
+/// What is cut again and again is begun anew after pauses that are doubled so often: 26 s then.
+const MOST_DOUBLED: u32 = 7;
 /// So often a Pico is asked into BOOTSEL.
 const MOST_ASKED: u32 = 3;
 
@@ -55,10 +57,14 @@ impl Flashing {
         let is_silent = known.under_way.as_ref().is_some_and(|on_way| on_way.stage == Stage::Flashed);
         let is_known = known.under_way.as_ref().is_some_and(|on_way| on_way.image == *image);
         if !is_known || is_silent {
-            known.under_way = Some(UnderWay { image: image.clone(), before, stage: Stage::Wanted });
+            // Half of something is on the chip until another is there as a whole.
+            let is_half = known.under_way.as_ref().is_some_and(|on_way| on_way.stage == Stage::Begun);
+            let stage = if is_half { Stage::Begun } else { Stage::Wanted };
+            known.under_way = Some(UnderWay { image: image.clone(), before, stage });
             self.keep.store(&known)?;
         }
         let mut claim = self.device.hold().await;
+        let mut cuts = 0;
         loop {
             let chip = self.to_bootsel(&mut claim, &mut known, is_silent).await?;
             if chip != firmware.chip() {
@@ -67,6 +73,9 @@ impl Flashing {
             }
             // Nobody closes it.
             let _turn = TURN.acquire().await;
+            if self.in_bootsel(&known) != Some(chip) {
+                continue;
+            }
             let began = Instant::now();
             match self.flash(&firmware, &mut known).await? {
                 Ok(()) => {
@@ -77,6 +86,7 @@ impl Flashing {
                         took_ms,
                         "Firmware is on the chip"
                     );
+                    self.leaves_bootsel(&known).await;
                     return Ok(());
                 }
                 Err(error) if matches!(error, FlashError::Gone { .. }) => {
@@ -85,7 +95,8 @@ impl Flashing {
                         "Chip is away in the middle of its firmware: {:#}",
                         anyhow::Error::from(error)
                     );
-                    sleep(LOOK_EVERY).await;
+                    sleep(LOOK_EVERY * 2_u32.pow(cuts)).await;
+                    cuts = (cuts + 1).min(MOST_DOUBLED);
                 }
                 Err(error) => return Err(fault::permanent(Reason::DeviceFault, error.to_string())),
             }
@@ -103,7 +114,9 @@ impl Flashing {
             return Ok(false);
         }
         let to = match stage {
-            Stage::Wanted | Stage::Begun => image,
+            Stage::Wanted | Stage::Begun if self.keep.firmware(&image).is_ok() => image,
+            // Its file is damaged on the Pi's disk, and half of it may be on the chip.
+            Stage::Wanted | Stage::Begun => before.clone(),
             // It was flashed as a whole, and here the chip is again: it did not come up, or a person holds the button.
             Stage::Flashed => {
                 if let Image::Release { tree, .. } = image {
@@ -127,6 +140,21 @@ impl Flashing {
         waits
     }
 
+    /// The chip in BOOTSEL at its port; one that is there while ours runs elsewhere is another.
+    fn in_bootsel(&self, known: &Known) -> Option<Chip> {
+        let ports = self.device.ports();
+        let runs = ports.find(self.device.serial()).is_some();
+        bootsel::at(ports, &known.usb_path).filter(|_| !runs)
+    }
+
+    /// It boots in a moment: until then it is in BOOTSEL, and not again.
+    async fn leaves_bootsel(&self, known: &Known) {
+        let until = Instant::now() + BOOTSEL_WITHIN;
+        while bootsel::at(self.device.ports(), &known.usb_path).is_some() && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Waits until the chip is in BOOTSEL, and asks it into that when it runs.
     async fn to_bootsel(
         &self,
@@ -138,7 +166,7 @@ impl Flashing {
         let (mut asked, mut asked_at, mut seen_at) = (0, None::<Instant>, Instant::now());
         let mut is_said = false;
         loop {
-            if let Some(chip) = bootsel::at(ports, &known.usb_path) {
+            if let Some(chip) = self.in_bootsel(known) {
                 return Ok(chip);
             }
             let is_time = asked_at.is_none_or(|at| at.elapsed() > BOOTSEL_WITHIN);

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tracing::info;
+use uf2::Firmware;
 
 use self::{
     flashing::{Flashing, needs_button},
@@ -270,8 +271,13 @@ impl FirmwareInstaller {
     }
 
     async fn wait_up(&self) -> Result<(), Fault> {
-        let within = self.device.wait_back(0, UP_WITHIN).await;
-        within.map_err(|_| silent(&format!("it is not back within {} s", UP_WITHIN.as_secs())))
+        // A port that somebody else has is no sign of anything.
+        while self.device.wait_back(0, UP_WITHIN).await.is_err() {
+            if matches!(*self.device.presence().borrow(), Presence::Away(_)) {
+                return Err(silent(&format!("it is not back within {} s", UP_WITHIN.as_secs())));
+            }
+        }
+        Ok(())
     }
 
     async fn ask(&self) -> Result<Probed, ReplError> {
@@ -296,8 +302,14 @@ impl FirmwareInstaller {
         self.says().clone_from(&probed.says);
         *self.can_be_asked.lock().unwrap_or_else(PoisonError::into_inner) = probed.bootsel;
         let mut known = self.keep.load();
-        known.came_up();
-        self.keep.store(&known)
+        let flashed = known.under_way.as_ref().and_then(|on_way| self.keep.firmware(&on_way.image).ok());
+        let is_it = |firmware: Firmware| firmware.micropython().is_none_or(|wanted| wanted == probed.says);
+        // What says something else goes back to what is written down.
+        if flashed.is_none_or(is_it) {
+            known.came_up();
+            self.keep.store(&known)?;
+        }
+        Ok(())
     }
 
     async fn has_left_bootsel(&self) -> Result<(), Fault> {
