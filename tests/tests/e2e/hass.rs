@@ -1,4 +1,5 @@
-//! The real Home Assistant: devices and entities appear by themselves, its buttons do what they say, and who is retired is gone.
+//! The real Home Assistant: devices and entities appear by themselves, its buttons do what they say, and who is retired is gone;
+//! meanwhile the page and the real Prometheus show the same.
 
 use std::{
     fs,
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use e2e::{App, HomeAssistant, Mqtt, World, hass_installed, wait_until};
+use e2e::{App, HomeAssistant, Mqtt, Prometheus, World, get, hass_installed, prometheus_missing, wait_until};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -31,21 +32,63 @@ fn home_assistant_shows_the_fleet_and_its_buttons_work() {
     fs::write(&settings, text + asks).unwrap();
     world.node("pi-1").unwrap().stop().unwrap();
     world.node("pi-1").unwrap().start().unwrap();
+    let others = Others::start(&world);
     let (hass, token) = connect(&mut world, &program, style);
 
     is_as_the_node_is(&hass);
+    others.show("1.0.0", "kept");
     installs(&world, &app, &hass, style == "device");
-    goes_back(&world, &app, &hass);
-    halts_a_rollout(&world, &app, &hass);
+    others.show("1.1.0", "kept");
+    goes_back(&world, &app, &hass, &others);
+    halts_a_rollout(&world, &app, &hass, &others);
     let mut mqtt = Mqtt::connect(world.ports().0, Some(("homeassistant", &token))).unwrap();
     many_appear(&hass, &mut mqtt, style);
 
     world.publisher(&["node", "retire", "pi-1", "--yes"]).unwrap().expect(0).unwrap();
     let is_gone = || hass.state(UPDATE).is_none().then_some(());
     wait_until("the retired node to vanish", PATIENCE, is_gone).unwrap();
+    others.has("absent(deploybus_node_info{node=\"pi-1\"})");
     assert!(hass.state("binary_sensor.pi_1_problem").is_none());
     let complaints = hass.complaints();
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// Who else watches the fleet.
+struct Others {
+    page: u16,
+    prometheus: Option<Prometheus>,
+}
+
+impl Others {
+    fn start(world: &World) -> Self {
+        let page = world.ports().1;
+        if let Some(program) = prometheus_missing() {
+            println!("skipped what Prometheus shows: needs {program}");
+            return Self { page, prometheus: None };
+        }
+        Self { page, prometheus: Some(Prometheus::start(world.folder(), page).unwrap()) }
+    }
+
+    /// Waits until all of them show what the node has, and how its last order ended.
+    fn show(&self, version: &str, verdict: &str) {
+        let start = Instant::now();
+        let has_page = || {
+            let told = get(self.page, "/api/v1/status").ok()?;
+            let told: Value = serde_json::from_str(&told.body).ok()?;
+            let app = &told["nodes"].as_array()?.iter().find(|node| node["node"] == "pi-1")?["apps"][0];
+            (app["installed"]["version"] == version && app["last_verdict"] == verdict).then_some(())
+        };
+        wait_until("the page to show the same", PATIENCE, has_page).unwrap();
+        println!(
+            "the page shows {version} {verdict} {} ms after Home Assistant",
+            start.elapsed().as_millis()
+        );
+        self.has(&format!("deploybus_node_info{{node=\"pi-1\",version=\"{version}\"}}"));
+    }
+
+    fn has(&self, expression: &str) {
+        self.prometheus.iter().for_each(|prometheus| drop(prometheus.wait(expression).unwrap()));
+    }
 }
 
 /// Home Assistant on our bus, as its user; and that user's token.
@@ -111,7 +154,7 @@ fn installs(world: &World, app: &App, hass: &HomeAssistant, shows_progress: bool
 }
 
 /// A bad release is left, tried once more and left again; then what ran before comes back.
-fn goes_back(world: &World, app: &App, hass: &HomeAssistant) {
+fn goes_back(world: &World, app: &App, hass: &HomeAssistant, others: &Others) {
     app.edit("HEALTHY = True", "raise SystemExit(3)").unwrap();
     app.commit("1.2.0").unwrap();
     world.announce_only(app, "canary").unwrap();
@@ -124,6 +167,8 @@ fn goes_back(world: &World, app: &App, hass: &HomeAssistant) {
         (&"1.2.0".into(), &"1.1.0".into(), &"exited".into())
     );
     hass.wait_state("sensor.pi_1_web_last_result", "rolled_back").unwrap();
+    others.show("1.1.0", "rolled_back");
+    others.has("deploybus_updates_total{app=\"web\",result=\"rolled_back\"} > 0");
     hass.wait_state("sensor.pi_1_web_phase", "idle").unwrap();
 
     hass.call("button/press", "button.pi_1_web_retry").unwrap();
@@ -137,7 +182,7 @@ fn goes_back(world: &World, app: &App, hass: &HomeAssistant) {
     app.edit("raise SystemExit(3)", "HEALTHY = True").unwrap();
 }
 
-fn halts_a_rollout(world: &World, app: &App, hass: &HomeAssistant) {
+fn halts_a_rollout(world: &World, app: &App, hass: &HomeAssistant, others: &Others) {
     app.commit("1.3.0").unwrap();
     let plan = world.folder().join("plan.toml");
     fs::write(&plan, "app = \"web\"\n[[stage]]\ngroup = \"canary\"\nsoak = \"1s\"\n").unwrap();
@@ -153,6 +198,7 @@ fn halts_a_rollout(world: &World, app: &App, hass: &HomeAssistant) {
     hass.wait_state(ROLLOUT, "paused").unwrap();
     let said = world.publisher(&["rollout", "status", "web"]).unwrap().stdout;
     assert!(said.contains("somebody has halted it by a request"), "{said}");
+    others.has("ALERTS{alertname=\"DeploybusRolloutStopped\",alertstate=\"firing\",app=\"web\"}");
     hass.call("button/press", "button.deploybus_web_resume").unwrap();
     hass.wait_state(ROLLOUT, "running").unwrap();
     // It waits for a yes: that of Home Assistant is one.
@@ -177,8 +223,9 @@ fn many_appear(hass: &HomeAssistant, mqtt: &mut Mqtt, style: &str) {
     let start = Instant::now();
     for n in 0..MANY {
         for (topic, payload) in &of_node {
-            let (topic, payload) = (topic.replace("pi-1", &name(n)), payload.replace("pi-1", &name(n)));
-            mqtt.publish(&topic, payload.as_bytes(), true).unwrap();
+            // As those of another fleet: what is said of nodes that ours does not have is taken back.
+            let payload = payload.replace("pi-1", &name(n)).replace("deploybus/v1/", "elsewhere/v1/");
+            mqtt.publish(&topic.replace("pi-1", &name(n)), payload.as_bytes(), true).unwrap();
         }
     }
     let are_there = || (hass.count("update.many_").ok()? == MANY).then_some(());
