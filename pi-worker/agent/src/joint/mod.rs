@@ -230,7 +230,7 @@ impl Inner {
     }
 
     fn look_before_switch(&self, app: &AppId, slot: &Slot, first: First) -> Result<Answer, Fault> {
-        let mut others = self.others(app, slot);
+        let mut others = self.others(app, slot)?;
         self.attempts().entry(app.clone()).or_insert_with(Attempt::new).see(&mut others);
         if self.role() == Role::Pi && are_gathered(&others) {
             self.say(app, slot.release, Step::Gathered)?;
@@ -242,7 +242,7 @@ impl Inner {
     fn decide(&self, app: &AppId, slot: &Slot) -> Result<(), Fault> {
         let since = self.be_ready(app, slot.release)?;
         let _decision = lock(&self.folder(app).join("decision"))?;
-        let others = self.others(app, slot);
+        let others = self.others(app, slot)?;
         let is_decided = others.iter().any(|(_, stand)| *stand == Stand::At(Step::Decided));
         match may_keep(self.role(), &others) {
             Answer::Go if self.role() == Role::Pi => self.say(app, slot.release, Step::Decided),
@@ -280,21 +280,32 @@ impl Inner {
     }
 
     /// Everybody else that keeps the release with this node.
-    fn others(&self, app: &AppId, slot: &Slot) -> Vec<(NodeId, Stand)> {
-        let nodes = match self.role() {
+    fn others(&self, app: &AppId, slot: &Slot) -> Result<Vec<(NodeId, Stand)>, Fault> {
+        let mut nodes = match self.role() {
             Role::Pico => vec![self.pi.clone()],
-            Role::Pi => self.picos().into_iter().filter(|pico| self.takes_part(pico, app, slot)).collect(),
+            Role::Pi => self.picos()?,
         };
-        nodes.into_iter().map(|node| (node.clone(), self.stand(&node, app, slot))).collect()
+        nodes.retain(|node| *node == self.pi || self.takes_part(node, app, slot));
+        Ok(nodes.into_iter().map(|node| (node.clone(), self.stand(&node, app, slot))).collect())
     }
 
-    fn picos(&self) -> Vec<NodeId> {
-        let Ok(folders) = fs::read_dir(self.data.join("picos")) else { return Vec::new() };
-        let folders = folders.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut picos: Vec<NodeId> =
-            folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect();
+    /// Nobody decides alone because a folder cannot be read.
+    fn picos(&self) -> Result<Vec<NodeId>, Fault> {
+        let path = self.data.join("picos");
+        let failed = |error| fault::disk("list the Picos in", &path, &error);
+        let folders = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            folders => folders.map_err(failed)?,
+        };
+        let mut picos = Vec::new();
+        for folder in folders {
+            let folder = folder.map_err(failed)?;
+            if folder.file_type().map_err(failed)?.is_dir() {
+                picos.extend(folder.file_name().to_str().and_then(|name| name.parse().ok()));
+            }
+        }
         picos.sort();
-        picos
+        Ok(picos)
     }
 
     /// A Pico of the order's group is to take the release, and one that has the app must not be left behind. One that was
@@ -325,7 +336,7 @@ impl Inner {
                 Stand::GaveUp(format!("{reason}: {text}"))
             }
             _ => match step.filter(|step| *step <= Step::Gathered) {
-                _ if saved.as_ref().is_some_and(|saved| has_kept(saved, slot.release)) => Stand::Kept,
+                _ if saved.as_ref().is_some_and(|saved| has_kept(saved, slot)) => Stand::Kept,
                 Some(step) => Stand::At(step),
                 None => saved.and_then(|saved| gave_up(&saved, slot)).unwrap_or(Stand::Away),
             },
@@ -354,19 +365,23 @@ impl Inner {
     }
 }
 
-/// It has the release, or had it and went on to another.
-fn has_kept(saved: &Saved, release: Digest) -> bool {
-    let last = saved.outcomes.iter().rfind(|outcome| outcome.release == release);
-    saved.current.as_ref().is_some_and(|current| current.release == release)
-        || last.is_some_and(|outcome| outcome.verdict == Verdict::Kept)
+/// It has the release, or kept it by this order and went on to another.
+fn has_kept(saved: &Saved, slot: &Slot) -> bool {
+    let is_current = saved.current.as_ref().is_some_and(|current| current.release == slot.release);
+    is_current || ended(saved, slot).is_some_and(|outcome| outcome.verdict == Verdict::Kept)
 }
 
 /// How this order ended, where that was not well.
 fn gave_up(saved: &Saved, slot: &Slot) -> Option<Stand> {
-    let is_it = |outcome: &&Outcome| (outcome.release, outcome.revision) == (slot.release, slot.revision);
-    let last = saved.outcomes.iter().rfind(is_it)?;
+    let last = ended(saved, slot)?;
     let reason = last.reason.map_or_else(|| last.verdict.name().to_owned(), |reason| reason.to_string());
     Some(Stand::GaveUp(format!("{reason}: {}", last.text)))
+}
+
+/// How the order that brings the slot ended; another order of the same release says nothing of it.
+fn ended<'a>(saved: &'a Saved, slot: &Slot) -> Option<&'a Outcome> {
+    let is_it = |outcome: &&Outcome| (outcome.release, outcome.revision) == (slot.release, slot.revision);
+    saved.outcomes.iter().rfind(is_it)
 }
 
 /// The file, for this process alone. Others hold it for no longer than they look.

@@ -245,9 +245,19 @@ async fn a_release_that_was_kept_before_is_no_failure() {
     store(&desk.pi, &Saved { current: Some(newer), outcomes: vec![outcome], ..Saved::new(app()) });
     tries(&desk.pico);
     keep(&desk.pico).await.unwrap();
+    // It was kept by an older order, left since, and is ordered again: that is not the same as having it.
+    let before = Outcome { revision: Revision(6), verdict: Verdict::Kept, ..rolled_back() };
+    let other = Slot { release: Digest([9; 32]), ..slot() };
+    store(&desk.pi, &Saved { current: Some(other), outcomes: vec![before], ..Saved::new(app()) });
+    assert_eq!(desk.pico.0.others(&app(), &slot()).unwrap()[0].1, Stand::Away);
+    assert!(!may_begin(&desk.pico).await);
     let older = Outcome { revision: Revision(6), ..rolled_back() };
     store(&desk.pico, &Saved { outcomes: vec![older], ..Saved::new(app()) });
-    assert_eq!(desk.pi.0.others(&app(), &slot())[0].1, Stand::Away, "another order of the same release");
+    assert_eq!(
+        desk.pi.0.others(&app(), &slot()).unwrap()[0].1,
+        Stand::Away,
+        "another order of the same release"
+    );
 }
 
 #[tokio::test]
@@ -259,8 +269,12 @@ async fn what_cannot_be_read_is_waited_for() {
     fs::create_dir_all(&journal).unwrap();
     assert!(waits(&keep(&desk.pico).await));
     fs::write(desk.folder.path().join("picos/pico-desk/status.json"), "{").unwrap();
-    let others = desk.pi.0.others(&app(), &slot());
+    let others = desk.pi.0.others(&app(), &slot()).unwrap();
     assert_eq!(others.len(), 1, "who knows whether it is in the group");
+    let picos = desk.folder.path().join("picos");
+    fs::rename(&picos, picos.with_extension("away")).unwrap();
+    fs::write(&picos, "").unwrap();
+    assert!(desk.pi.0.others(&app(), &slot()).is_err(), "it does not decide alone");
 }
 
 #[tokio::test]
@@ -314,7 +328,7 @@ async fn what_others_gave_up_before_does_not_count_at_the_beginning() {
     goes_back(&desk.pico);
     let mut attempt = Attempt::new();
     let see = |attempt: &mut Attempt| {
-        let mut others = desk.pi.0.others(&app(), &slot());
+        let mut others = desk.pi.0.others(&app(), &slot()).unwrap();
         attempt.see(&mut others);
         others.remove(0).1
     };
