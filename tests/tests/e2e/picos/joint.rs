@@ -1,8 +1,8 @@
 //! A Pi and its Pico that keep a release together, or not at all.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use e2e::{App, Bridge, World};
+use e2e::{App, Bridge, World, wait_until};
 use schemas::{
     reason::Reason,
     report::{Outcome, Verdict},
@@ -46,6 +46,21 @@ fn a_pi_and_its_pico_keep_a_release_together_or_go_back_together() {
     let Some((mut world, _bridge, app)) = desk() else { return };
     app.edit_file("pico/main.py", "VERSION = \"1.0.0\"", "VERSION = \"1.1.0\"").unwrap();
     assert_eq!(announce(&world, &app, "1.1.0").map(|outcome| outcome.verdict), [Verdict::Kept; 2]);
+
+    let folder = app.folder().to_owned();
+    // Back, and forth again: each order is kept by both.
+    for (command, version) in [
+        (&["rollback", "--group", "desk"][..], "1.0.0"),
+        (&["announce", folder.to_str().unwrap(), "--group", "desk"], "1.1.0"),
+    ] {
+        world.publisher(command).unwrap().expect(0).unwrap();
+        world.node("pi-1").unwrap().wait_serves(version).unwrap();
+        let both = |node: &str| installed(&world, node) == version;
+        wait_until("both to have it", Duration::from_secs(30), || {
+            (both("pi-1") && both("pico-desk")).then_some(())
+        })
+        .unwrap();
+    }
 
     // The Pi's half is bad: the Pico, which runs its half already, goes back with it.
     app.edit_file("lamp.py", "return True", "return False").unwrap();
